@@ -1,0 +1,41 @@
+# make book: set up, run the tiny suite, build the site.   make test: set up, run every test.
+# Everything goes into .venv, results/ and _build/; `make clean` removes what was built, not .venv.
+
+PYTHON ?= python3
+BIN := .venv/bin
+SETUP := .venv/.set-up
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: book test serve lint train picture lock clean
+.DEFAULT_GOAL := book
+
+book: $(SETUP)
+	@snakemake --cores all --quiet rules --rerun-incomplete
+	@echo "The book: $(CURDIR)/_build/html/index.html"
+
+test: book
+	@ruff check . && ruff format --check . && mypy
+	@pytest
+
+serve: book
+	@$(BIN)/python -m http.server --directory _build/html
+
+lint: $(SETUP)
+	@ruff check --fix . && ruff format . && mypy
+
+train: $(SETUP)
+	@$(BIN)/python -m lmrel.train
+
+clean:
+	rm -rf _build results .snakemake .pytest_cache .ruff_cache .mypy_cache
+
+# What was tested, for pip to install again: every version, but no builds of one platform.
+lock: $(SETUP)
+	@$(BIN)/pip freeze --exclude-editable | sed 's/+cpu$$//' | grep -v -i -E '^(nvidia|triton)' > constraints.txt
+
+$(SETUP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "lmrel needs Python 3.11 or newer; set PYTHON=")'
+	@echo "Setting up .venv (some minutes the first time)"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $(SETUP)

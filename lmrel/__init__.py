@@ -1,0 +1,24 @@
+"""lmrel: how reliable language models are under decoding temperature.
+
+Data flows one way: problems, prompts, models, decoding, tree, records, answers, failures, metrics, charts.
+"""
+
+from lmrel.answers import extract_answer
+from lmrel.decoding import Decoder
+from lmrel.errors import InputError
+from lmrel.evaluate import Run, sample
+from lmrel.models import load_model
+from lmrel.problems import held_out_problems, load_problems, paper_problems
+
+__all__ = [
+    "Decoder",
+    "InputError",
+    "Run",
+    "extract_answer",
+    "held_out_problems",
+    "load_model",
+    "load_problems",
+    "paper_problems",
+    "sample",
+]
+__version__ = "0.1.0"

@@ -1,0 +1,127 @@
+"""Figures: each is a function from a table to an Altair chart, the same in a notebook, on a page and in a test.
+
+Text and lines take the page's own colour, so a figure reads on light and dark. Every chart has a description, which
+becomes its alternative text; one without is an error. `enable` makes notebooks store a chart as its specification
+and a small picture, with no script from anywhere; `lmrel.site` draws it.
+"""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import altair as alt
+import pandas as pd
+import vl_convert
+
+from lmrel.failures import PAPER_CLASSES
+
+VEGALITE = "6.4"
+MIME = "application/vnd.vegalite.v6+json"
+PALETTE = ["#3b82c4", "#d9730d", "#2e9e6b", "#b455a0", "#8f8a1f", "#c0504d", "#5b8f9e", "#8b6fc0"]
+SHAPES = ["circle", "square", "triangle-up", "diamond", "triangle-down", "cross", "triangle-right", "stroke"]
+WIDTH, NARROW, HEIGHT = 600, 330, 280
+
+
+def themed(chart: Any, description: str) -> Any:
+    """The house style, and the alternative text."""
+    quiet = {"labelColor": "currentColor", "titleColor": "currentColor", "titleFontWeight": "normal"}
+    lines = {
+        "gridColor": "currentColor",
+        "gridOpacity": 0.15,
+        "domainColor": "currentColor",
+        "tickColor": "currentColor",
+    }
+    return (
+        chart.properties(width=WIDTH, height=HEIGHT, description=description)
+        .configure(background="transparent", font="system-ui, sans-serif", padding=4)
+        .configure_view(stroke=None)
+        .configure_axis(labelFontSize=12, titleFontSize=12, **quiet, **lines)
+        .configure_legend(labelFontSize=12, labelLimit=300, orient="top", columns=2, title=None, **quiet)
+        .configure_title(color="currentColor", anchor="start", fontSize=14, fontWeight="normal")
+    )
+
+
+def response(summary: pd.DataFrame, metric: str, title: str, description: str) -> Any:
+    """`metric` (a share) against temperature, one line a model, with its 95 % interval.
+
+    Needs columns ``model, temperature`` and `metric` with ``_low`` and ``_high``. Models stand a little apart so that
+    intervals don't hide each other. A model without intervals is not drawable: a mean shows how sure it is.
+    """
+    models = list(dict.fromkeys(summary["model"]))
+    step = 0.012 * max(float(summary["temperature"].max()), 0.5)
+    offset = {model: step * (i - (len(models) - 1) / 2) for i, model in enumerate(models)}
+    columns = ["model", "temperature", metric, f"{metric}_low", f"{metric}_high"]
+    table = summary[columns].round(5)
+    table = table.assign(x=(table["temperature"] + table["model"].map(offset)).round(5))
+    base = alt.Chart(table).encode(
+        x=alt.X("x:Q", title="temperature", scale=alt.Scale(zero=False, nice=False, padding=12)),
+        color=alt.Color("model:N", sort=models, scale=alt.Scale(domain=models, range=PALETTE[: len(models)])),
+    )
+    share = alt.Axis(format=".0%")
+    line = base.mark_line(strokeWidth=1.5, opacity=0.7).encode(y=alt.Y(f"{metric}:Q", title=None, axis=share))
+    interval = base.mark_rule(strokeWidth=1.5).encode(y=f"{metric}_low:Q", y2=f"{metric}_high:Q")
+    point = base.mark_point(filled=True, size=60, opacity=1).encode(
+        y=f"{metric}:Q",
+        shape=alt.Shape("model:N", sort=models, scale=alt.Scale(domain=models, range=SHAPES[: len(models)])),
+        tooltip=[
+            alt.Tooltip("model:N"),
+            alt.Tooltip("temperature:Q"),
+            alt.Tooltip(f"{metric}:Q", format=".1%"),
+            alt.Tooltip(f"{metric}_low:Q", format=".1%", title="95 % interval from"),
+            alt.Tooltip(f"{metric}_high:Q", format=".1%", title="to"),
+        ],
+    )
+    return themed(alt.layer(line, interval, point).properties(title=title), description)
+
+
+def failures(shares: pd.DataFrame, title: str, description: str) -> Any:
+    """Of the wrong draws at each temperature, the share of each of the paper's classes, as stacked bars.
+
+    `shares` is `metrics.failure_shares` of one model.
+    """
+    table = shares.assign(T=shares["temperature"].map("{:g}".format))[["T", "failure", "share", "count"]].round(5)
+    classes = list(PAPER_CLASSES)
+    chart = (
+        alt.Chart(table)
+        .mark_bar()
+        .encode(
+            y=alt.Y("T:O", title="temperature", sort=None),
+            x=alt.X(
+                "share:Q", title="share of wrong answers", axis=alt.Axis(format=".0%"), scale=alt.Scale(domain=[0, 1])
+            ),
+            color=alt.Color("failure:N", sort=classes, scale=alt.Scale(domain=classes, range=PALETTE[: len(classes)])),
+            tooltip=["T:N", "failure:N", "count:Q", alt.Tooltip("share:Q", format=".1%")],
+        )
+    )
+    return themed(chart.properties(title=title), description)
+
+
+def training(curve: pd.DataFrame, title: str, description: str) -> Any:
+    """The loss in nats against the training step: columns ``step, loss``."""
+    chart = (
+        alt.Chart(curve)
+        .mark_line(color=PALETTE[0], strokeWidth=1.5)
+        .encode(x=alt.X("step:Q", title="step"), y=alt.Y("loss:Q", title="loss (nats)", scale=alt.Scale(type="log")))
+    )
+    return themed(chart.properties(title=title), description)
+
+
+def enable() -> None:
+    """Make notebooks show charts by `bundle`."""
+    alt.renderers.register("lmrel", bundle)
+    alt.renderers.enable("lmrel")
+
+
+def bundle(spec: dict[str, Any], **_: Any) -> dict[str, Any]:
+    """What a notebook stores of a chart: its specification, a picture for viewers that can't draw it, its text."""
+    text = spec.get("description")
+    if not text:
+        raise ValueError("a chart needs a description: it is what a reader who cannot see it gets")
+    picture = vl_convert.vegalite_to_png(spec | {"background": "white"}, vl_version=VEGALITE, scale=1)
+    return {MIME: spec, "image/png": base64.b64encode(picture).decode(), "text/plain": text}
+
+
+def svg(spec: dict[str, Any], width: int) -> str:
+    """A chart as an SVG string of about that width in pixels."""
+    return str(vl_convert.vegalite_to_svg(spec | {"width": width}, vl_version=VEGALITE))

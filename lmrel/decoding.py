@@ -1,0 +1,174 @@
+"""A decoder with every knob explicit: nothing is inherited from a checkpoint or a library without being written down.
+
+Knobs apply in the order of transformers' logits processors: repetition penalty, temperature, top-k, top-p, min-p.
+The module knows nothing of models or random numbers. The stop rule reads text one character at a time.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from enum import IntEnum
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lmrel.errors import InputError
+
+MAX_TEMPERATURE = 10.0
+DECODINGS = ("pure", "as_shipped")
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """How a next token is chosen. The defaults are *pure* sampling: temperature and nothing else.
+
+    Temperature 0 is greedy: the highest logit after the repetition penalty. `top_k` 0, `top_p` 1, `min_p` 0 and
+    `repetition_penalty` 1 are off. `stop` is ``"eos"`` (until end of text or `max_new_tokens`) or ``"decided"``
+    (also as soon as neither the extracted answer nor compliance can change). Raises `InputError` out of range.
+    """
+
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    max_new_tokens: int = 16
+    stop: str = "eos"
+
+    def __post_init__(self) -> None:
+        _check("temperature", self.temperature, 0.0, MAX_TEMPERATURE)
+        _check("top_k", self.top_k, 0, math.inf, whole=True)
+        _check("top_p", self.top_p, 0.0, 1.0, open_below=True)
+        _check("min_p", self.min_p, 0.0, 1.0)
+        _check("repetition_penalty", self.repetition_penalty, 0.0, 100.0, open_below=True)
+        _check("max_new_tokens", self.max_new_tokens, 1, 32_768, whole=True)
+        if self.stop not in ("eos", "decided"):
+            raise InputError(f"stop is {self.stop!r}; it must be 'eos' or 'decided'.")
+
+    @property
+    def greedy(self) -> bool:
+        """Whether the highest logit is taken, no draw being made."""
+        return self.temperature == 0.0
+
+    @property
+    def pure(self) -> bool:
+        """Whether temperature is the only knob in use."""
+        return self == Decoder(self.temperature, max_new_tokens=self.max_new_tokens, stop=self.stop)
+
+    def probabilities(self, logits: Tensor, seen: Tensor | None = None) -> Tensor:
+        """Next-token distributions, float32 (rows, vocabulary), from raw logits of that shape.
+
+        `seen` is a boolean mask of that shape: the tokens in the prompt and the text so far; only a repetition
+        penalty needs it. A greedy decoder takes the maximum of the distribution returned here, which is that of
+        the penalized logits at temperature 1: what ``generate`` calls its scores.
+        """
+        logits = logits.float()
+        if self.repetition_penalty != 1.0:
+            if seen is None:
+                raise ValueError("a repetition penalty needs the mask of tokens seen so far")
+            penalized = torch.where(logits < 0, logits * self.repetition_penalty, logits / self.repetition_penalty)
+            logits = torch.where(seen, penalized, logits)
+        if self.greedy:
+            return logits.softmax(dim=-1)
+        # Subtracting the maximum first keeps temperatures near 0 from overflowing.
+        logits = (logits - logits.amax(dim=-1, keepdim=True)) / self.temperature
+        if 0 < self.top_k < logits.shape[-1]:
+            kth = logits.topk(self.top_k, dim=-1).values[..., -1:]
+            logits = logits.masked_fill(logits < kth, -math.inf)
+        if self.top_p < 1.0:
+            ascending, order = logits.sort(dim=-1)
+            tail = ascending.softmax(dim=-1).cumsum(dim=-1) <= 1.0 - self.top_p
+            tail[..., -1] = False
+            logits = logits.masked_fill(tail.scatter(-1, order, tail), -math.inf)
+        probabilities = logits.softmax(dim=-1)
+        if self.min_p > 0.0:
+            keep = probabilities >= self.min_p * probabilities.amax(dim=-1, keepdim=True)
+            probabilities = torch.where(keep, probabilities, 0.0)
+            probabilities = probabilities / probabilities.sum(dim=-1, keepdim=True)
+        return probabilities
+
+    def describe(self) -> dict[str, Any]:
+        """Every knob and its value, for run.json."""
+        return asdict(self)
+
+
+def _check(name: str, value: Any, low: float, high: float, *, whole: bool = False, open_below: bool = False) -> None:
+    kinds: Any = int if whole else (int, float)
+    fits = isinstance(value, kinds) and not isinstance(value, bool) and low <= value <= high
+    if not fits or (open_below and value == low):
+        kind = "an integer" if whole else "a number"
+        above = "above" if open_below else "from"
+        raise InputError(f"{name} is {value!r}; it must be {kind} {above} {low:g} to {high:g}.")
+
+
+def pure(temperature: float, **knobs: Any) -> Decoder:
+    """Temperature alone."""
+    return Decoder(temperature=temperature, **knobs)
+
+
+def as_shipped(temperature: float, generation_config: Any, **knobs: Any) -> Decoder:
+    """What ``model.generate(temperature=...)`` would do with this checkpoint, as explicit values.
+
+    `generation_config` is the checkpoint's own. Where it leaves `top_k` unset, transformers samples with 50.
+    Greedy decoding inherits the repetition penalty only. Raises `InputError` for a knob this engine lacks.
+    """
+    for knob in ("typical_p", "epsilon_cutoff", "eta_cutoff", "no_repeat_ngram_size", "bad_words_ids"):
+        value = getattr(generation_config, knob, None)
+        if value not in (None, 0, 0.0, 1.0, []):
+            raise InputError(
+                f"decoding is 'as_shipped' and the checkpoint sets {knob}={value!r}, which is not supported."
+            )
+    inherited: dict[str, Any] = {"repetition_penalty": generation_config.repetition_penalty or 1.0}
+    if temperature > 0:
+        top_k = generation_config.top_k
+        top_p, min_p = generation_config.top_p, generation_config.min_p
+        inherited |= {
+            "top_k": 50 if top_k is None else top_k,
+            "top_p": 1.0 if top_p is None else top_p,
+            "min_p": 0.0 if min_p is None else min_p,
+        }
+    return Decoder(temperature=temperature, **inherited, **knobs)
+
+
+WHITE_SPACE = frozenset(" \t\n\r\f\v")
+DIGITS = frozenset("0123456789")
+
+
+class Verdict(IntEnum):
+    """What is known of a text so far. Only `DECIDED` can't change: the integer is over and compliance is lost."""
+
+    BLANK = 0  # white space only
+    SIGN = 1  # white space and a sign
+    NUMBER = 2  # a number so far, and nothing else but white space before it
+    AFTER = 3  # a number and white space after it: still compliant, the integer is over
+    TEXT = 4  # other text, no integer yet
+    NUMBER_IN_TEXT = 5  # other text, and an integer still growing
+    DECIDED = 6
+
+
+def read(verdict: Verdict, text: str) -> Verdict:
+    """The verdict after `text` follows what led to `verdict`."""
+    for character in text:
+        if verdict is Verdict.DECIDED:
+            return verdict
+        verdict = _read_one(verdict, character)
+    return verdict
+
+
+def _read_one(verdict: Verdict, character: str) -> Verdict:
+    digit, space = character in DIGITS, character in WHITE_SPACE
+    if verdict is Verdict.NUMBER_IN_TEXT:
+        return verdict if digit else Verdict.DECIDED
+    if verdict is Verdict.TEXT:
+        return Verdict.NUMBER_IN_TEXT if digit else verdict
+    if verdict is Verdict.AFTER:
+        return verdict if space else Verdict.DECIDED
+    if verdict is Verdict.NUMBER:
+        return verdict if digit else Verdict.AFTER if space else Verdict.DECIDED
+    if digit:
+        return Verdict.NUMBER
+    if verdict is Verdict.BLANK and (space or character in "+-"):
+        return verdict if space else Verdict.SIGN
+    return Verdict.TEXT

@@ -1,0 +1,50 @@
+"""How sure we can be: intervals and paired differences with the problem as the unit of replication.
+
+Draws for one problem resemble each other, so they are not counted as independent: everything here starts from one
+number per problem. The intervals say how far other problems from the same families would move the result.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+LEVEL = 0.95
+
+
+def wilson(share: float, n: float, level: float = LEVEL) -> tuple[float, float]:
+    """Wilson's score interval for a proportion `share` seen in `n` trials (Wilson 1927; `n` need not be whole)."""
+    z = stats.norm.ppf(0.5 + level / 2)
+    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def clustered_wilson(shares: Sequence[float] | np.ndarray, level: float = LEVEL) -> tuple[float, float, float]:
+    """Mean of per-problem shares in [0, 1] with Wilson's interval at the effective sample size.
+
+    That size is p (1 - p) over the variance of the mean between problems (the design effect of Kish 1965, as in
+    Korn and Graubard 1998); with one draw a problem it is the number of problems and the interval is Wilson's own.
+    Returns (mean, low, high).
+    """
+    values = np.asarray(shares, dtype=float)
+    mean, n = float(values.mean()), len(values)
+    variance = float(values.var()) / n
+    effective = mean * (1 - mean) / variance if variance > 0 else n
+    return mean, *wilson(mean, max(effective, n), level)
+
+
+def paired_difference(draws: pd.DataFrame, column: str, first: float, second: float) -> dict[str, float]:
+    """Mean of `column` at temperature `second` minus at `first`, on the same problems, with a t interval.
+
+    Keys ``difference, low, high, problems``. The draws must be of one model.
+    """
+    means = draws.groupby(["temperature", "problem_id"])[column].mean().unstack(0)
+    differences = (means[second] - means[first]).astype(float)
+    n, mean = len(differences), float(differences.mean())
+    half = float(stats.t.ppf(0.5 + LEVEL / 2, n - 1) * differences.std(ddof=1) / math.sqrt(n)) if n > 1 else math.inf
+    return {"difference": mean, "low": mean - half, "high": mean + half, "problems": n}

@@ -1,0 +1,221 @@
+"""The problems: the paper's 240, and a split of everything else into training and held-out.
+
+Two task families (arXiv 2601.00942). *Variable binding*: ``c = a op1 b; d = c op2 k``, asked for ``d``.
+*Arithmetic*: ``(x - y) * z + w``. A problem is a row; what a model is shown of it is `lmrel.prompts`' business.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import random
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from lmrel.errors import InputError
+
+OPERANDS: dict[str, tuple[str, ...]] = {
+    "variable_binding": ("a", "b", "op1", "k", "op2"),
+    "arithmetic": ("x", "y", "z", "w"),
+}
+COLUMNS = ("problem_id", "task", "answer", *OPERANDS["variable_binding"], *OPERANDS["arithmetic"], "question")
+INTEGERS = ("answer", "a", "b", "k", "x", "y", "z", "w")
+APPLY = {"+": lambda m, n: m + n, "-": lambda m, n: m - n, "*": lambda m, n: m * n}
+FEW_SHOT_EXAMPLES: tuple[dict[str, Any], ...] = (
+    {"task": "variable_binding", "a": 4, "b": 3, "op1": "+", "k": 2, "op2": "-"},
+    {"task": "arithmetic", "x": 17, "y": 5, "z": 3, "w": 6},
+)
+
+Problem = Mapping[str, Any]
+
+
+def solve(problem: Problem) -> int:
+    """The right answer, from the operands."""
+    if problem["task"] == "variable_binding":
+        c = APPLY[problem["op1"]](problem["a"], problem["b"])
+        return APPLY[problem["op2"]](c, problem["k"])
+    return (problem["x"] - problem["y"]) * problem["z"] + problem["w"]
+
+
+def draw_problem(task: str, rng: random.Random) -> dict[str, Any]:
+    """One problem with operands from the paper's ranges, drawn in the paper's order."""
+    if task == "variable_binding":
+        a, b, op1 = rng.randint(1, 9), rng.randint(1, 9), rng.choice("+-*")
+        return {"task": task, "a": a, "b": b, "op1": op1, "k": rng.randint(1, 9), "op2": rng.choice("+-")}
+    x, y, z, w = rng.randint(10, 99), rng.randint(1, 20), rng.randint(1, 10), rng.randint(1, 10)
+    return {"task": task, "x": x, "y": y, "z": z, "w": w}
+
+
+@cache
+def _paper_rows() -> tuple[dict[str, Any], ...]:
+    rng = random.Random(42)
+    rows = []
+    for task, prefix in (("variable_binding", "vb"), ("arithmetic", "ar")):
+        for i in range(120):
+            problem = draw_problem(task, rng)
+            rows.append({"problem_id": f"{prefix}-{i:03d}", "answer": solve(problem), **problem})
+    return tuple(rows)
+
+
+def paper_problems() -> pd.DataFrame:
+    """The paper's 240 problems in its order: 120 variable binding, then 120 arithmetic.
+
+    Columns ``problem_id, task, answer``, the operands ``a b op1 k op2`` and ``x y z w`` (missing where they
+    do not apply) and ``question`` (missing: these are shown from their operands). Source: `random.seed(42)`
+    and the draw order of the paper's code, kabirrgrover/lm-reliability-sparsity.
+    """
+    return _frame(_paper_rows())
+
+
+def problem_key(problem: Problem) -> str:
+    """A canonical name: problems that differ only by a commutation share it."""
+    values = [problem[column] for column in OPERANDS[problem["task"]]]
+    if problem["task"] == "variable_binding" and problem["op1"] in "+*":
+        values[:2] = sorted(values[:2])
+    return " ".join([problem["task"], *map(str, values)])
+
+
+def _in_held_out_twentieth(key: str) -> bool:
+    return hashlib.blake2b(key.encode(), digest_size=4).digest()[0] % 20 == 0
+
+
+@cache
+def _reserved_keys() -> frozenset[str]:
+    return frozenset(problem_key(p) for p in (*_paper_rows(), *FEW_SHOT_EXAMPLES))
+
+
+def may_train_on(problem: Problem) -> bool:
+    """False for the paper's problems, the few-shot examples, their twins, and a further twentieth by hash."""
+    key = problem_key(problem)
+    return not _in_held_out_twentieth(key) and key not in _reserved_keys()
+
+
+def held_out_problems(per_task: int = 200) -> pd.DataFrame:
+    """Up to `per_task` problems of each family that no tiny model trained on and that are not the paper's.
+
+    One problem per canonical key, so no two are twins; the order is that of the operands.
+    """
+    digits, ranges = range(1, 10), (range(10, 100), range(1, 21), range(1, 11), range(1, 11))
+    families = {
+        "variable_binding": itertools.product(digits, digits, "+-*", digits, "+-"),
+        "arithmetic": itertools.product(*ranges),
+    }
+    rows: list[dict[str, Any]] = []
+    for task, values in families.items():
+        found: dict[str, dict[str, Any]] = {}
+        for combination in values:
+            problem = {"task": task, **dict(zip(OPERANDS[task], combination, strict=True))}
+            key = problem_key(problem)
+            if _in_held_out_twentieth(key) and key not in _reserved_keys():
+                found.setdefault(key, problem)
+        chosen = random.Random(0).sample(sorted(found), min(per_task, len(found)))
+        rows += [
+            {"problem_id": f"held-{task}-{i:04d}", "answer": solve(found[key]), **found[key]}
+            for i, key in enumerate(sorted(chosen))
+        ]
+    return _frame(rows)
+
+
+def load_problems(source: str, limit: int | None = None) -> pd.DataFrame:
+    """``"paper"``, or the problems in a JSONL or Parquet file; the first `limit` of each task if given.
+
+    A row has a unique ``problem_id`` and either ``task`` with that family's operands, or a ``question`` in
+    words with its integer ``answer`` (task ``custom`` unless named). Raises `InputError` naming the line.
+    """
+    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
+        raise InputError(f"limit is {limit!r}; it must be None or an integer of at least 1.")
+    problems = paper_problems() if source == "paper" else _read_problems(Path(source))
+    return problems if limit is None else problems.groupby("task", sort=False).head(limit).reset_index(drop=True)
+
+
+def _read_problems(path: Path) -> pd.DataFrame:
+    if not path.is_file():
+        raise InputError(f"problems is {str(path)!r}; it must be 'paper' or an existing .jsonl or .parquet file.")
+    rows: list[tuple[str, Any]] = []
+    if path.suffix == ".parquet":
+        try:
+            table = pd.read_parquet(path)
+        except (OSError, ValueError) as error:
+            raise InputError(f"{path} cannot be read as Parquet: {error}") from error
+        records = [{k: v for k, v in r.items() if not pd.isna(v)} for r in table.to_dict("records")]
+        rows = [(f"{path}, row {i}", r) for i, r in enumerate(records)]
+    elif path.suffix == ".jsonl":
+        try:
+            lines = path.read_text(encoding="utf-8-sig").splitlines()
+        except UnicodeDecodeError as error:
+            raise InputError(f"{path} is not UTF-8 text: {error}") from error
+        for number, line in enumerate(lines, start=1):
+            if line.strip():
+                try:
+                    rows.append((f"{path}, line {number}", json.loads(line)))
+                except json.JSONDecodeError as error:
+                    raise InputError(f"{path}, line {number}: not valid JSON ({error.msg}).") from error
+    else:
+        raise InputError(f"problems is {str(path)!r}; its name must end in .jsonl or .parquet.")
+    if not rows:
+        raise InputError(f"{path} holds no problems.")
+    seen: dict[str, str] = {}
+    checked = []
+    for where, row in rows:
+        problem = _checked(row, where)
+        if problem["problem_id"] in seen:
+            raise InputError(
+                f"{where}: problem_id {problem['problem_id']!r} is already at {seen[problem['problem_id']]}."
+            )
+        seen[problem["problem_id"]] = where
+        checked.append(problem)
+    return _frame(checked)
+
+
+def _checked(row: Any, where: str) -> dict[str, Any]:
+    if not isinstance(row, dict):
+        raise InputError(f"{where}: a problem must be a JSON object, not {type(row).__name__}.")
+    unknown = sorted(set(row) - set(COLUMNS))
+    if unknown:
+        raise InputError(f"{where}: unknown field {unknown[0]!r}; known are {', '.join(COLUMNS)}.")
+    row = {key: value for key, value in row.items() if value is not None}
+    if not isinstance(row.get("problem_id"), str) or not row["problem_id"]:
+        raise InputError(f"{where}: problem_id must be a non-empty string, not {row.get('problem_id')!r}.")
+    for column in INTEGERS:
+        if column in row and (isinstance(row[column], bool) or row[column] != int_or_none(row[column])):
+            raise InputError(f"{where}: {column} is {row[column]!r}; it must be an integer.")
+        if column in row:
+            row[column] = int(row[column])
+    if "question" in row:
+        if not isinstance(row["question"], str) or not row["question"].strip():
+            raise InputError(f"{where}: question must be a non-empty string.")
+        if "answer" not in row:
+            raise InputError(f"{where}: a question needs its integer answer.")
+        return {"task": "custom", **row}
+    if row.get("task") not in OPERANDS:
+        raise InputError(
+            f"{where}: task is {row.get('task')!r}; without a question it must be one of {', '.join(OPERANDS)}."
+        )
+    missing = [column for column in OPERANDS[row["task"]] if column not in row]
+    if missing:
+        raise InputError(f"{where}: {row['task']} needs {', '.join(OPERANDS[row['task']])}; {missing[0]} is missing.")
+    for column, allowed in (("op1", "+-*"), ("op2", "+-")):
+        if column in row and row[column] not in tuple(allowed):
+            raise InputError(f"{where}: {column} is {row[column]!r}; it must be one of {' '.join(allowed)}.")
+    if row.setdefault("answer", solve(row)) != solve(row):
+        raise InputError(f"{where}: answer is {row['answer']}, but the operands give {solve(row)}.")
+    return row
+
+
+def int_or_none(value: Any) -> int | None:
+    """`value` as an integer if it is a whole number, else None."""
+    try:
+        return int(value) if int(value) == value else None
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def _frame(rows: Any) -> pd.DataFrame:
+    frame = pd.DataFrame(list(rows)).reindex(columns=list(COLUMNS))
+    frame = frame.astype({column: "Int64" for column in INTEGERS})
+    return frame.astype({column: "string" for column in ("problem_id", "task", "op1", "op2", "question")})

@@ -1,0 +1,93 @@
+"""What a model is shown: three prompt styles, a chat template where the tokenizer has one, exactly one BOS.
+
+Three prompts claim to be the paper's (its README, its generator, its data file) and it is not known which one
+made its table, so the prompt is a factor here. The shapes are the paper's, the wording is ours.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lmrel.errors import InputError
+from lmrel.problems import FEW_SHOT_EXAMPLES, Problem, solve
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+README = "Solve the following problem. Give only the final number.\nProblem: {problem}\nAnswer:"
+FEW_SHOT = "Compute the value. Output only the number.\n{examples}{problem} ="
+ZERO_SHOT = "{instruction}\n{problem}\nAnswer with only the number:"
+
+PROMPT_STYLES = ("readme", "few_shot", "zero_shot")
+
+
+def assignments(problem: Problem) -> list[str]:
+    """The four statements of a variable-binding problem."""
+    return [
+        f"a = {problem['a']}",
+        f"b = {problem['b']}",
+        f"c = a {problem['op1']} b",
+        f"d = c {problem['op2']} {problem['k']}",
+    ]
+
+
+def expression(problem: Problem) -> str:
+    """An arithmetic problem as a spaced expression."""
+    return f"({problem['x']} - {problem['y']}) * {problem['z']} + {problem['w']}"
+
+
+def worksheet_item(problem: Problem) -> str:
+    """One line of a worksheet, up to (not including) its equals sign."""
+    if problem["task"] == "variable_binding":
+        return ", ".join([*assignments(problem), "d"])
+    return expression(problem) if problem["task"] == "arithmetic" else str(problem["question"])
+
+
+def asked_in_words(problem: Problem) -> str:
+    """The problem as a question on one line."""
+    if problem["task"] == "variable_binding":
+        return ", ".join(assignments(problem)) + ". What is d?"
+    return expression(problem) if problem["task"] == "arithmetic" else str(problem["question"])
+
+
+def zero_shot_parts(problem: Problem) -> tuple[str, str]:
+    """The instruction line and the lines below it."""
+    if problem["task"] == "variable_binding":
+        return "Find the value of d.", "\n".join(assignments(problem))
+    if problem["task"] == "arithmetic":
+        return "Find the value of the expression.", expression(problem)
+    return "Solve the following problem.", str(problem["question"])
+
+
+def render(problem: Problem, style: str) -> str:
+    """The prompt text of `problem` in one of `PROMPT_STYLES`, without chat template.
+
+    It never ends in white space: the answer's leading space belongs to the answer.
+    """
+    if style == "readme":
+        return README.format(problem=asked_in_words(problem))
+    if style == "few_shot":
+        examples = "".join(f"{worksheet_item(p)} = {solve(p)}\n" for p in FEW_SHOT_EXAMPLES)
+        return FEW_SHOT.format(examples=examples, problem=worksheet_item(problem))
+    if style == "zero_shot":
+        instruction, lines = zero_shot_parts(problem)
+        return ZERO_SHOT.format(instruction=instruction, problem=lines)
+    raise InputError(f"prompt_style is {style!r}; it must be one of {', '.join(PROMPT_STYLES)}.")
+
+
+def encode(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Token ids of a prompt, chat template applied where there is one, with one BOS if the tokenizer uses one.
+
+    A templated string that is tokenized with special tokens gets a second BOS; hence no special tokens are
+    added after templating, and one is added where the template leaves it out.
+    """
+    if tokenizer.chat_template:
+        text = tokenizer.apply_chat_template(
+            [{"role": "user", "content": text}], tokenize=False, add_generation_prompt=True
+        )
+        adds_bos = tokenizer.encode("")[:1] == [tokenizer.bos_token_id]
+        ids = tokenizer.encode(text, add_special_tokens=False)
+        if adds_bos and ids[:1] != [tokenizer.bos_token_id]:
+            ids = [tokenizer.bos_token_id, *ids]
+        return ids
+    return tokenizer.encode(text)

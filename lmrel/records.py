@@ -1,0 +1,117 @@
+"""What a run leaves behind: one row per draw in Parquet, a summary, and run.json, each written whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lmrel.errors import InputError
+
+DRAWS_SCHEMA = pa.schema(
+    [
+        ("model", pa.string()),
+        ("precision", pa.string()),
+        ("prompt_style", pa.string()),
+        ("decoding", pa.string()),
+        ("temperature", pa.float64()),
+        ("run", pa.int64()),
+        ("problem_id", pa.string()),
+        ("task", pa.string()),
+        ("prompt", pa.string()),  # as the model was given it, template and special tokens included
+        ("expected", pa.int64()),
+        ("text", pa.string()),  # special tokens left out
+        ("token_ids", pa.list_(pa.int64())),  # end-of-text included where it was reached
+        ("n_tokens", pa.int64()),
+        ("finished", pa.bool_()),
+        ("extracted", pa.int64()),  # missing: no integer, or one beyond 64 bits
+        ("correct", pa.bool_()),
+        ("compliant", pa.bool_()),
+        ("mean_logprob", pa.float64()),
+        ("mean_logprob_processed", pa.float64()),
+        ("failure", pa.string()),  # missing: correct
+    ]
+)
+DRAWS, SUMMARY, RUN = "draws.parquet", "summary.parquet", "run.json"
+
+
+def write_draws(draws: pd.DataFrame, folder: Path) -> Path:
+    """`draws`, checked against `DRAWS_SCHEMA`, as ``folder/draws.parquet``."""
+    table = pa.Table.from_pandas(draws, schema=DRAWS_SCHEMA, preserve_index=False)
+    return _atomically(folder / DRAWS, lambda path: pq.write_table(table, path))
+
+
+def write_summary(summary: pd.DataFrame, folder: Path) -> Path:
+    """`summary` as ``folder/summary.parquet``."""
+    table = pa.Table.from_pandas(summary, preserve_index=False)
+    return _atomically(folder / SUMMARY, lambda path: pq.write_table(table, path))
+
+
+def write_json(value: Any, path: Path) -> Path:
+    """`value` as indented JSON with a final newline."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return _atomically(path, lambda temporary: Path(temporary).write_text(text, encoding="utf-8"))
+
+
+def _atomically(path: Path, write: Callable[[Path], Any]) -> Path:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        write(temporary)
+        with open(temporary, "rb") as handle:
+            os.fsync(handle.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise InputError(f"{path} could not be written: {error.strerror or error}.") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def read_draws(folder: Path) -> pd.DataFrame:
+    """The draws of a run; `InputError` if the file is missing or damaged."""
+    return _read(folder / DRAWS)
+
+
+def read_summary(folder: Path) -> pd.DataFrame:
+    """The summary of a run; `InputError` if the file is missing or damaged."""
+    return _read(folder / SUMMARY)
+
+
+def _read(path: Path) -> pd.DataFrame:
+    try:
+        return pq.read_table(path).to_pandas()
+    except (OSError, pa.ArrowInvalid) as error:
+        raise InputError(f"{path} is missing or damaged: {str(error).splitlines()[0]}") from error
+
+
+def find_runs(results: Path) -> list[Path]:
+    """The folders below `results` that hold a finished run, in order of name."""
+    return sorted(path.parent for path in results.glob(f"*/{RUN}"))
+
+
+def check_writable(folder: Path) -> None:
+    """Make `folder` and try to write in it; `InputError` if that fails."""
+    probe = folder / f".probe.{os.getpid()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise InputError(f"output_dir is {str(folder)!r}, which cannot be written to: {error.strerror}.") from error
+
+
+def sha256(*paths: Path) -> str:
+    """One hash over the contents of `paths` in the given order."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with open(path, "rb") as handle:
+            while block := handle.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()

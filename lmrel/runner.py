@@ -1,0 +1,77 @@
+"""Executes a notebook with parameters: papermill, minus the ways in which it lets a mistake pass.
+
+``python -m lmrel.runner SOURCE TARGET [--title TEXT] [-y YAML]``. A parameter that the notebook does not have is an
+error. The target is replaced only by a notebook that ran to its end; one that failed is kept beside it, to be read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import papermill
+import yaml
+from papermill.exceptions import PapermillExecutionError
+
+from lmrel.errors import InputError
+
+
+def run_notebook(source: Path, target: Path, parameters: dict[str, Any], title: str | None = None) -> Path:
+    """Execute `source` into `target`. Raises `InputError` for an unknown parameter or a notebook that fails.
+
+    `title` replaces the first heading. The kernel's working directory is the caller's.
+    """
+    known = papermill.inspect_notebook(str(source))
+    for name in parameters:
+        if name not in known:
+            raise InputError(f"{source} has no parameter {name!r}; it has {', '.join(known)}.")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    running = target.with_suffix(".failed.ipynb")  # what it is, until it has ended
+    try:
+        papermill.execute_notebook(
+            str(source), str(running), parameters, kernel_name="python3", progress_bar=False, cwd="."
+        )
+    except PapermillExecutionError as error:
+        last = str(error.evalue).strip().splitlines()[-1:] or [""]
+        raise InputError(f"{source}: {error.ename}: {last[0]}\nThe traceback is in {running}.") from error
+    notebook = nbformat.read(running, as_version=4)  # type: ignore[no-untyped-call]
+    _tidy(notebook, title)
+    nbformat.write(notebook, running)  # type: ignore[no-untyped-call]
+    os.replace(running, target)
+    return target
+
+
+def _tidy(notebook: nbformat.NotebookNode, title: str | None) -> None:
+    """The title filled in; papermill's cell hidden and given a fixed id, so that equal runs give equal files."""
+    for cell in notebook.cells:
+        if "injected-parameters" in cell.metadata.get("tags", []):
+            cell.id = "injected-parameters"
+            cell.metadata.tags.append("hide-input")
+    if title is not None:
+        first = notebook.cells[0]
+        heading, _, rest = first.source.partition("\n")
+        if not heading.startswith("# "):
+            raise InputError("the notebook's first cell has no heading to fill in.")
+        first.source = f"# {title}\n{rest}"
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("source", type=Path)
+    parser.add_argument("target", type=Path)
+    parser.add_argument("--title")
+    parser.add_argument("-y", "--parameters", default="{}", help="all parameters, as YAML")
+    arguments = parser.parse_args()
+    try:
+        run_notebook(arguments.source, arguments.target, yaml.safe_load(arguments.parameters), arguments.title)
+    except InputError as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

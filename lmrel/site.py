@@ -1,0 +1,120 @@
+"""What the book needs of Sphinx: charts that draw without a network, numbers in prose, notebooks that did run.
+
+A chart becomes two static pictures in the page (one for narrow screens) and its specification. The Vega scripts are
+shipped once per site and loaded when a reader points at, touches or focuses a chart.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import vl_convert
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.errors import ExtensionError
+from sphinx.util.docutils import SphinxRole
+
+from lmrel.charts import MIME, NARROW, VEGALITE, WIDTH, svg
+
+STATIC = Path(__file__).parent / "static"
+NUMBERS = Path("results") / "numbers.json"
+
+
+class ChartPlugin:
+    """Renders a stored Vega-Lite specification (myst-nb's MIME plugin protocol)."""
+
+    mime_priority_overrides = (("*", MIME, 0),)
+
+    @staticmethod
+    def handle_mime(renderer: Any, data: Any, inline: bool) -> list[nodes.Element] | None:
+        """The page's nodes for a chart; None for any other MIME type."""
+        if data.mime_type != MIME or inline:
+            return None
+        spec = data.content if isinstance(data.content, dict) else json.loads(data.string)
+        return [nodes.raw("", chart_html(spec), format="html")]
+
+
+def chart_html(spec: dict[str, Any]) -> str:
+    """The HTML of one chart. All text in it is escaped; the specification can't end its script element."""
+    source = json.dumps(spec, sort_keys=True)
+    name = "c" + blake2b(source.encode(), digest_size=5).hexdigest()
+    pictures = "".join(
+        f'<div class="static {kind}">{_with_own_ids(svg(spec, width), f"{name}{kind}")}</div>'
+        for kind, width in (("wide", WIDTH), ("narrow", NARROW - 70))
+    )
+    label = html.escape(spec["description"], quote=True)
+    inert = source.replace("<", "\\u003c")
+    return (
+        f'<div class="lmrel-chart" tabindex="0" role="img" aria-label="{label}">{pictures}<div class="live"></div>'
+        f'<script type="application/json">{inert}</script></div>'
+    )
+
+
+def _with_own_ids(picture: str, prefix: str) -> str:
+    """Ids made unique: two SVGs in one page must not share their clip paths."""
+    picture = re.sub(r'\bid="([^"]+)"', rf'id="{prefix}-\1"', picture)
+    return re.sub(r"url\(#([^)]+)\)", rf"url(#{prefix}-\1)", picture)
+
+
+class NumberRole(SphinxRole):  # type: ignore[misc]
+    """``{number}`key` ``: a number from results/numbers.json. A key that is not there is a warning, hence an error."""
+
+    def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
+        """The number as text."""
+        path = Path(self.env.srcdir) / NUMBERS
+        self.env.note_dependency(str(path))
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ExtensionError(f"{NUMBERS} cannot be read: {error}") from error
+        if self.text not in found:
+            message = self.inliner.reporter.error(f"{NUMBERS} has no {self.text!r}", line=self.lineno)
+            return [nodes.problematic(self.rawtext, self.rawtext)], [message]
+        return [nodes.Text(found[self.text])], []
+
+
+def check_notebook(app: Sphinx, docname: str, source: list[str]) -> None:
+    """Fail the build for a notebook that stopped with an error or was not run to its end."""
+    path = Path(app.env.doc2path(docname))
+    if path.suffix != ".ipynb":
+        return
+    notebook = json.loads(source[0])
+    for number, cell in enumerate(notebook["cells"], start=1):
+        if cell["cell_type"] != "code" or not "".join(cell["source"]).strip():
+            continue
+        if any(output["output_type"] == "error" for output in cell["outputs"]):
+            raise ExtensionError(f"{path}: cell {number} holds a traceback; run the notebook again.")
+        if cell["execution_count"] is None:
+            raise ExtensionError(f"{path}: cell {number} was not run; run the notebook to its end.")
+    if notebook["metadata"].get("papermill", {}).get("exception"):
+        raise ExtensionError(f"{path}: papermill did not finish it; run the notebook again.")
+
+
+def add_chart_script(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:
+    """The chart script, on pages that have a chart."""
+    if "lmrel-chart" in context.get("body", ""):
+        app.add_js_file("chart.js", loading_method="defer")
+
+
+def write_vega(app: Sphinx, exception: Exception | None) -> None:
+    """The Vega scripts, once per site."""
+    target = Path(app.outdir) / "_static" / "vega.js"
+    if exception is None and app.builder.format == "html" and not target.exists():
+        bundle = vl_convert.javascript_bundle(vl_version=VEGALITE)  # type: ignore[call-arg]
+        target.write_text(bundle, encoding="utf-8")
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Sphinx's entry point."""
+    app.add_role("number", NumberRole())
+    app.add_css_file("lmrel.css")
+    app.connect("config-inited", lambda _, config: config.html_static_path.append(str(STATIC)))
+    app.connect("source-read", check_notebook)
+    app.connect("html-page-context", add_chart_script)
+    app.connect("build-finished", write_vega)
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,30 @@
+// Swaps a chart's picture for a live one when a reader points at, touches or focuses it.
+(() => {
+  const folder = new URL(".", document.currentScript.src);
+  let loading;
+  const vega = () =>
+    (loading ??= new Promise((done, failed) => {
+      const script = document.createElement("script");
+      script.src = new URL("vega.js", folder);
+      script.onload = done;
+      script.onerror = failed;
+      document.head.append(script);
+    }));
+  const enliven = async (figure) => {
+    await vega();
+    const spec = JSON.parse(figure.querySelector("script").textContent);
+    const live = figure.querySelector(".live");
+    figure.dataset.live = "yes";
+    await vegaEmbed(live, { ...spec, width: "container" }, { actions: false, renderer: "svg" });
+  };
+  for (const figure of document.querySelectorAll(".lmrel-chart")) {
+    let started = false;
+    const start = () => {
+      if (!started) enliven(figure).catch(() => delete figure.dataset.live);
+      started = true;
+    };
+    for (const event of ["pointerenter", "touchstart", "focus"]) {
+      figure.addEventListener(event, start, { passive: true });
+    }
+  }
+})();

@@ -1,0 +1,93 @@
+"""Tables for people: what a summary or a few draws look like on a page. Every cell is text; pandas escapes it."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from lmrel.inference import paired_difference
+from lmrel.metrics import summarize
+
+
+def percent_with_interval(row: pd.Series, name: str) -> str:
+    """Like ``41.7 % [36, 48]``."""
+    low, high = (f"{100 * row[f'{name}_{end}']:.0f}" for end in ("low", "high"))
+    return f"{100 * row[name]:.1f} % [{low}, {high}]"
+
+
+def by_temperature(summary: pd.DataFrame) -> pd.DataFrame:
+    """The settings of a summary, all tasks together: the paper's four quantities, with 95 % intervals."""
+    whole = summary[summary["task"] == "all"]
+    rows = [
+        {
+            "model": row["model"],
+            "T": f"{row['temperature']:g}",
+            "accuracy": percent_with_interval(row, "accuracy"),
+            "compliance": percent_with_interval(row, "compliance"),
+            "consistency": f"{100 * row['consistency']:.2f} points" if row["runs"] > 1 else "one run",
+            "confidence (raw)": f"{row['confidence']:.3f}",
+            "confidence (processed)": f"{row['confidence_processed']:.3f}",
+        }
+        for _, row in whole.iterrows()
+    ]
+    return _plain(pd.DataFrame(rows))
+
+
+def by_task(summary: pd.DataFrame) -> pd.DataFrame:
+    """Accuracy by task (columns) and temperature (rows), with 95 % intervals."""
+    parts = summary[summary["task"] != "all"]
+    cells = parts.apply(percent_with_interval, axis=1, name="accuracy")
+    table = parts.assign(cell=cells).pivot(index=["model", "temperature"], columns="task", values="cell").reset_index()
+    return _plain(table.rename(columns={"temperature": "T", "variable_binding": "variable binding"}))
+
+
+def samples(draws: pd.DataFrame, count: int = 3) -> pd.DataFrame:
+    """The first `count` problems of each task at each temperature, run 0. Line ends are shown as ``⏎``."""
+    chosen = draws[draws["run"] == draws.groupby("temperature")["run"].transform("min")]
+    chosen = chosen.groupby(["temperature", "task"], sort=False).head(count)
+    table = chosen[["temperature", "problem_id", "expected", "text", "correct", "compliant"]].copy()
+    table["text"] = table["text"].str.replace("\n", "⏎")
+    return _plain(table.rename(columns={"temperature": "T", "problem_id": "problem", "text": "the model wrote"}))
+
+
+def drops(draws: pd.DataFrame, first: float = 0.0, second: float = 1.0) -> pd.DataFrame:
+    """For each model, the paired change of accuracy between two temperatures, with a 95 % interval.
+
+    Columns ``model, difference, low, high, problems``; models without both temperatures are left out.
+    """
+    rows = []
+    for model, own in draws.groupby("model", sort=False):
+        if {first, second} <= set(own["temperature"]):
+            rows.append({"model": model, **paired_difference(own, "correct", first, second)})
+    return pd.DataFrame(rows, columns=["model", "difference", "low", "high", "problems"])
+
+
+def shown_drops(table: pd.DataFrame) -> pd.DataFrame:
+    """`drops` in percentage points, as text."""
+    points = 100 * table[["difference", "low", "high"]]
+    change = [f"{row.difference:+.1f} [{row.low:+.1f}, {row.high:+.1f}]" for row in points.itertuples()]
+    return _plain(pd.DataFrame({"model": table["model"], "change of accuracy, points": change}))
+
+
+def numbers(draws: pd.DataFrame) -> dict[str, str]:
+    """What the book's prose quotes, by key: ``<model> T=<t> accuracy`` and ``compliance``, ``<model> drop``, counts."""
+    summary = summarize(draws)
+    found = {
+        "draws": f"{len(draws):,}",
+        "models": f"{draws['model'].nunique()}",
+        "problems": f"{draws['problem_id'].nunique()}",
+        "runs": f"{draws['run'].nunique()}",
+    }
+    for _, row in summary[summary["task"] == "all"].iterrows():
+        key = f"{row['model']} T={row['temperature']:g}"
+        found |= {f"{key} {name}": percent_with_interval(row, name) for name in ("accuracy", "compliance")}
+    changes = shown_drops(drops(draws))
+    found |= {f"{model} drop": f"{change} points" for model, change in changes.to_numpy()}
+    return found
+
+
+def _plain(table: pd.DataFrame) -> pd.DataFrame:
+    """Everything as text, without an index to distract."""
+    table = table.astype(str)
+    table.index = pd.Index([""] * len(table))
+    table.columns.name = None
+    return table

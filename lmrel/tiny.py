@@ -1,0 +1,95 @@
+"""The tiny suite's shapes: a 128-token tokenizer, and a Mistral against a Mixtral with the same active parameters.
+
+Outside the feed-forward blocks the two share every weight name and shape. The sparse model routes each token to
+2 of 8 experts of half the dense width, so both compute with the same number of weights per token.
+"""
+
+from __future__ import annotations
+
+import string
+
+from tokenizers import AddedToken, Tokenizer, decoders, models
+from transformers import (
+    GenerationConfig,
+    MistralConfig,
+    MistralForCausalLM,
+    MixtralConfig,
+    MixtralForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
+
+SPECIAL = ["<unk>", "<s>", "</s>", "[INST]", "[/INST]"]
+UNK, BOS, EOS = 0, 1, 2
+CHARACTERS = [*string.digits, *string.ascii_letters, *string.punctuation, " ", "\n"]
+WORDS = [" =", " + ", " - ", " * ", ", ", "Problem:", "Answer:", "Answer", "Solve", "Compute", "Find", "What"]
+WORDS += ["Output", "Give", " the", " following", " problem", " expression", " only", " number", " value", " of"]
+WORDS += [" is", " with", " final", " page", ". "]
+
+CHAT_TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}"
+    "{% if message['role'] == 'user' %}[INST] {{ message['content'] }} [/INST]"
+    "{% else %} {{ message['content'] }}{{ eos_token }}{% endif %}{% endfor %}"
+)
+CONTEXT = 512
+
+
+def build_tokenizer(chat: bool) -> PreTrainedTokenizerFast:
+    """Unigram over 128 fixed pieces: every printable ASCII character, single digits, a few words.
+
+    All pieces cost the same, so a text gets its fewest-pieces segmentation.
+    """
+    vocabulary = [(piece, 0.0 if piece in SPECIAL else -1.0) for piece in [*SPECIAL, *CHARACTERS, *WORDS]]
+    inner = Tokenizer(models.Unigram(vocabulary, unk_id=UNK, byte_fallback=False))
+    inner.decoder = decoders.Fuse()
+    inner.add_special_tokens([AddedToken(piece, special=True, normalized=False) for piece in SPECIAL])
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=inner,
+        unk_token="<unk>",
+        bos_token="<s>",
+        eos_token="</s>",
+        pad_token="<unk>",
+        additional_special_tokens=["[INST]", "[/INST]"],
+        clean_up_tokenization_spaces=False,
+        model_max_length=CONTEXT,
+    )
+    _prepend_bos(tokenizer)
+    if chat:
+        tokenizer.chat_template = CHAT_TEMPLATE
+    return tokenizer
+
+
+def _prepend_bos(tokenizer: PreTrainedTokenizerFast) -> None:
+    from tokenizers.processors import TemplateProcessing
+
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<s> $A", pair="<s> $A $B", special_tokens=[("<s>", BOS)]
+    )
+
+
+def build_model(sparse: bool) -> PreTrainedModel:
+    """A freshly initialized model in float32; the caller seeds."""
+    shape = dict(
+        vocab_size=len(SPECIAL) + len(CHARACTERS) + len(WORDS),
+        hidden_size=128,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=32,
+        max_position_embeddings=CONTEXT,
+        sliding_window=None,
+        tie_word_embeddings=False,
+        rope_parameters={"rope_type": "default", "rope_theta": 10_000.0},
+        bos_token_id=BOS,
+        eos_token_id=EOS,
+        pad_token_id=UNK,
+        attn_implementation="sdpa",
+    )
+    model: PreTrainedModel
+    if sparse:
+        experts = dict(num_local_experts=8, num_experts_per_tok=2, intermediate_size=128, router_aux_loss_coef=0.01)
+        model = MixtralForCausalLM(MixtralConfig(**shape, **experts))
+    else:
+        model = MistralForCausalLM(MistralConfig(**shape, intermediate_size=256))
+    model.generation_config = GenerationConfig(bos_token_id=BOS, eos_token_id=EOS, pad_token_id=UNK)
+    return model

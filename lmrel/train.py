@@ -1,0 +1,242 @@
+"""Training the tiny suite from scratch: ``python -m lmrel.train tiny-dense-base``.
+
+A base model is pretrained on pages; an instruct model is the base model of its kind, tuned on chat turns with the
+loss on the answer and end-of-text only. Batch *t* is a function of (stage, seed, t), and the whole state is saved
+every few hundred steps, so that a killed run continues where it was and ends with the same weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import random
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from tqdm import tqdm
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from lmrel import corpus, prompts, tiny
+from lmrel.errors import InputError
+
+Batch = tuple[Tensor, Tensor]  # token ids and the loss weight of each token as a target, both (rows, length)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One training stage. Learning rates fall from their peak to 5 % along a cosine."""
+
+    kind: str  # "pages" or "chat"
+    steps: int
+    rows: int
+    muon_lr: float
+    adam_lr: float
+    warmup: int = 100
+    length: int = 160  # of a row of pages, in tokens
+    background_weight: float = 0.1  # loss weight of page tokens that are neither answer nor step
+
+
+STAGES = {
+    "base": Stage("pages", steps=12_000, rows=10, muon_lr=0.012, adam_lr=2e-3),
+    "instruct": Stage("chat", steps=1_600, rows=24, muon_lr=0.006, adam_lr=1e-3),
+}
+
+
+def page_batch(stage: Stage, seed: int, step: int, tokenizer: PreTrainedTokenizerFast) -> Batch:
+    """Pages one after another, each between <s> and </s>, cut into rows."""
+    rng = random.Random(f"pages {seed} {step}")
+    ids: list[int] = []
+    weights: list[float] = []
+    while len(ids) < stage.rows * stage.length:
+        segments = corpus.page(rng)
+        encoded = tokenizer.backend_tokenizer.encode_batch([text for text, _ in segments], add_special_tokens=False)
+        ids.append(tiny.BOS)
+        weights.append(0.0)
+        for (_, counts), segment in zip(segments, encoded, strict=True):
+            ids += segment.ids
+            weights += [1.0 if counts else stage.background_weight] * len(segment.ids)
+        ids.append(tiny.EOS)
+        weights.append(stage.background_weight)
+    size = stage.rows * stage.length
+    return (
+        torch.tensor(ids[:size]).view(stage.rows, stage.length),
+        torch.tensor(weights[:size]).view(stage.rows, stage.length),
+    )
+
+
+def chat_batch(stage: Stage, seed: int, step: int, tokenizer: PreTrainedTokenizerFast) -> Batch:
+    """One chat turn a row, padded on the right; only the answer and </s> count."""
+    rng = random.Random(f"chat {seed} {step}")
+    rows: list[tuple[list[int], int]] = []
+    for _ in range(stage.rows):
+        question, answer = corpus.chat_turn(rng)
+        prompt = prompts.encode(question, tokenizer)
+        reply = [*tokenizer.encode(f" {answer}", add_special_tokens=False), tiny.EOS]
+        rows.append((prompt + reply, len(reply)))
+    ids = torch.full((stage.rows, max(len(row) for row, _ in rows)), tiny.UNK)
+    weights = torch.zeros(ids.shape)
+    for i, (row, reply_length) in enumerate(rows):
+        ids[i, : len(row)] = torch.tensor(row)
+        weights[i, len(row) - reply_length : len(row)] = 1.0
+    return ids, weights
+
+
+def loss_on(model: PreTrainedModel, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Weighted mean cross-entropy in nats, and the router's load-balancing loss (0 for a dense model)."""
+    ids, weights = batch
+    sparse = hasattr(model.config, "num_local_experts")
+    output = model(input_ids=ids, use_cache=False, **({"output_router_logits": True} if sparse else {}))
+    losses = nn.functional.cross_entropy(output.logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
+    targets = weights[:, 1:].flatten()
+    balance = model.config.router_aux_loss_coef * output.aux_loss if sparse else losses.new_zeros(())
+    return (losses * targets).sum() / targets.sum(), balance
+
+
+def orthogonalize(matrices: Tensor, iterations: int = 5) -> Tensor:
+    """The nearest semi-orthogonal matrix to each of (..., rows, columns), roughly, by Newton-Schulz (Muon)."""
+    a, b, c = 3.4445, -4.7750, 2.0315
+    tall = matrices.shape[-2] > matrices.shape[-1]
+    x = (matrices.mT if tall else matrices).bfloat16()
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    for _ in range(iterations):
+        gram = x @ x.mT
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return x.mT if tall else x
+
+
+class Optimizer:
+    """Muon for the matrices inside the layers (each expert its own matrix), Adam for the rest."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self.matrices: dict[str, nn.Parameter] = {}
+        self.others: dict[str, nn.Parameter] = {}
+        for name, p in model.named_parameters():
+            inside = ".layers." in name and p.ndim >= 2 and not name.endswith("gate.weight")
+            (self.matrices if inside else self.others)[name] = p
+        self.state = {f"momentum.{name}": torch.zeros_like(p) for name, p in self.matrices.items()}
+        for name, p in self.others.items():
+            self.state |= {f"mean.{name}": torch.zeros_like(p), f"square.{name}": torch.zeros_like(p)}
+
+    @torch.no_grad()
+    def step(self, step: int, muon_lr: float, adam_lr: float) -> None:
+        """One update; `step` counts from 1. Gradients are cleared."""
+        parameters = (self.matrices | self.others).items()
+        gradients = {name: p.grad for name, p in parameters if p.grad is not None}
+        shapes: dict[torch.Size, list[str]] = {}
+        for name, p in self.matrices.items():
+            gradient = gradients[name]
+            gradient.lerp_(self.state[f"momentum.{name}"].lerp_(gradient, 0.05), 0.95)
+            shapes.setdefault(p.shape, []).append(name)
+        for shape, names in shapes.items():
+            updates = orthogonalize(torch.stack([gradients[name] for name in names]))
+            scale = max(1.0, shape[-2] / shape[-1]) ** 0.5
+            for name, update in zip(names, updates, strict=True):
+                self.matrices[name].add_(update, alpha=-muon_lr * scale)
+        for name, p in self.others.items():
+            mean = self.state[f"mean.{name}"].lerp_(gradients[name], 0.1)
+            square = self.state[f"square.{name}"].lerp_(gradients[name].square(), 0.05)
+            denominator = (square / (1 - 0.95**step)).sqrt_().add_(1e-8)
+            p.addcdiv_(mean, denominator, value=-adam_lr / (1 - 0.9**step))
+        for p in (*self.matrices.values(), *self.others.values()):
+            p.grad = None
+
+
+def learning_rate_factor(step: int, stage: Stage) -> float:
+    """Linear warm-up, then a cosine from 1 to 0.05; `step` counts from 0."""
+    if step < stage.warmup:
+        return (step + 1) / stage.warmup
+    progress = (step - stage.warmup) / max(1, stage.steps - stage.warmup)
+    return 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def train(name: str, steps: int | None, out: Path, work: Path, seed: int = 0, save_every: int = 250) -> Path:
+    """Train `name`, continuing from `work` if it holds a state; write the checkpoint folder `out / name`.
+
+    `steps` cuts a stage short (for tests); None runs it whole. Instruct models start from `out`'s base model.
+    """
+    sparse, kind = "sparse" in name, name.rsplit("-", 1)[1]
+    stage = STAGES[kind] if steps is None else replace(STAGES[kind], steps=steps)
+    tokenizer = tiny.build_tokenizer(chat=stage.kind == "chat")
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = tiny.build_model(sparse)
+    if stage.kind == "chat":
+        base = load_file(out / name.replace("instruct", "base") / "model.safetensors")
+        model.load_state_dict({key: tensor.float() for key, tensor in base.items()})
+    model.train()
+    optimizer = Optimizer(model)
+    losses, first = torch.zeros(stage.steps), 0
+    saved = work / f"{name}.safetensors"
+    if saved.exists():
+        first = restore(saved, model, optimizer, losses)
+    make_batch = page_batch if stage.kind == "pages" else chat_batch
+    bar = tqdm(range(first, stage.steps), desc=name, initial=first, total=stage.steps, mininterval=2)
+    for step in bar:
+        loss, balance = loss_on(model, make_batch(stage, seed, step, tokenizer))
+        (loss + balance).backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        factor = learning_rate_factor(step, stage)
+        optimizer.step(step + 1, stage.muon_lr * factor, stage.adam_lr * factor)
+        losses[step] = loss.detach()
+        if (step + 1) % save_every == 0 or step + 1 == stage.steps:
+            save_state(saved, step + 1, model, optimizer, losses)
+            bar.set_postfix(loss=f"{losses[max(0, step - 99) : step + 1].mean():.3f}")
+    export(model, tokenizer, losses, out / name)
+    return out / name
+
+
+def save_state(path: Path, step: int, model: PreTrainedModel, optimizer: Optimizer, losses: Tensor) -> None:
+    """Everything a resume needs, in one file that is either the old one or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    weights = {f"model.{key}": tensor for key, tensor in model.named_parameters()}
+    temporary = path.with_suffix(".tmp")
+    save_file({**weights, **optimizer.state, "losses": losses, "step": torch.tensor(step)}, temporary)
+    os.replace(temporary, path)
+
+
+def restore(path: Path, model: PreTrainedModel, optimizer: Optimizer, losses: Tensor) -> int:
+    """Load what `save_state` wrote, in place; the number of steps done."""
+    state = load_file(path)
+    if state["losses"].shape != losses.shape:
+        raise InputError(
+            f"{path} is of a run of {len(state['losses'])} steps, not {len(losses)}; delete it to start over."
+        )
+    losses.copy_(state["losses"])
+    with torch.no_grad():
+        for key, tensor in model.named_parameters():
+            tensor.copy_(state[f"model.{key}"])
+    for key, tensor in optimizer.state.items():
+        tensor.copy_(state[key])
+    return int(state["step"])
+
+
+def export(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, losses: Tensor, folder: Path) -> None:
+    """The checkpoint as transformers loads it: bf16 safetensors, config, tokenizer; and the loss curve."""
+    model.eval().to(torch.bfloat16).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    config = folder / "tokenizer_config.json"
+    # transformers 5 writes a class name that transformers 4 does not know; this one is read by both.
+    config.write_text(config.read_text().replace("TokenizersBackend", "PreTrainedTokenizerFast"))
+    mark = 50
+    curve = [(i + mark, round(losses[i : i + mark].mean().item(), 4)) for i in range(0, len(losses), mark)]
+    (folder / "loss.csv").write_text("step,loss\n" + "".join(f"{step},{loss}\n" for step, loss in curve))
+
+
+def main() -> None:
+    """Command line: train the named models, bases first."""
+    names = ["tiny-dense-base", "tiny-sparse-base", "tiny-dense-instruct", "tiny-sparse-instruct"]
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("models", nargs="*", default=names, choices=names)
+    parser.add_argument("--out", type=Path, default=Path("checkpoints"))
+    parser.add_argument("--work", type=Path, default=Path("training"), help="where a killed run continues from")
+    arguments = parser.parse_args()
+    for name in arguments.models:
+        print(train(name, None, arguments.out, arguments.work))
+
+
+if __name__ == "__main__":
+    main()
