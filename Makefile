@@ -10,7 +10,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 .DEFAULT_GOAL := book
 
 book: $(SETUP)
-	@snakemake --cores all --quiet rules --rerun-incomplete
+	@snakemake --cores all --quiet all --rerun-incomplete
 	@echo "The book: $(CURDIR)/_build/html/index.html"
 
 test: book

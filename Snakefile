@@ -24,7 +24,7 @@ rule book:
     log:
         "_build/book.log",
     shell:
-        "jupyter-book build . -n -W --keep-going >{log} 2>&1 || (cat {log}; exit 1)\n"
+        "echo 'Building the pages'; jupyter-book build . -n -W --keep-going >{log} 2>&1 || (cat {log}; exit 1)\n"
         "touch {output}"
 
 
@@ -44,9 +44,11 @@ rule evaluate:
             default_flow_style=True,
             width=10**6,
         ).strip(),
+    log:
+        "results/{model}/evaluate.log",
     shell:
-        "OMP_NUM_THREADS={threads} python -m lmrel.runner {input[0]} {output[0]} "
-        "--title {wildcards.model} -y {params.parameters:q}"
+        "echo 'Evaluating {wildcards.model}'; OMP_NUM_THREADS={threads} python -m lmrel.runner {input[0]} {output[0]} "
+        "--title {wildcards.model} -y {params.parameters:q} >{log} 2>&1 || (cat {log}; exit 1)"
 
 
 rule compare:
@@ -57,5 +59,8 @@ rule compare:
     output:
         "results/compare.ipynb",
         "results/numbers.json",
+        "results/accuracy.json",
+    log:
+        "results/compare.log",
     shell:
-        "python -m lmrel.runner {input[0]} {output[0]} -y '{{results_dir: results}}'"
+        "echo 'Comparing the runs'; python -m lmrel.runner {input[0]} {output[0]} -y '{{results_dir: results}}' >{log} 2>&1 || (cat {log}; exit 1)"

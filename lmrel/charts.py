@@ -8,6 +8,7 @@ and a small picture, with no script from anywhere; `lmrel.site` draws it.
 from __future__ import annotations
 
 import base64
+import math
 from typing import Any
 
 import altair as alt
@@ -37,7 +38,9 @@ def themed(chart: Any, description: str) -> Any:
         .configure(background="transparent", font="system-ui, sans-serif", padding=4)
         .configure_view(stroke=None)
         .configure_axis(labelFontSize=12, titleFontSize=12, **quiet, **lines)
-        .configure_legend(labelFontSize=12, labelLimit=300, orient="top", columns=2, title=None, **quiet)
+        .configure_legend(
+            labelFontSize=12, labelLimit=300, orient="top", columns=2, columnPadding=18, title=None, **quiet
+        )
         .configure_title(color="currentColor", anchor="start", fontSize=14, fontWeight="normal")
     )
 
@@ -54,12 +57,22 @@ def response(summary: pd.DataFrame, metric: str, title: str, description: str) -
     columns = ["model", "temperature", metric, f"{metric}_low", f"{metric}_high"]
     table = summary[columns].round(5)
     table = table.assign(x=(table["temperature"] + table["model"].map(offset)).round(5))
+    temperatures = sorted({float(temperature) for temperature in table["temperature"]})
+    top = min(1.0, math.ceil(10 * float(table[f"{metric}_high"].max())) / 10)
     base = alt.Chart(table).encode(
-        x=alt.X("x:Q", title="temperature", scale=alt.Scale(zero=False, nice=False, padding=12)),
+        x=alt.X(
+            "x:Q",
+            title="temperature",
+            scale=alt.Scale(zero=False, nice=False, padding=12),
+            axis=alt.Axis(values=temperatures, format="~g", labelOverlap="greedy"),
+        ),
         color=alt.Color("model:N", sort=models, scale=alt.Scale(domain=models, range=PALETTE[: len(models)])),
     )
     share = alt.Axis(format=".0%")
-    line = base.mark_line(strokeWidth=1.5, opacity=0.7).encode(y=alt.Y(f"{metric}:Q", title=None, axis=share))
+    scale = alt.Scale(domain=[0, top])
+    line = base.mark_line(strokeWidth=1.5, opacity=0.7).encode(
+        y=alt.Y(f"{metric}:Q", title=None, axis=share, scale=scale)
+    )
     interval = base.mark_rule(strokeWidth=1.5).encode(y=f"{metric}_low:Q", y2=f"{metric}_high:Q")
     point = base.mark_point(filled=True, size=60, opacity=1).encode(
         y=f"{metric}:Q",

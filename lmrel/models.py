@@ -144,8 +144,8 @@ def load_model(name: str, precision: str = "auto") -> tuple[PreTrainedModel, Pre
     """A causal language model in eval mode and its tokenizer.
 
     `precision` is ``"fp32"``, ``"bf16"``, ``"nf4"`` (4-bit weights, bf16 compute) or ``"auto"``. The model goes to
-    the GPU where there is one; on a CPU, torch is set to one thread for a small model. Raises `InputError`, before any weight is read, for a name or precision that cannot
-    be used, and when transformers cannot load the checkpoint.
+    the GPU where there is one; on a CPU, torch is set to one thread for a small model. Raises `InputError`, before any
+    weight is read, for a name or precision that cannot be used, and when transformers cannot load the checkpoint.
     """
     source, precision = resolve(name), resolve_precision(name, precision)
     dtype = torch.float32 if precision == "fp32" else torch.bfloat16

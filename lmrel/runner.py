@@ -46,11 +46,13 @@ def run_notebook(source: Path, target: Path, parameters: dict[str, Any], title: 
 
 
 def _tidy(notebook: nbformat.NotebookNode, title: str | None) -> None:
-    """The title filled in; papermill's cell hidden and given a fixed id, so that equal runs give equal files."""
+    """The title filled in; the parameters that were used shown, the defaults they replaced not."""
+    defaults = next(cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", []))
     for cell in notebook.cells:
         if "injected-parameters" in cell.metadata.get("tags", []):
-            cell.id = "injected-parameters"
-            cell.metadata.tags.append("hide-input")
+            cell.id = "injected-parameters"  # papermill's is random; equal runs should give equal files
+            cell.metadata.tags += set(defaults.metadata.tags) - {"parameters"}
+            defaults.metadata.tags.append("remove-cell")
     if title is not None:
         first = notebook.cells[0]
         heading, _, rest = first.source.partition("\n")

@@ -17,7 +17,7 @@ import vl_convert
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
-from sphinx.util.docutils import SphinxRole
+from sphinx.util.docutils import SphinxDirective, SphinxRole
 
 from lmrel.charts import MIME, NARROW, VEGALITE, WIDTH, svg
 
@@ -68,10 +68,7 @@ class NumberRole(SphinxRole):  # type: ignore[misc]
         """The number as text."""
         path = Path(self.env.srcdir) / NUMBERS
         self.env.note_dependency(str(path))
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise ExtensionError(f"{NUMBERS} cannot be read: {error}") from error
+        found = _read_json(path)
         if self.text not in found:
             message = self.inliner.reporter.error(f"{NUMBERS} has no {self.text!r}", line=self.lineno)
             return [nodes.problematic(self.rawtext, self.rawtext)], [message]
@@ -95,10 +92,33 @@ def check_notebook(app: Sphinx, docname: str, source: list[str]) -> None:
         raise ExtensionError(f"{path}: papermill did not finish it; run the notebook again.")
 
 
-def add_chart_script(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:
-    """The chart script, on pages that have a chart."""
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ExtensionError(f"{path} cannot be read: {error}") from error
+
+
+class ChartDirective(SphinxDirective):  # type: ignore[misc]
+    """``{chart} PATH``: the chart whose specification a notebook left at PATH below the book's root."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        """The chart's HTML."""
+        path = Path(self.env.srcdir) / self.arguments[0]
+        self.env.note_dependency(str(path))
+        return [nodes.raw("", chart_html(_read_json(path)), format="html")]
+
+
+def choose_scripts(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:
+    """The chart script on pages with a chart; thebe's on none: it is added twice, which is an error on every page."""
     if "lmrel-chart" in context.get("body", ""):
         app.add_js_file("chart.js", loading_method="defer")
+    scripts = context.get("script_files", [])
+    scripts[:] = [
+        script for script in scripts if "thebe" not in f"{script} {getattr(script, 'attributes', {})}".lower()
+    ]
 
 
 def write_vega(app: Sphinx, exception: Exception | None) -> None:
@@ -112,9 +132,10 @@ def write_vega(app: Sphinx, exception: Exception | None) -> None:
 def setup(app: Sphinx) -> dict[str, Any]:
     """Sphinx's entry point."""
     app.add_role("number", NumberRole())
+    app.add_directive("chart", ChartDirective)
     app.add_css_file("lmrel.css")
     app.connect("config-inited", lambda _, config: config.html_static_path.append(str(STATIC)))
     app.connect("source-read", check_notebook)
-    app.connect("html-page-context", add_chart_script)
+    app.connect("html-page-context", choose_scripts, priority=900)
     app.connect("build-finished", write_vega)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

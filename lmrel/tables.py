@@ -24,8 +24,8 @@ def by_temperature(summary: pd.DataFrame) -> pd.DataFrame:
             "accuracy": percent_with_interval(row, "accuracy"),
             "compliance": percent_with_interval(row, "compliance"),
             "consistency": f"{100 * row['consistency']:.2f} points" if row["runs"] > 1 else "one run",
-            "confidence (raw)": f"{row['confidence']:.3f}",
-            "confidence (processed)": f"{row['confidence_processed']:.3f}",
+            "confidence": f"{row['confidence']:.3f}",
+            "processed": f"{row['confidence_processed']:.3f}",
         }
         for _, row in whole.iterrows()
     ]
@@ -37,6 +37,7 @@ def by_task(summary: pd.DataFrame) -> pd.DataFrame:
     parts = summary[summary["task"] != "all"]
     cells = parts.apply(percent_with_interval, axis=1, name="accuracy")
     table = parts.assign(cell=cells).pivot(index=["model", "temperature"], columns="task", values="cell").reset_index()
+    table["temperature"] = table["temperature"].map("{:g}".format)
     return _plain(table.rename(columns={"temperature": "T", "variable_binding": "variable binding"}))
 
 
@@ -46,6 +47,7 @@ def samples(draws: pd.DataFrame, count: int = 3) -> pd.DataFrame:
     chosen = chosen.groupby(["temperature", "task"], sort=False).head(count)
     table = chosen[["temperature", "problem_id", "expected", "text", "correct", "compliant"]].copy()
     table["text"] = table["text"].str.replace("\n", "⏎")
+    table["temperature"] = table["temperature"].map("{:g}".format)
     return _plain(table.rename(columns={"temperature": "T", "problem_id": "problem", "text": "the model wrote"}))
 
 
@@ -65,6 +67,7 @@ def shown_drops(table: pd.DataFrame) -> pd.DataFrame:
     """`drops` in percentage points, as text."""
     points = 100 * table[["difference", "low", "high"]]
     change = [f"{row.difference:+.1f} [{row.low:+.1f}, {row.high:+.1f}]" for row in points.itertuples()]
+    change = [text.replace("-", "\N{MINUS SIGN}") for text in change]
     return _plain(pd.DataFrame({"model": table["model"], "change of accuracy, points": change}))
 
 

@@ -1,0 +1,206 @@
+from __future__ import annotations
+
+import itertools
+import math
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from lmrel import Decoder, InputError, paper_problems, sample
+from lmrel.prompts import encode, render
+from lmrel.tree import Sampler, Uniforms, check_model, sample_chunk, walk
+from tests.conftest import ARCHITECTURES, random_model, small_tokenizer, tiny
+
+PROBLEMS = paper_problems()
+PROMPT = torch.tensor([[1, 5, 3, 9]])
+
+
+def generated(model: Any, prompts: torch.Tensor, new: int) -> list[list[int]]:
+    """Greedy continuations by transformers, end-of-text included, padding cut off."""
+    out = model.generate(prompts, max_new_tokens=new, do_sample=False)[:, prompts.shape[1] :].tolist()
+    return [row[: row.index(2) + 1] if 2 in row else row for row in out]
+
+
+def test_greedy_draws_are_those_of_generate_on_every_tiny_model(tiny_name: str) -> None:
+    model, tokenizer = tiny(tiny_name)
+    draws = sample(model, tokenizer, PROBLEMS, [Decoder(0.0)], prompt_style="zero_shot")
+    by_length: dict[int, list[int]] = {}
+    encoded = [encode(render(row, "zero_shot"), tokenizer) for row in PROBLEMS.to_dict("records")]
+    for i, ids in enumerate(encoded):
+        by_length.setdefault(len(ids), []).append(i)
+    for members in by_length.values():
+        expected = generated(model, torch.tensor([encoded[i] for i in members]), 16)
+        assert [list(draws["token_ids"][i]) for i in members] == expected
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_greedy_and_log_probs_on_every_architecture(architecture: str) -> None:
+    model, tokenizer = random_model(architecture), small_tokenizer()
+    decoders = [Decoder(0.0, max_new_tokens=8), Decoder(1.3, max_new_tokens=8)]
+    prompts = torch.randint(3, 12, (5, 6), generator=torch.Generator().manual_seed(1))
+    names = [f"p{i}" for i in range(5)]
+    draws = sample_chunk(model, tokenizer, prompts, names, decoders, runs=6, seed=0)
+    greedy = draws.decoder == 0
+    assert [draws.token_ids[a] for a in draws.answer[greedy]] == generated(model, prompts, 8)
+    for row, answer in zip(draws.row, draws.answer, strict=True):
+        ids = draws.token_ids[answer]
+        logits = model(torch.cat([prompts[row], torch.tensor(ids)])[None]).logits[0, 5:-1]
+        expected = logits.log_softmax(-1).gather(1, torch.tensor(ids)[:, None]).sum().item()
+        assert draws.raw[answer] == pytest.approx(expected, abs=1e-4)
+
+
+def brute_force(model: Any, decoder: Decoder) -> dict[tuple[int, ...], float]:
+    """The probability of every text of at most max_new_tokens tokens, one plain forward per prefix."""
+    found: dict[tuple[int, ...], float] = {}
+
+    def grow(text: tuple[int, ...], mass: float) -> None:
+        if (text and text[-1] == 2) or len(text) == decoder.max_new_tokens:
+            found[text] = mass
+            return
+        ids = torch.cat([PROMPT[0], torch.tensor(text, dtype=torch.long)])[None]
+        logits = model(ids).logits[:, -1]
+        seen = torch.zeros_like(logits, dtype=torch.bool).scatter_(1, ids, True)
+        for token, p in enumerate(decoder.probabilities(logits, seen)[0].tolist()):
+            if p > 0:
+                grow((*text, token), mass * p)
+
+    grow((), 1.0)
+    return found
+
+
+@pytest.mark.parametrize("architecture", ["mistral", "mixtral"])
+@pytest.mark.parametrize(
+    "decoder",
+    [
+        Decoder(1.0, max_new_tokens=3),
+        Decoder(0.6, max_new_tokens=3),
+        Decoder(1.5, top_k=5, max_new_tokens=3),
+        Decoder(1.2, top_p=0.8, max_new_tokens=3),
+        Decoder(1.0, min_p=0.1, repetition_penalty=1.5, max_new_tokens=3),
+    ],
+)
+def test_sampled_frequencies_match_brute_force(architecture: str, decoder: Decoder) -> None:
+    model = random_model(architecture)
+    exact = brute_force(model, decoder)
+    assert math.fsum(exact.values()) == pytest.approx(1.0, abs=1e-5)
+    runs = 20_000
+    draws = sample_chunk(model, small_tokenizer(), PROMPT, ["p"], [decoder], runs=runs, seed=3)
+    counts = Counter(tuple(draws.token_ids[a]) for a in draws.answer)
+    assert set(counts) <= set(exact)
+    common = [text for text, p in exact.items() if p * runs >= 10]
+    observed = [counts[text] for text in common]
+    expected = [exact[text] * runs for text in common]
+    observed.append(runs - sum(observed))
+    expected.append(runs - sum(expected))
+    # With a right sampler and this many tests, a p-value below 1e-4 has a probability of about 1e-3.
+    if expected[-1] < 10:
+        observed[-2:], expected[-2:] = [sum(observed[-2:])], [sum(expected[-2:])]
+    assert stats.chisquare(observed, expected).pvalue > 1e-4
+
+
+def test_processed_log_prob_is_the_decoders_own() -> None:
+    model = random_model("mistral")
+    decoder = Decoder(0.7, top_k=6, max_new_tokens=3)
+    exact = brute_force(model, decoder)
+    draws = sample_chunk(model, small_tokenizer(), PROMPT, ["p"], [decoder], runs=200, seed=0)
+    for answer, processed in zip(draws.answer, draws.processed, strict=True):
+        assert processed == pytest.approx(math.log(exact[tuple(draws.token_ids[answer])]), abs=1e-4)
+
+
+def test_each_distinct_prefix_is_computed_once() -> None:
+    model = random_model("mistral")
+    decoders = [Decoder(t, max_new_tokens=4) for t in (0.0, 0.5, 1.0)]
+    draws = sample_chunk(model, small_tokenizer(), PROMPT, ["p"], decoders, runs=50, seed=0)
+    texts = [draws.token_ids[a] for a in set(draws.answer.tolist())]
+    inner = {tuple(text[:n]) for text in texts for n in range(len(text))}
+    assert draws.nodes == len(inner)
+
+
+@pytest.mark.parametrize("name", ["tiny-dense-base", "tiny-sparse-instruct"])
+def test_draws_do_not_depend_on_chunks_order_or_selection(name: str) -> None:
+    model, tokenizer = tiny(name)
+    problems = PROBLEMS.iloc[::6].reset_index(drop=True)
+    decoders = [Decoder(0.0), Decoder(0.7), Decoder(1.3)]
+
+    def texts(chosen: Any, chunk: int | None) -> Any:
+        draws = sample(model, tokenizer, chosen, decoders, runs=5, chunk=chunk)
+        return draws.set_index(["problem_id", "temperature", "run"])["text"]
+
+    whole = texts(problems, None)
+    variants = [
+        texts(problems, 1),
+        texts(problems, 3),
+        texts(problems.sample(frac=1, random_state=0), 4),
+        texts(problems.iloc[5:9], None),
+    ]
+    flips = sum((whole.loc[other.index] != other).sum() for other in variants)
+    # A draw may flip only if its uniform falls within rounding of a boundary: about one in a million.
+    assert flips == 0
+
+
+def test_other_seeds_give_other_draws_and_more_runs_extend() -> None:
+    model, tokenizer = tiny("tiny-dense-base")
+    problems = PROBLEMS.head(20)
+    first = sample(model, tokenizer, problems, [Decoder(1.0)], runs=3, seed=0)
+    other = sample(model, tokenizer, problems, [Decoder(1.0)], runs=3, seed=1)
+    more = sample(model, tokenizer, problems, [Decoder(1.0)], runs=6, seed=0)
+    assert (first["text"] != other["text"]).any()
+    assert more[more["run"] < 3]["text"].tolist() == first["text"].tolist()
+
+
+def test_stopping_when_decided_changes_no_outcome(tiny_name: str) -> None:
+    model, tokenizer = tiny(tiny_name)
+    outcomes = ["extracted", "correct", "compliant"]
+    whole, short = (
+        sample(model, tokenizer, PROBLEMS.iloc[::8], [Decoder(t, stop=stop) for t in (0.0, 1.0)], runs=3)
+        for stop in ("eos", "decided")
+    )
+    assert whole[outcomes].equals(short[outcomes])
+    assert (short["n_tokens"] <= whole["n_tokens"]).all()
+    assert all(long.startswith(text) for long, text in zip(whole["text"], short["text"], strict=True))
+    if tiny_name.endswith("base"):
+        assert short["n_tokens"].mean() < whole["n_tokens"].mean()
+
+
+def test_uniforms_are_a_function_of_seed_problem_run_and_step() -> None:
+    first = Uniforms(5, ["a", "b"])
+    assert np.array_equal(first.at(3, 10)[:, :4], Uniforms(5, ["a", "b"]).at(3, 4))
+    assert np.array_equal(first.at(0, 4)[1], Uniforms(5, ["b"]).at(0, 4)[0])
+    columns = [Uniforms(s, [p]).at(step, 500)[0] for s, p, step in itertools.product((0, 1), "xy", (0, 1))]
+    numbers = np.concatenate(columns)
+    assert stats.kstest(numbers, "uniform").pvalue > 1e-3
+    correlations = np.corrcoef(columns)[np.triu_indices(8, 1)]
+    assert abs(correlations).max() < 0.2  # 28 correlations of 500 pairs: 0.2 has a probability below 1e-4
+
+
+def test_a_draw_takes_tokens_in_descending_order_of_logit() -> None:
+    logits = torch.tensor([[0.0, 2.0, 1.0]])
+    sampler = Sampler(torch.tensor([[1]]), [Decoder(1.0)], 400, Uniforms(0, ["p"]), [], None)  # type: ignore[arg-type]
+    tokens = sampler._draw(0, logits, torch.arange(400))
+    uniforms = torch.from_numpy(Uniforms(0, ["p"]).at(0, 400)[0])
+    edges = torch.tensor([2.0, 1.0, 0.0]).softmax(0).cumsum(0)
+    expected = torch.where(uniforms < edges[0], 1, torch.where(uniforms < edges[1], 2, 0))
+    assert torch.equal(tokens, expected)
+
+
+def test_broken_weights_end_in_a_sentence() -> None:
+    model = random_model("mistral")
+    model.lm_head.weight.data[0] = math.nan
+    with pytest.raises(InputError, match="NaN logits at depth 0"):
+        walk(model, PROMPT, lambda depth, logits: (PROMPT[0, :0], PROMPT[0, :0]))
+
+
+def test_what_the_tree_cannot_run_on_is_refused() -> None:
+    model = random_model("mistral", sliding_window=16)
+    check_model(model, 16)
+    with pytest.raises(InputError, match="attends to the last 16 only"):
+        check_model(model, 17)
+    with pytest.raises(InputError, match="need 129 positions; this model has 128"):
+        check_model(random_model("olmo2"), 129)
+    model.config._attn_implementation = "flash_attention_2"
+    with pytest.raises(InputError, match="needs 'sdpa' or 'eager'"):
+        check_model(model, 4)
