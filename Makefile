@@ -24,7 +24,7 @@ lint: $(SETUP)
 	@ruff check --fix . && ruff format . && mypy
 
 train: $(SETUP)
-	@$(BIN)/python -m lmrel.train
+	@$(BIN)/python -m lmrel.train && $(BIN)/python -m lmrel.card
 
 clean:
 	rm -rf _build results .snakemake .pytest_cache .ruff_cache .mypy_cache

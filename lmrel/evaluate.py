@@ -31,7 +31,7 @@ from lmrel.answers import extract_answer
 from lmrel.decoding import DECODINGS, Decoder, as_shipped, pure
 from lmrel.errors import InputError
 from lmrel.failures import paper_failure
-from lmrel.metrics import summarize
+from lmrel.inference import summarize_with_intervals
 from lmrel.models import load_model, precision_of, resolve, resolve_precision
 from lmrel.problems import load_problems
 from lmrel.prompts import PROMPT_STYLES, encode, render
@@ -288,7 +288,7 @@ class Run:
             progress=progress,
         )
         sampled = time.perf_counter()
-        summary = summarize(draws)
+        summary = summarize_with_intervals(draws)
         folder = Path(self.output_dir)
         hashes = {
             "draws": records.sha256(records.write_draws(draws, folder)),

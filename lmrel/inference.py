@@ -13,6 +13,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from lmrel import metrics
+
 LEVEL = 0.95
 
 
@@ -36,6 +38,16 @@ def clustered_wilson(shares: Sequence[float] | np.ndarray, level: float = LEVEL)
     variance = float(values.var()) / n
     effective = mean * (1 - mean) / variance if variance > 0 else n
     return mean, *wilson(mean, max(effective, n), level)
+
+
+def summarize_with_intervals(draws: pd.DataFrame) -> pd.DataFrame:
+    """`metrics.summarize`, and for each share the ends ``_low`` and ``_high`` of its 95 % interval."""
+    summary = metrics.summarize(draws)
+    groups = metrics.by_problem(draws).groupby(metrics.GROUP)  # in the summary's order: both are sorted
+    for share in metrics.SHARES:
+        ends = [clustered_wilson(values.to_numpy()) for _, values in groups[share]]
+        summary[f"{share}_low"], summary[f"{share}_high"] = [end[1] for end in ends], [end[2] for end in ends]
+    return summary
 
 
 def paired_difference(draws: pd.DataFrame, column: str, first: float, second: float) -> dict[str, float]:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from lmrel.inference import paired_difference
-from lmrel.metrics import summarize
+from lmrel.inference import paired_difference, summarize_with_intervals
 
 
 def percent_with_interval(row: pd.Series, name: str) -> str:
@@ -73,7 +72,7 @@ def shown_drops(table: pd.DataFrame) -> pd.DataFrame:
 
 def numbers(draws: pd.DataFrame) -> dict[str, str]:
     """What the book's prose quotes, by key: ``<model> T=<t> accuracy`` and ``compliance``, ``<model> drop``, counts."""
-    summary = summarize(draws)
+    summary = summarize_with_intervals(draws)
     found = {
         "draws": f"{len(draws):,}",
         "models": f"{draws['model'].nunique()}",

@@ -165,7 +165,10 @@ def train(name: str, steps: int | None, out: Path, work: Path, seed: int = 0, sa
         torch.manual_seed(seed)
         model = tiny.build_model(sparse)
     if stage.kind == "chat":
-        base = load_file(out / name.replace("instruct", "base") / "model.safetensors")
+        source = out / name.replace("instruct", "base") / "model.safetensors"
+        if not source.exists():
+            raise InputError(f"{name} needs its base model, and {source} is missing; train that first.")
+        base = load_file(source)
         model.load_state_dict({key: tensor.float() for key, tensor in base.items()})
     model.train()
     optimizer = Optimizer(model)

@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from lmrel.inference import clustered_wilson, paired_difference, wilson
+from lmrel.inference import clustered_wilson, paired_difference, summarize_with_intervals, wilson
+from tests.test_metrics import table
 
 
 @pytest.mark.parametrize(("hits", "n"), [(0, 240), (9, 240), (73, 240), (240, 240)])
@@ -57,3 +58,11 @@ def test_paired_difference_equals_scipys_paired_t_interval() -> None:
     expected = stats.ttest_rel(second, first).confidence_interval(0.95)
     assert (result["low"], result["high"]) == pytest.approx((expected.low, expected.high))
     assert result["difference"] == pytest.approx((second - first).mean())
+
+
+def test_summary_has_the_interval_of_each_share() -> None:
+    summary = summarize_with_intervals(table()).set_index("task")
+    expected = clustered_wilson([0.75, 0.25])
+    assert tuple(summary.loc["all", ["accuracy", "accuracy_low", "accuracy_high"]]) == pytest.approx(expected)
+    compliance = summary.loc["arithmetic", ["compliance", "compliance_low", "compliance_high"]]
+    assert tuple(compliance) == pytest.approx(clustered_wilson([1.0]))

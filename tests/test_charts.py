@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import altair as alt
+import pandas as pd
+import pytest
+
+from lmrel import charts, inference, metrics, published, tables
+from lmrel.site import chart_html
+from tests.test_metrics import table
+
+SUMMARY = inference.summarize_with_intervals(pd.concat([table(), table(temperature=1.0)])).query("task == 'all'")
+HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
+
+
+def figures() -> dict[str, Any]:
+    curve = pd.DataFrame({"step": [50, 100], "loss": [2.0, 1.0]})
+    return {
+        "response": charts.response(SUMMARY, "accuracy", "Accuracy", "A line."),
+        "published": charts.response(published.published_accuracy(), "accuracy", "Published", "Three lines."),
+        "failures": charts.failures(metrics.failure_shares(table()), "Failures", "Bars."),
+        "training": charts.training(curve, "Loss", "A falling line."),
+    }
+
+
+@pytest.mark.parametrize("name", figures())
+def test_every_figure_draws_and_carries_its_text(name: str) -> None:
+    spec = figures()[name].to_dict()
+    stored = charts.bundle(spec)
+    assert set(stored) == {charts.MIME, "image/png", "text/plain"}
+    picture = charts.svg(spec, 300)
+    assert picture.startswith("<svg")
+    assert "currentColor" in picture
+    assert "http" not in re.sub(r'xmlns(:\w+)?="[^"]+"', "", picture)
+    assert len(re.findall("<path", picture)) > 5
+
+
+def test_a_response_shows_the_interval_of_each_mean() -> None:
+    spec = charts.response(SUMMARY, "accuracy", "Accuracy", "A line.").to_dict()
+    rows = next(iter(spec["datasets"].values()))
+    for row, (_, expected) in zip(rows, SUMMARY.iterrows(), strict=True):
+        assert (row["accuracy_low"], row["accuracy_high"]) == pytest.approx(
+            (expected["accuracy_low"], expected["accuracy_high"]), abs=1e-5
+        )
+    rule = next(layer for layer in spec["layer"] if layer["mark"]["type"] == "rule")
+    assert (rule["encoding"]["y"]["field"], rule["encoding"]["y2"]["field"]) == ("accuracy_low", "accuracy_high")
+
+
+def test_a_chart_without_a_description_is_an_error() -> None:
+    chart = alt.Chart(pd.DataFrame({"x": [1]})).mark_point()
+    with pytest.raises(ValueError, match="needs a description"):
+        charts.bundle(chart.to_dict())
+
+
+def test_hostile_text_is_inert_in_a_page() -> None:
+    chart = charts.response(SUMMARY.assign(model=HOSTILE), "accuracy", HOSTILE, HOSTILE)
+    text = chart_html(chart.to_dict())
+    assert "<img" not in text
+    assert text.lower().count("<script") == text.lower().count("</script") == 1
+    inner = re.search(r'<script type="application/json">(.*)</script>', text, re.S)
+    assert inner is not None
+    assert json.loads(inner[1])["description"] == HOSTILE
+
+
+def test_pictures_in_one_page_share_no_ids() -> None:
+    text = chart_html(charts.response(SUMMARY, "accuracy", "a", "b").to_dict())
+    ids = re.findall(r'\bid="([^"]+)"', text)
+    assert len(set(ids)) == len(ids)
+    assert set(re.findall(r"url\(#([^)]+)\)", text)) <= set(ids)
+
+
+def test_tables_show_intervals_and_escape_what_a_model_wrote() -> None:
+    draws = table(text=HOSTILE + "\n", expected=5)
+    shown = tables.samples(draws).to_html()
+    assert "<script" not in shown
+    assert "⏎" in shown
+    by_temperature = tables.by_temperature(inference.summarize_with_intervals(draws))
+    assert re.fullmatch(r"50\.0 % \[\d+, \d+\]", by_temperature["accuracy"].iloc[0])
+    by_task = tables.by_task(inference.summarize_with_intervals(draws))
+    assert by_task.columns.tolist() == ["model", "T", "arithmetic", "variable binding"]
+
+
+def test_numbers_for_prose_come_from_the_draws() -> None:
+    draws = pd.concat([table(temperature=0.0), table(temperature=1.0, correct=False)])
+    numbers = tables.numbers(draws)
+    assert numbers["draws"] == "16"
+    assert numbers["problems"] == "2"
+    assert numbers["m T=0 accuracy"].startswith("50.0 % [")
+    assert numbers["m drop"].startswith("\N{MINUS SIGN}50.0 [")
+    assert tables.drops(table()).empty
+
+
+def test_the_published_table_is_the_papers() -> None:
+    shown = published.published_table().set_index("model")
+    assert shown.loc["Mixtral-8x7B", ["greedy", "T = 0.1", "T = 0.5", "T = 1"]].tolist() == [
+        "30.4%",
+        "30.1%",
+        "30.4%",
+        "30.3%",
+    ]
+    assert shown.loc["OLMoE-7B", "compliance"] == "0.0%"
+    accuracy = published.published_accuracy()
+    assert len(accuracy) == 12
+    assert (accuracy["accuracy_low"] < accuracy["accuracy"]).all()

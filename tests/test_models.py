@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoTokenizer
+
+from lmrel import Decoder, InputError, load_model, paper_problems, sample
+from lmrel.models import CHECKPOINTS, REGISTRY, TINY_SUITE, precision_of, resolve, resolve_precision
+from tests.conftest import tiny
+
+
+def test_shipped_models_are_what_the_registry_says(tiny_name: str) -> None:
+    model, tokenizer = tiny(tiny_name)
+    spec = REGISTRY[tiny_name]
+    assert model.num_parameters() == spec.total
+    assert model.config.model_type == spec.family.lower()
+    assert spec.sparse == hasattr(model.config, "num_local_experts")
+    assert spec.instruct == bool(tokenizer.chat_template)
+    assert precision_of(model) == "fp32"
+    experts = [p.numel() for name, p in model.named_parameters() if ".experts." in name]
+    idle = sum(experts) * 6 // 8  # two of eight work on a token
+    assert spec.active == spec.total - idle
+    assert (CHECKPOINTS / tiny_name / "model.safetensors").stat().st_size <= 4_000_000
+
+
+def test_dense_and_sparse_share_every_weight_outside_the_feed_forward_blocks() -> None:
+    shapes = [
+        {name: p.shape for name, p in tiny(f"tiny-{kind}-base")[0].named_parameters() if ".mlp." not in name}
+        for kind in ("dense", "sparse")
+    ]
+    assert shapes[0] == shapes[1]
+
+
+def test_auto_tokenizer_reads_what_was_saved(tiny_name: str) -> None:
+    from lmrel.prompts import PROMPT_STYLES, render
+    from lmrel.tiny import build_tokenizer
+
+    loaded = AutoTokenizer.from_pretrained(CHECKPOINTS / tiny_name)
+    built = build_tokenizer(chat=tiny_name.endswith("instruct"))
+    assert len(loaded) == 128
+    assert loaded.chat_template == built.chat_template
+    for row in paper_problems().iloc[::20].to_dict("records"):
+        for style in PROMPT_STYLES:
+            assert loaded.encode(render(row, style)) == built.encode(render(row, style))
+
+
+@pytest.mark.parametrize("precision", ["bf16", "nf4"])
+def test_other_precisions_load_and_draw(precision: str) -> None:
+    model, tokenizer = load_model("tiny-sparse-instruct", precision)
+    assert precision_of(model) == precision
+    draws = sample(model, tokenizer, paper_problems().head(4), [Decoder(0.0)])
+    assert (draws["precision"] == precision).all()
+    assert draws["compliant"].all()
+
+
+def test_precision_auto_is_the_registrys_or_the_devices() -> None:
+    assert resolve_precision("tiny-dense-base", "auto") == "fp32"
+    assert resolve_precision("mixtral-8x7b-instruct", "auto") == "nf4"
+    assert resolve_precision("some/model", "auto") == ("bf16" if torch.cuda.is_available() else "fp32")
+
+
+def test_registry_names_and_repos_are_distinct_and_hold_the_papers_models() -> None:
+    repos = [spec.repo for spec in REGISTRY.values()]
+    assert len(set(repos)) == len(repos)
+    papers = {"Qwen/Qwen2.5-3B-Instruct", "mistralai/Mixtral-8x7B-Instruct-v0.1", "allenai/OLMoE-1B-7B-0924"}
+    assert papers <= set(repos)
+    assert set(TINY_SUITE) == {path.name for path in CHECKPOINTS.iterdir() if path.is_dir()}
+
+
+def test_any_folder_or_repo_id_resolves(tmp_path: Path) -> None:
+    assert resolve("Qwen/Qwen2.5-0.5B") == "Qwen/Qwen2.5-0.5B"
+    assert resolve("qwen2.5-3b") == "Qwen/Qwen2.5-3B"
+    copy = shutil.copytree(CHECKPOINTS / "tiny-dense-base", tmp_path / "mine")
+    assert resolve(str(copy)) == str(copy)
+    model, _ = load_model(str(copy))
+    assert model.num_parameters() == REGISTRY["tiny-dense-base"].total
+
+
+def test_folders_that_are_no_checkpoints_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="has no config.json"):
+        resolve(str(tmp_path))
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(InputError, match="has no weights: no .*safetensors"):
+        resolve(str(tmp_path))
+    (tmp_path / "pytorch_model.bin").touch()
+    with pytest.raises(InputError, match="pickled weights can run code"):
+        resolve(str(tmp_path))
+    (tmp_path / "model.safetensors").touch()
+    (tmp_path / "config.json").write_text(json.dumps({"auto_map": {"AutoModel": "evil.Model"}}))
+    with pytest.raises(InputError, match="brings its own code"):
+        resolve(str(tmp_path))
+    (tmp_path / "config.json").write_text("{oops")
+    with pytest.raises(InputError, match="cannot be read"):
+        resolve(str(tmp_path))
+
+
+def test_a_damaged_checkpoint_ends_in_a_sentence(tmp_path: Path) -> None:
+    copy = shutil.copytree(CHECKPOINTS / "tiny-dense-base", tmp_path / "mine")
+    weights = copy / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(InputError, match="could not be loaded from"):
+        load_model(str(copy))
+
+
+@pytest.mark.parametrize("name", TINY_SUITE)
+def test_the_shipped_suite_reaches_its_marks(name: str) -> None:
+    model, tokenizer = tiny(name)
+    draws = sample(model, tokenizer, paper_problems(), [Decoder(0.0), Decoder(1.0)], runs=4)
+    greedy = draws[draws["temperature"] == 0].groupby("task")["correct"].mean()
+    assert greedy["variable_binding"] >= 0.85
+    assert greedy["arithmetic"] >= 0.35
+    compliance = draws["compliant"].mean()
+    assert compliance >= 0.99 if name.endswith("instruct") else compliance <= 0.02

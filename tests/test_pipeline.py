@@ -1,0 +1,67 @@
+"""The Snakefile, dry: what would run again after a change, and what would not. Needs a finished `make book`."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A copy of the built project, times kept, in which files may be changed."""
+    for name in ("book", "notebooks", "lmrel", "checkpoints", "results", ".snakemake", "_build"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "log", "locks"))
+    for name in ("Snakefile", "study.yaml", "index.md", "_config.yml", "_toc.yml"):
+        shutil.copy2(ROOT / name, tmp_path / name)
+    return tmp_path
+
+
+def would_run(project: Path) -> dict[str, int]:
+    """Rules and their number of jobs in a dry run."""
+    command = [str(Path(sys.executable).with_name("snakemake")), "--cores", "1", "--dry-run"]
+    done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return {rule: int(n) for rule, n in re.findall(r"^(\w+) +(\d+)$", done.stdout, re.M) if rule != "total"}
+
+
+def change(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+def test_nothing_runs_twice(project: Path) -> None:
+    assert would_run(project) == {}
+
+
+def test_a_changed_parameter_reruns_what_depends_on_it(project: Path) -> None:
+    change(project / "study.yaml", "runs: 4", "runs: 5")
+    assert would_run(project) == {"evaluate": 4, "compare": 1, "book": 1}
+
+
+def test_a_changed_notebook_reruns_what_depends_on_it(project: Path) -> None:
+    os.utime(project / "notebooks" / "compare.ipynb")
+    assert would_run(project) == {"compare": 1, "book": 1}
+
+
+def test_a_changed_page_rebuilds_the_book_only(project: Path) -> None:
+    os.utime(project / "book" / "question.md")
+    assert would_run(project) == {"book": 1}
+
+
+def test_changed_weights_rerun_their_model_only(project: Path) -> None:
+    os.utime(project / "checkpoints" / "tiny-dense-base" / "model.safetensors")
+    assert would_run(project) == {"evaluate": 1, "compare": 1, "book": 1}
+
+
+def test_a_removed_model_runs_no_other_again(project: Path) -> None:
+    change(project / "study.yaml", ", tiny-sparse-instruct]", "]")
+    assert would_run(project) == {"compare": 1, "book": 1}

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from lmrel import Decoder, InputError, paper_problems, records, sample
+from tests.conftest import tiny
+
+
+def draws() -> pd.DataFrame:
+    model, tokenizer = tiny("tiny-dense-instruct")
+    return sample(model, tokenizer, paper_problems().head(3), [Decoder(1.0)], runs=2)
+
+
+def test_draws_survive_the_round_trip(tmp_path: Path) -> None:
+    written = draws()
+    records.write_draws(written, tmp_path)
+    read = records.read_draws(tmp_path)
+    assert read["text"].tolist() == written["text"].tolist()
+    assert [list(ids) for ids in read["token_ids"]] == written["token_ids"].tolist()
+    assert read["mean_logprob"].tolist() == written["mean_logprob"].tolist()
+
+
+def test_a_missing_column_is_no_draws_table(tmp_path: Path) -> None:
+    with pytest.raises((KeyError, pa.ArrowInvalid)):
+        records.write_draws(draws().drop(columns="text"), tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_failed_write_keeps_the_old_file_and_leaves_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    records.write_json({"a": 1}, path)
+
+    def fail(temporary: Path) -> None:
+        temporary.write_text("half")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(InputError, match="could not be written: No space left on device"):
+        records._atomically(path, fail)
+    assert path.read_text() == '{\n  "a": 1\n}\n'
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_damaged_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="draws.parquet is missing or damaged"):
+        records.read_draws(tmp_path)
+    (tmp_path / records.DRAWS).write_bytes(b"PAR1 nothing")
+    with pytest.raises(InputError, match="draws.parquet is missing or damaged"):
+        records.read_draws(tmp_path)
+
+
+def test_only_finished_runs_are_found(tmp_path: Path) -> None:
+    for name in ("b", "a", "unfinished"):
+        (tmp_path / name).mkdir()
+    for name in ("b", "a"):
+        (tmp_path / name / records.RUN).touch()
+    assert [folder.name for folder in records.find_runs(tmp_path)] == ["a", "b"]

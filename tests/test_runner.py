@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+
+from lmrel import InputError
+from lmrel.runner import run_notebook
+from tests.conftest import ROOT
+
+
+def notebook(path: Path, *cells: tuple[str, list[str]]) -> Path:
+    built = nbformat.v4.new_notebook(
+        metadata={"kernelspec": {"name": "python3", "display_name": "", "language": "python"}}
+    )
+    built.cells = [nbformat.v4.new_markdown_cell("# A title\n\nText.")]
+    built.cells += [nbformat.v4.new_code_cell(source, metadata={"tags": tags}) for source, tags in cells]
+    nbformat.write(built, path)
+    return path
+
+
+def test_parameters_title_and_tags(tmp_path: Path) -> None:
+    source = notebook(tmp_path / "a.ipynb", ("x = 1", ["parameters", "hide-input"]), ("x + 1", []))
+    target = run_notebook(source, tmp_path / "deep" / "out.ipynb", {"x": 41}, title="Mine")
+    done = nbformat.read(target, as_version=4)
+    assert done.cells[0].source == "# Mine\n\nText."
+    assert done.cells[-1].outputs[0]["data"]["text/plain"] == "42"
+    defaults, injected = done.cells[1:3]
+    assert "remove-cell" in defaults.metadata.tags
+    assert injected.metadata.tags == ["injected-parameters", "hide-input"]
+    assert injected.source.splitlines()[-1] == "x = 41"
+    assert [path.name for path in target.parent.iterdir()] == ["out.ipynb"]
+
+
+def test_a_mistyped_parameter_is_an_error(tmp_path: Path) -> None:
+    source = notebook(tmp_path / "a.ipynb", ("x = 1", ["parameters"]))
+    with pytest.raises(InputError, match="has no parameter 'xx'; it has x"):
+        run_notebook(source, tmp_path / "out.ipynb", {"xx": 2})
+    assert not (tmp_path / "out.ipynb").exists()
+
+
+def test_a_failed_run_keeps_the_last_good_notebook_and_names_the_other(tmp_path: Path) -> None:
+    source = notebook(tmp_path / "a.ipynb", ("x = 1", ["parameters"]), ("1 / x", []))
+    target = run_notebook(source, tmp_path / "out.ipynb", {})
+    good = target.read_bytes()
+    with pytest.raises(
+        InputError, match=r"ZeroDivisionError: division by zero\nThe traceback is in .*out\.failed\.ipynb"
+    ):
+        run_notebook(source, target, {"x": 0})
+    assert target.read_bytes() == good
+    failed = nbformat.read(tmp_path / "out.failed.ipynb", as_version=4)
+    assert any(output.output_type == "error" for cell in failed.cells for output in cell.get("outputs", []))
+
+
+def papermill(*arguments: str, output: Path) -> Any:
+    command = [
+        sys.executable,
+        "-m",
+        "papermill",
+        "--no-progress-bar",
+        "notebooks/evaluate.ipynb",
+        str(output),
+        *arguments,
+    ]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_evaluate_runs_by_papermill_alone(tmp_path: Path) -> None:
+    out = tmp_path / "some" / "folder"
+    done = papermill(
+        *("-p", "model", "tiny-sparse-instruct", "-p", "temperatures", "[0.0, 0.7]", "-p", "runs", "2"),
+        *("-p", "limit", "3", "-p", "output_dir", str(out)),
+        output=tmp_path / "out.ipynb",
+    )
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in out.iterdir()) == ["draws.parquet", "run.json", "summary.parquet"]
+    text = (tmp_path / "out.ipynb").read_text()
+    assert "application/vnd.vegalite.v6+json" in text
+    assert '"output_type": "error"' not in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["-p", "temperature", "0.5"], "'temperature' is no parameter. Did you mean 'temperatures'?"),
+        (["-p", "model", "gpt-9"], "InputError: model is 'gpt-9', which is no known name"),
+    ],
+)
+def test_a_mistake_at_papermill_ends_in_its_sentence(tmp_path: Path, arguments: list[str], said: str) -> None:
+    done = papermill(*arguments, "-p", "output_dir", str(tmp_path / "o"), output=tmp_path / "out.ipynb")
+    assert done.returncode != 0
+    assert said in done.stderr.strip().splitlines()[-1]
