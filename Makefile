@@ -26,6 +26,10 @@ lint: $(SETUP)
 train: $(SETUP)
 	@$(BIN)/python -m lmrel.train && $(BIN)/python -m lmrel.card
 
+# README's picture, from the results of `make book`.
+picture: book
+	@$(BIN)/python -m lmrel.charts results/accuracy.json book/images/accuracy.svg
+
 clean:
 	rm -rf _build results .snakemake .pytest_cache .ruff_cache .mypy_cache
 

@@ -86,8 +86,7 @@ def write_card(name: str, folder: Path) -> None:
     """``README.md`` and ``loss.svg`` into the checkpoint's folder."""
     curve = pd.read_csv(folder / "loss.csv")
     chart = charts.training(curve, f"Training loss of {name}", "A falling line: loss against training step.")
-    picture = charts.svg(chart.to_dict() | {"background": "white"}, 500).replace("currentColor", "#333")
-    (folder / "loss.svg").write_text(picture, encoding="utf-8")
+    charts.write_svg(chart.to_dict(), folder / "loss.svg")
     (folder / "README.md").write_text(model_card(REGISTRY[name]), encoding="utf-8")
 
 

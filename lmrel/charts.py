@@ -8,7 +8,10 @@ and a small picture, with no script from anywhere; `lmrel.site` draws it.
 from __future__ import annotations
 
 import base64
+import json
 import math
+import sys
+from pathlib import Path
 from typing import Any
 
 import altair as alt
@@ -138,3 +141,14 @@ def bundle(spec: dict[str, Any], **_: Any) -> dict[str, Any]:
 def svg(spec: dict[str, Any], width: int) -> str:
     """A chart as an SVG string of about that width in pixels."""
     return str(vl_convert.vegalite_to_svg(spec | {"width": width}, vl_version=VEGALITE))
+
+
+def write_svg(spec: dict[str, Any], path: Path) -> None:
+    """A chart as a file that stands alone: dark on white."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture = svg(spec | {"background": "white"}, WIDTH).replace("currentColor", "#333")
+    path.write_text(picture + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write_svg(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")), Path(sys.argv[2]))

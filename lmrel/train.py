@@ -28,10 +28,10 @@ Batch = tuple[Tensor, Tensor]  # token ids and the loss weight of each token as 
 
 @dataclass(frozen=True)
 class Stage:
-    """One training stage. Learning rates fall from their peak to 5 % along a cosine."""
+    """One training stage. In each cycle, learning rates fall from its peak to 5 % of the full rate along a cosine."""
 
     kind: str  # "pages" or "chat"
-    steps: int
+    cycles: tuple[tuple[int, float], ...]  # steps, and peak as a share of the full rate
     rows: int
     muon_lr: float
     adam_lr: float
@@ -39,10 +39,15 @@ class Stage:
     length: int = 160  # of a row of pages, in tokens
     background_weight: float = 0.1  # loss weight of page tokens that are neither answer nor step
 
+    @property
+    def steps(self) -> int:
+        """Of all cycles."""
+        return sum(steps for steps, _ in self.cycles)
+
 
 STAGES = {
-    "base": Stage("pages", steps=12_000, rows=10, muon_lr=0.012, adam_lr=2e-3),
-    "instruct": Stage("chat", steps=1_600, rows=24, muon_lr=0.006, adam_lr=1e-3),
+    "base": Stage("pages", ((12_000, 1.0), (8_000, 0.6)), rows=10, muon_lr=0.012, adam_lr=2e-3),
+    "instruct": Stage("chat", ((1_600, 1.0),), rows=24, muon_lr=0.006, adam_lr=1e-3),
 }
 
 
@@ -146,11 +151,16 @@ class Optimizer:
 
 
 def learning_rate_factor(step: int, stage: Stage) -> float:
-    """Linear warm-up, then a cosine from 1 to 0.05; `step` counts from 0."""
+    """Linear warm-up and a cosine to 0.05 in each cycle (warm restarts, arXiv 1608.03983); `step` counts from 0."""
+    cycles = iter(stage.cycles)
+    steps, peak = next(cycles)
+    while step >= steps:
+        step -= steps
+        steps, peak = next(cycles)
     if step < stage.warmup:
-        return (step + 1) / stage.warmup
-    progress = (step - stage.warmup) / max(1, stage.steps - stage.warmup)
-    return 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * progress))
+        return peak * (step + 1) / stage.warmup
+    progress = (step - stage.warmup) / max(1, steps - stage.warmup)
+    return 0.05 + (peak - 0.05) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
 def train(name: str, steps: int | None, out: Path, work: Path, seed: int = 0, save_every: int = 250) -> Path:
@@ -159,7 +169,7 @@ def train(name: str, steps: int | None, out: Path, work: Path, seed: int = 0, sa
     `steps` cuts a stage short (for tests); None runs it whole. Instruct models start from `out`'s base model.
     """
     sparse, kind = "sparse" in name, name.rsplit("-", 1)[1]
-    stage = STAGES[kind] if steps is None else replace(STAGES[kind], steps=steps)
+    stage = STAGES[kind] if steps is None else replace(STAGES[kind], cycles=((steps, 1.0),))
     tokenizer = tiny.build_tokenizer(chat=stage.kind == "chat")
     with torch.random.fork_rng():
         torch.manual_seed(seed)

@@ -86,12 +86,16 @@ def test_orthogonalize_brings_all_singular_values_near_one() -> None:
         assert values.max() < 1.3
 
 
-def test_learning_rate_rises_then_falls_to_a_twentieth() -> None:
+def test_learning_rate_rises_to_each_cycles_peak_and_falls_to_a_twentieth() -> None:
     stage = STAGES["base"]
     factors = [learning_rate_factor(step, stage) for step in range(stage.steps)]
-    assert factors[stage.warmup] == 1.0 == max(factors)
-    assert factors[0] < 0.02
-    assert factors[-1] == pytest.approx(0.05, abs=1e-3)
+    start = 0
+    for steps, peak in stage.cycles:
+        cycle = factors[start : start + steps]
+        assert cycle[stage.warmup] == peak == max(cycle)
+        assert cycle[0] == pytest.approx(peak / stage.warmup)
+        assert cycle[-1] == pytest.approx(0.05, abs=1e-3)
+        start += steps
 
 
 @pytest.mark.parametrize("sparse", [False, True])
