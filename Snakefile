@@ -24,7 +24,10 @@ rule book:
     log:
         "_build/book.log",
     shell:
-        "echo 'Building the pages'; jupyter-book build . -n -W --keep-going >{log} 2>&1 || (cat {log}; exit 1)\n"
+        # Without the old pages, one that left the table of contents is not published.
+        "echo 'Building the pages'; rm -rf _build/html; jupyter-book build . -n -W --keep-going >{log} 2>&1"
+        # Without its cache the next build reads, and warns of, every page again.
+        " || (cat {log}; rm -rf _build/.doctrees; exit 1)\n"
         "touch {output}"
 
 

@@ -126,7 +126,8 @@ def write_vega(app: Sphinx, exception: Exception | None) -> None:
     target = Path(app.outdir) / "_static" / "vega.js"
     if exception is None and app.builder.format == "html" and not target.exists():
         bundle = vl_convert.javascript_bundle(vl_version=VEGALITE)  # type: ignore[call-arg]
-        target.write_text(bundle, encoding="utf-8")
+        # In a function of its own, or its names collide with those of Sphinx' scripts.
+        target.write_text(f"(() => {{\n{bundle}\n}})();\n", encoding="utf-8")
 
 
 def setup(app: Sphinx) -> dict[str, Any]:

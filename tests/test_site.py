@@ -60,7 +60,7 @@ def test_a_page_opens_without_error_request_or_overflow(browser: Browser, name: 
     for width, scheme in ((1280, "light"), (390, "dark")):
         page, wrong = opened(browser, name, viewport={"width": width, "height": 900}, color_scheme=scheme)
         page.wait_for_timeout(200)
-        assert page.locator("h1").count() == 1
+        assert page.locator(".bd-article h1").count() == 1
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         for figure in page.locator(".lmrel-chart").all():
             shown = figure.locator(".static:visible svg")
