@@ -6,11 +6,14 @@ BIN := .venv/bin
 SETUP := .venv/.set-up
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
+# Snakemake's own lock outlives a killed process; this one does not. Where there is no flock there is no lock.
+ONE_AT_A_TIME := $(if $(shell command -v flock),flock --nonblock .venv/.lock)
+
 .PHONY: book test serve lint train picture lock clean
 .DEFAULT_GOAL := book
 
 book: $(SETUP)
-	@snakemake --cores all --quiet all --rerun-incomplete
+	@$(ONE_AT_A_TIME) snakemake --cores all --quiet all --nolock --rerun-incomplete
 	@echo "The book: $(CURDIR)/_build/html/index.html"
 
 test: book

@@ -1,5 +1,7 @@
-# From the study in study.yaml to the book: evaluate each model, compare, build. `make book` runs all of it;
-# `snakemake --cores 2 --dry-run` shows what would run. Results depend on the notebooks and on lmrel's code.
+# From the study in study.yaml to the book: evaluate each model, compare, build. `make book` runs all of it.
+#
+# Results are update() outputs: a failed run leaves the last good ones in place. The touch() file beside them says
+# that they are of the present parameters, notebooks and code; without it the rule runs again.
 
 from pathlib import Path
 
@@ -8,27 +10,29 @@ import yaml
 configfile: "study.yaml"
 
 MODELS = config["models"]
-CODE = [str(path) for path in sorted(Path("lmrel").glob("*.py")) if path.stem not in ("train", "tiny", "corpus", "site")]
+NOT_IN_A_RUN = ("train", "tiny", "corpus", "card", "site")
+CODE = [str(path) for path in sorted(Path("lmrel").glob("*.py")) if path.stem not in NOT_IN_A_RUN]
 PAGES = ["index.md", *map(str, sorted(Path("book").rglob("*.md"))), "_config.yml", "_toc.yml", "book/references.bib"]
 
 
 rule book:
     input:
-        expand("results/{model}/evaluate.ipynb", model=MODELS),
-        "results/compare.ipynb",
+        expand("results/{model}/.evaluated", model=MODELS),
+        "results/.compared",
         PAGES,
-        sorted(map(str, Path("lmrel").glob("s*/*"))),
         "lmrel/site.py",
+        sorted(map(str, Path("lmrel/static").glob("*"))),
     output:
-        "_build/html/index.html",
+        update("_build/html/index.html"),
+        touch("_build/.built"),
     log:
         "_build/book.log",
     shell:
-        # Without the old pages, one that left the table of contents is not published.
-        "echo 'Building the pages'; rm -rf _build/html; jupyter-book build . -n -W --keep-going >{log} 2>&1"
+        "echo 'Building the pages'; jupyter-book build . --path-output _build -n -W --keep-going >{log} 2>&1"
         # Without its cache the next build reads, and warns of, every page again.
-        " || (cat {log}; rm -rf _build/.doctrees; exit 1)\n"
-        "touch {output}"
+        " || (cat {log}; rm -rf _build/_build; exit 1)\n"
+        # The whole site at once: a page that left the table of contents is not published.
+        "rm -rf _build/html; mv _build/_build/html _build/html"
 
 
 rule evaluate:
@@ -37,10 +41,11 @@ rule evaluate:
         CODE,
         lambda wildcards: sorted(map(str, Path("checkpoints", wildcards.model).glob("*"))),
     output:
-        "results/{model}/evaluate.ipynb",
-        "results/{model}/draws.parquet",
-        "results/{model}/summary.parquet",
-        "results/{model}/run.json",
+        update("results/{model}/evaluate.ipynb"),
+        update("results/{model}/draws.parquet"),
+        update("results/{model}/summary.parquet"),
+        update("results/{model}/run.json"),
+        touch("results/{model}/.evaluated"),
     params:
         parameters=lambda wildcards: yaml.safe_dump(
             config["parameters"] | {"model": wildcards.model, "output_dir": f"results/{wildcards.model}"},
@@ -58,12 +63,14 @@ rule compare:
     input:
         "notebooks/compare.ipynb",
         CODE,
-        expand("results/{model}/draws.parquet", model=MODELS),
+        expand("results/{model}/.evaluated", model=MODELS),
     output:
-        "results/compare.ipynb",
-        "results/numbers.json",
-        "results/accuracy.json",
+        update("results/compare.ipynb"),
+        update("results/numbers.json"),
+        update("results/accuracy.json"),
+        touch("results/.compared"),
     log:
         "results/compare.log",
     shell:
-        "echo 'Comparing the runs'; python -m lmrel.runner {input[0]} {output[0]} -y '{{results_dir: results}}' >{log} 2>&1 || (cat {log}; exit 1)"
+        "echo 'Comparing the runs'; python -m lmrel.runner {input[0]} {output[0]} -y '{{results_dir: results}}' "
+        ">{log} 2>&1 || (cat {log}; exit 1)"

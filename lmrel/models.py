@@ -160,6 +160,8 @@ def load_model(name: str, precision: str = "auto") -> tuple[PreTrainedModel, Pre
     except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"model {name!r} could not be loaded from {source}: {reason[:500]}") from error
+    if name in REGISTRY and not REGISTRY[name].instruct:
+        tokenizer.chat_template = None  # some base models ship one; they were not trained on it
     model.eval().requires_grad_(False)
     if precision == "nf4":
         quantize_nf4(model)

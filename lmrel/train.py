@@ -175,11 +175,11 @@ def train(name: str, steps: int | None, out: Path, work: Path, seed: int = 0, sa
         torch.manual_seed(seed)
         model = tiny.build_model(sparse)
     if stage.kind == "chat":
-        source = out / name.replace("instruct", "base") / "model.safetensors"
+        source = out / name.replace("instruct", "base")
         if not source.exists():
             raise InputError(f"{name} needs its base model, and {source} is missing; train that first.")
-        base = load_file(source)
-        model.load_state_dict({key: tensor.float() for key, tensor in base.items()})
+        # Through transformers, which stores a mixture's experts under other names than it computes with.
+        model.load_state_dict(type(model).from_pretrained(source, dtype=torch.float32).state_dict())
     model.train()
     optimizer = Optimizer(model)
     losses, first = torch.zeros(stage.steps), 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -23,10 +24,16 @@ def project(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def snakemake(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    binaries = Path(sys.executable).parent
+    command = [str(binaries / "snakemake"), "--cores", "1", "--nolock", *arguments]
+    environment = os.environ | {"PATH": f"{binaries}:{os.environ['PATH']}"}
+    return subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
+
+
 def would_run(project: Path) -> dict[str, int]:
     """Rules and their number of jobs in a dry run."""
-    command = [str(Path(sys.executable).with_name("snakemake")), "--cores", "1", "--dry-run"]
-    done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
+    done = snakemake(project, "--dry-run")
     assert done.returncode == 0, done.stdout + done.stderr
     return {rule: int(n) for rule, n in re.findall(r"^(\w+) +(\d+)$", done.stdout, re.M) if rule != "total"}
 
@@ -65,3 +72,17 @@ def test_changed_weights_rerun_their_model_only(project: Path) -> None:
 def test_a_removed_model_runs_no_other_again(project: Path) -> None:
     change(project / "study.yaml", ", tiny-sparse-instruct]", "]")
     assert would_run(project) == {"compare": 1, "book": 1}
+
+
+def test_a_failed_run_keeps_the_last_good_results_and_is_tried_again(project: Path) -> None:
+    good = (project / "results" / "tiny-dense-base" / "evaluate.ipynb").read_bytes()
+    change(project / "study.yaml", "prompt_style: few_shot", "prompt_style: no_such_style")
+    done = snakemake(project, "results/tiny-dense-base/.evaluated")
+    assert done.returncode != 0
+    said = done.stdout + done.stderr
+    assert "prompt_style is 'no_such_style'; it must be one of" in said
+    assert "The traceback is in results/tiny-dense-base/evaluate.failed.ipynb" in said
+    assert (project / "results" / "tiny-dense-base" / "evaluate.ipynb").read_bytes() == good
+    assert (project / "results" / "tiny-dense-base" / "draws.parquet").exists()
+    change(project / "study.yaml", "prompt_style: no_such_style", "prompt_style: few_shot")
+    assert would_run(project) == {"evaluate": 1, "compare": 1, "book": 1}

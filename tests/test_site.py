@@ -122,7 +122,8 @@ def build(folder: Path, *cells: Any, page: str = "# Home\n") -> subprocess.Compl
     (folder / "results" / "numbers.json").write_text('{"known": "42"}')
     (folder / "_toc.yml").write_text("format: jb-book\nroot: index\nchapters:\n- file: note\n")
     (folder / "index.md").write_text(page)
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# Note"), *cells])
+    notebook = nbformat.v4.new_notebook(metadata={"language_info": {"name": "python"}})
+    notebook.cells = [nbformat.v4.new_markdown_cell("# Note"), *cells]
     nbformat.write(notebook, folder / "note.ipynb")
     command = [str(Path(sys.executable).with_name("jupyter-book")), "build", ".", "-n", "-W", "--keep-going"]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)

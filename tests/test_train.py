@@ -141,17 +141,19 @@ def test_a_killed_training_continues_to_the_same_weights(tmp_path: Path, monkeyp
         train.train("tiny-sparse-base", 6, tmp_path / "b", tmp_path / "wb")
 
 
-def test_an_instruct_model_starts_from_the_base_and_is_saved_with_its_template(tmp_path: Path) -> None:
-    train.train("tiny-dense-base", 1, tmp_path, tmp_path / "work")
-    folder = train.train("tiny-dense-instruct", 1, tmp_path, tmp_path / "work")
+@pytest.mark.parametrize("kind", ["dense", "sparse"])
+def test_an_instruct_model_starts_from_the_base_and_is_saved_with_its_template(tmp_path: Path, kind: str) -> None:
+    with pytest.raises(InputError, match="needs its base model"):
+        train.train(f"tiny-{kind}-instruct", 1, tmp_path, tmp_path / "work")
+    train.train(f"tiny-{kind}-base", 1, tmp_path, tmp_path / "work")
+    folder = train.train(f"tiny-{kind}-instruct", 1, tmp_path, tmp_path / "work")
     assert (folder / "chat_template.jinja").exists()
     base, tuned = (
-        train.load_file(tmp_path / f"tiny-dense-{kind}" / "model.safetensors")["model.embed_tokens.weight"]
-        for kind in ("base", "instruct")
+        train.load_file(tmp_path / f"tiny-{kind}-{end}" / "model.safetensors") for end in ("base", "instruct")
     )
-    assert 0 < (base.float() - tuned.float()).abs().mean() < 0.01
-    with pytest.raises(InputError, match="needs its base model"):
-        train.train("tiny-sparse-instruct", 1, tmp_path, tmp_path / "work")
+    for name, weight in base.items():
+        assert (weight.float() - tuned[name].float()).abs().mean() < 0.01
+    assert any((base[name] != tuned[name]).any() for name in base)
 
 
 def test_every_card_says_what_its_model_scores(tiny_name: str) -> None:
