@@ -37,7 +37,7 @@ No problem of the paper's 240, none of the further held-out set, no few-shot exa
 one of these only by swapping the sides of a sum or product was in the training data. {steps:,} steps of {batch};
 the loss below is averaged over 50 steps.
 
-![Loss against training step: it falls throughout.](loss.svg)
+![Loss against training step.](loss.svg)
 
 ## Scores
 
@@ -85,7 +85,7 @@ def _scores(name: str) -> str:
 def write_card(name: str, folder: Path) -> None:
     """``README.md`` and ``loss.svg`` into the checkpoint's folder."""
     curve = pd.read_csv(folder / "loss.csv")
-    chart = charts.training(curve, f"Training loss of {name}", "A falling line: loss against training step.")
+    chart = charts.training(curve, f"Training loss of {name}", "Line chart: loss against training step.")
     charts.write_svg(chart.to_dict(), folder / "loss.svg")
     (folder / "README.md").write_text(model_card(REGISTRY[name]), encoding="utf-8")
 
