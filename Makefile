@@ -1,5 +1,5 @@
 # make book: set up, run the tiny suite, build the site.   make test: set up, run every test.
-# Everything goes into .venv, results/ and _build/; `make clean` removes what was built, not .venv.
+# Everything goes into .venv, results/ and _build/; `make clean` removes the site and caches, never results.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -7,13 +7,14 @@ SETUP := .venv/.set-up
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 # Snakemake's own lock outlives a killed process; this one does not. Where there is no flock there is no lock.
-ONE_AT_A_TIME := $(if $(shell command -v flock),flock --nonblock .venv/.lock)
+ONE_AT_A_TIME := $(if $(shell command -v flock),flock --nonblock --conflict-exit-code 75 .venv/.lock)
 
 .PHONY: book test serve lint train picture lock clean
 .DEFAULT_GOAL := book
 
 book: $(SETUP)
-	@$(ONE_AT_A_TIME) snakemake --cores all --quiet all --nolock --rerun-incomplete
+	@$(ONE_AT_A_TIME) snakemake --cores all --quiet all --nolock --rerun-incomplete || \
+		{ [ $$? -ne 75 ] || echo "Another make is building in this folder; wait for it to end." >&2; exit 1; }
 	@echo "The book: $(CURDIR)/_build/html/index.html"
 
 test: book
@@ -34,7 +35,7 @@ picture: book
 	@$(BIN)/python -m lmrel.charts results/accuracy.json book/images/accuracy.svg
 
 clean:
-	rm -rf _build results .snakemake .pytest_cache .ruff_cache .mypy_cache
+	rm -rf _build .pytest_cache .ruff_cache .mypy_cache
 
 # What was tested, for pip to install again: every version, but no builds of one platform.
 lock: $(SETUP)
@@ -44,5 +45,5 @@ $(SETUP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "lmrel needs Python 3.11 or newer; set PYTHON=")'
 	@echo "Setting up .venv (some minutes the first time)"
 	@$(PYTHON) -m venv .venv
-	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@$(BIN)/pip install -qq --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $(SETUP)
