@@ -48,34 +48,26 @@ def themed(chart: Any, description: str) -> Any:
     )
 
 
-def response(summary: pd.DataFrame, metric: str, title: str, description: str) -> Any:
-    """`metric` (a share) against temperature, one line a model, with its 95 % interval.
+def response(summary: pd.DataFrame, metric: str, title: str, description: str, *, share: bool = True) -> Any:
+    """`metric` against temperature, one line a model, with its 95 % interval.
 
     Needs columns ``model, temperature`` and `metric` with ``_low`` and ``_high``. Models stand a little apart so that
-    intervals don't hide each other. A model without intervals is not drawable: a mean shows how sure it is.
+    intervals don't hide each other. A `share` is shown in per cent from 0; other metrics on their own scale.
     """
     models = list(dict.fromkeys(summary["model"]))
     step = 0.012 * max(float(summary["temperature"].max()), 0.5)
     offset = {model: step * (i - (len(models) - 1) / 2) for i, model in enumerate(models)}
-    columns = ["model", "temperature", metric, f"{metric}_low", f"{metric}_high"]
-    table = summary[columns].round(5)
+    table = summary[["model", "temperature", metric, f"{metric}_low", f"{metric}_high"]].round(5)
     table = table.assign(x=(table["temperature"] + table["model"].map(offset)).round(5))
-    temperatures = sorted({float(temperature) for temperature in table["temperature"]})
     top = min(1.0, math.ceil(10 * float(table[f"{metric}_high"].max())) / 10)
+    scale = alt.Scale(domain=[0, top]) if share else alt.Scale(zero=False)
+    number = ".1%" if share else ".3f"
     base = alt.Chart(table).encode(
-        x=alt.X(
-            "x:Q",
-            title="temperature",
-            scale=alt.Scale(zero=False, nice=False, padding=12),
-            axis=alt.Axis(values=temperatures, format="~g", labelOverlap="greedy"),
-        ),
+        x=_temperature_axis("x:Q", table["temperature"]),
         color=alt.Color("model:N", sort=models, scale=alt.Scale(domain=models, range=PALETTE[: len(models)])),
     )
-    share = alt.Axis(format=".0%")
-    scale = alt.Scale(domain=[0, top])
-    line = base.mark_line(strokeWidth=1.5, opacity=0.7).encode(
-        y=alt.Y(f"{metric}:Q", title=None, axis=share, scale=scale)
-    )
+    y = alt.Y(f"{metric}:Q", title=None, axis=alt.Axis(format=".0%" if share else ".2f"), scale=scale)
+    line = base.mark_line(strokeWidth=1.5, opacity=0.7).encode(y=y)
     interval = base.mark_rule(strokeWidth=1.5).encode(y=f"{metric}_low:Q", y2=f"{metric}_high:Q")
     point = base.mark_point(filled=True, size=60, opacity=1).encode(
         y=f"{metric}:Q",
@@ -83,12 +75,47 @@ def response(summary: pd.DataFrame, metric: str, title: str, description: str) -
         tooltip=[
             alt.Tooltip("model:N"),
             alt.Tooltip("temperature:Q"),
-            alt.Tooltip(f"{metric}:Q", format=".1%"),
-            alt.Tooltip(f"{metric}_low:Q", format=".1%", title="95 % interval from"),
-            alt.Tooltip(f"{metric}_high:Q", format=".1%", title="to"),
+            alt.Tooltip(f"{metric}:Q", format=number),
+            alt.Tooltip(f"{metric}_low:Q", format=number, title="95 % interval from"),
+            alt.Tooltip(f"{metric}_high:Q", format=number, title="to"),
         ],
     )
     return themed(alt.layer(line, interval, point).properties(title=title), description)
+
+
+def confidence(summary: pd.DataFrame, title: str, description: str) -> Any:
+    """Mean log-prob of the sampled tokens in nats, raw and processed, against temperature: `summary` of one model."""
+    ends = ("", "_low", "_high")
+    kinds = {"raw: what the model gave": "confidence", "processed: what the decoder made of it": "confidence_processed"}
+    parts = [
+        summary[["temperature", *(f"{column}{end}" for end in ends)]]
+        .set_axis(["temperature", *(f"logprob{end}" for end in ends)], axis=1)
+        .assign(model=kind)
+        for kind, column in kinds.items()
+    ]
+    return response(pd.concat(parts), "logprob", title, description, share=False)
+
+
+def runs(of_runs: pd.DataFrame, title: str, description: str) -> Any:
+    """The accuracy of each single run against temperature, a dot a run: `metrics.by_run` of one model and task."""
+    table = of_runs[["temperature", "run", "accuracy"]].round(5)
+    chart = (
+        alt.Chart(table)
+        .mark_point(filled=True, size=60, opacity=0.6, color=PALETTE[0])
+        .encode(
+            x=_temperature_axis("temperature:Q", table["temperature"]),
+            y=alt.Y("accuracy:Q", title=None, axis=alt.Axis(format=".0%"), scale=alt.Scale(zero=False)),
+            tooltip=["temperature:Q", "run:Q", alt.Tooltip("accuracy:Q", format=".1%")],
+        )
+    )
+    return themed(chart.properties(title=title), description)
+
+
+def _temperature_axis(field: str, temperatures: pd.Series) -> alt.X:
+    """An axis with a tick at each temperature that was run."""
+    ticks = sorted({float(temperature) for temperature in temperatures})
+    axis = alt.Axis(values=ticks, format="~g", labelOverlap="greedy")
+    return alt.X(field, title="temperature", scale=alt.Scale(zero=False, nice=False, padding=12), axis=axis)
 
 
 def failures(shares: pd.DataFrame, title: str, description: str) -> Any:

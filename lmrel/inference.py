@@ -40,13 +40,21 @@ def clustered_wilson(shares: Sequence[float] | np.ndarray, level: float = LEVEL)
     return mean, *wilson(mean, max(effective, n), level)
 
 
+def t_interval(values: np.ndarray, level: float = LEVEL) -> tuple[float, float, float]:
+    """Mean of one number per problem with Student's t interval: (mean, low, high); without bounds for one problem."""
+    mean, n = float(values.mean()), len(values)
+    half = float(stats.t.ppf(0.5 + level / 2, n - 1) * values.std(ddof=1) / math.sqrt(n)) if n > 1 else math.inf
+    return mean, mean - half, mean + half
+
+
 def summarize_with_intervals(draws: pd.DataFrame) -> pd.DataFrame:
-    """`metrics.summarize`, and for each share the ends ``_low`` and ``_high`` of its 95 % interval."""
+    """`metrics.summarize`, with the ends ``_low`` and ``_high`` of each share's and confidence's 95 % interval."""
     summary = metrics.summarize(draws)
     groups = metrics.by_problem(draws).groupby(metrics.GROUP)  # in the summary's order: both are sorted
-    for share in metrics.SHARES:
-        ends = [clustered_wilson(values.to_numpy()) for _, values in groups[share]]
-        summary[f"{share}_low"], summary[f"{share}_high"] = [end[1] for end in ends], [end[2] for end in ends]
+    intervals = dict.fromkeys(metrics.SHARES, clustered_wilson) | dict.fromkeys(metrics.CONFIDENCES, t_interval)
+    for name, interval in intervals.items():
+        ends = [interval(values.to_numpy()) for _, values in groups[name]]
+        summary[f"{name}_low"], summary[f"{name}_high"] = [end[1] for end in ends], [end[2] for end in ends]
     return summary
 
 
@@ -56,7 +64,6 @@ def paired_difference(draws: pd.DataFrame, column: str, first: float, second: fl
     Keys ``difference, low, high, problems``. The draws must be of one model.
     """
     means = draws.groupby(["temperature", "problem_id"])[column].mean().unstack(0)
-    differences = (means[second] - means[first]).astype(float)
-    n, mean = len(differences), float(differences.mean())
-    half = float(stats.t.ppf(0.5 + LEVEL / 2, n - 1) * differences.std(ddof=1) / math.sqrt(n)) if n > 1 else math.inf
-    return {"difference": mean, "low": mean - half, "high": mean + half, "problems": n}
+    differences = (means[second] - means[first]).to_numpy(dtype=float)
+    mean, low, high = t_interval(differences)
+    return {"difference": mean, "low": low, "high": high, "problems": len(differences)}

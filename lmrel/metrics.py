@@ -6,6 +6,7 @@ import pandas as pd
 
 SETTING = ["model", "precision", "prompt_style", "decoding", "temperature"]
 GROUP = [*SETTING, "task"]
+CONFIDENCES = {"confidence": "mean_logprob", "confidence_processed": "mean_logprob_processed"}
 SHARES = {"accuracy": "correct", "compliance": "compliant", "strict_accuracy": "strict", "finished_share": "finished"}
 
 
@@ -16,9 +17,15 @@ def _with_all(draws: pd.DataFrame) -> pd.DataFrame:
 
 
 def by_problem(draws: pd.DataFrame) -> pd.DataFrame:
-    """One row per setting, task (and ``all``) and problem: the mean over runs of each of `SHARES`."""
-    means = _with_all(draws).groupby([*GROUP, "problem_id"])[list(SHARES.values())].mean()
-    return means.rename(columns={column: name for name, column in SHARES.items()}).reset_index()
+    """One row per setting, task (and ``all``) and problem: the mean over runs of each of `SHARES` and `CONFIDENCES`."""
+    columns = SHARES | CONFIDENCES
+    means = _with_all(draws).groupby([*GROUP, "problem_id"])[list(columns.values())].mean()
+    return means.rename(columns={column: name for name, column in columns.items()}).reset_index()
+
+
+def by_run(draws: pd.DataFrame) -> pd.DataFrame:
+    """One row per setting, task (and ``all``) and run: its ``accuracy``."""
+    return _with_all(draws).groupby([*GROUP, "run"])["correct"].mean().rename("accuracy").reset_index()
 
 
 def summarize(draws: pd.DataFrame) -> pd.DataFrame:
@@ -31,14 +38,11 @@ def summarize(draws: pd.DataFrame) -> pd.DataFrame:
     """
     everything = _with_all(draws)
     groups = everything.groupby(GROUP)
-    of_runs = everything.groupby([*GROUP, "run"])["correct"].mean()
     columns = {
         "problems": groups["problem_id"].nunique(),
         "runs": groups["run"].nunique(),
-        **dict(by_problem(draws).groupby(GROUP)[list(SHARES)].mean().items()),
-        "consistency": of_runs.groupby(GROUP).std(ddof=0),
-        "confidence": groups["mean_logprob"].mean(),
-        "confidence_processed": groups["mean_logprob_processed"].mean(),
+        **dict(by_problem(draws).groupby(GROUP)[[*SHARES, *CONFIDENCES]].mean().items()),
+        "consistency": by_run(draws).groupby(GROUP)["accuracy"].std(ddof=0),
         "tokens": groups["n_tokens"].mean(),
     }
     return pd.DataFrame(columns).reset_index()

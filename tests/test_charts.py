@@ -20,6 +20,8 @@ def figures() -> dict[str, Any]:
     curve = pd.DataFrame({"step": [50, 100], "loss": [2.0, 1.0]})
     return {
         "response": charts.response(SUMMARY, "accuracy", "Accuracy", "A line."),
+        "confidence": charts.confidence(SUMMARY, "Confidence", "Two lines."),
+        "runs": charts.runs(metrics.by_run(table()), "Runs", "Dots."),
         "published": charts.response(published.published_accuracy(), "accuracy", "Published", "Three lines."),
         "failures": charts.failures(metrics.failure_shares(table()), "Failures", "Bars."),
         "training": charts.training(curve, "Loss", "A falling line."),

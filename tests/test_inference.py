@@ -66,3 +66,6 @@ def test_summary_has_the_interval_of_each_share() -> None:
     assert tuple(summary.loc["all", ["accuracy", "accuracy_low", "accuracy_high"]]) == pytest.approx(expected)
     compliance = summary.loc["arithmetic", ["compliance", "compliance_low", "compliance_high"]]
     assert tuple(compliance) == pytest.approx(clustered_wilson([1.0]))
+    confidence = summary.loc["all", ["confidence", "confidence_low", "confidence_high"]]
+    spread = stats.t.ppf(0.975, 1) * np.std([-1.0, -2.0], ddof=1) / np.sqrt(2)
+    assert tuple(confidence) == pytest.approx((-1.5, -1.5 - spread, -1.5 + spread))
