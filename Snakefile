@@ -3,21 +3,27 @@
 # Results are update() outputs: a failed run leaves the last good ones in place. The touch() file beside them says
 # that they are of the present parameters, notebooks and code; without it the rule runs again.
 
+import re
 from pathlib import Path
 
 import yaml
 
 configfile: "study.yaml"
 
-MODELS = config["models"]
+RUNS = {model.replace("/", "--"): model for model in config["models"]}  # folder below results/, and model
+OTHERS = sorted(str(path) for path in Path("results").glob("*/run.json") if path.parent.name not in RUNS)
+PROBLEMS = [path for path in [config["parameters"]["problems"]] if path != "paper"]
 NOT_IN_A_RUN = ("train", "tiny", "corpus", "card", "site")
 CODE = [str(path) for path in sorted(Path("lmrel").glob("*.py")) if path.stem not in NOT_IN_A_RUN]
 PAGES = ["index.md", *map(str, sorted(Path("book").rglob("*.md"))), "_config.yml", "_toc.yml", "book/references.bib"]
 
+wildcard_constraints:
+    run="|".join(map(re.escape, RUNS)),
+
 
 rule book:
     input:
-        expand("results/{model}/.evaluated", model=MODELS),
+        expand("results/{run}/.evaluated", run=RUNS),
         "results/.compared",
         PAGES,
         "lmrel/site.py",
@@ -39,38 +45,42 @@ rule evaluate:
     input:
         "notebooks/evaluate.ipynb",
         CODE,
-        lambda wildcards: sorted(map(str, Path("checkpoints", wildcards.model).glob("*"))),
+        PROBLEMS,
+        lambda wildcards: sorted(map(str, Path("checkpoints", wildcards.run).glob("*"))),
     output:
-        update("results/{model}/evaluate.ipynb"),
-        update("results/{model}/draws.parquet"),
-        update("results/{model}/summary.parquet"),
-        update("results/{model}/run.json"),
-        touch("results/{model}/.evaluated"),
+        update("results/{run}/evaluate.ipynb"),
+        update("results/{run}/draws.parquet"),
+        update("results/{run}/summary.parquet"),
+        update("results/{run}/run.json"),
+        touch("results/{run}/.evaluated"),
     params:
         parameters=lambda wildcards: yaml.safe_dump(
-            config["parameters"] | {"model": wildcards.model, "output_dir": f"results/{wildcards.model}"},
+            config["parameters"] | {"model": RUNS[wildcards.run], "output_dir": f"results/{wildcards.run}"},
             default_flow_style=True,
             width=10**6,
         ).strip(),
     log:
-        "results/{model}/evaluate.log",
+        "results/{run}/evaluate.log",
     shell:
-        "echo 'Evaluating {wildcards.model}'; OMP_NUM_THREADS={threads} python -m lmrel.runner {input[0]} {output[0]} "
-        "--title {wildcards.model} -y {params.parameters:q} >{log} 2>&1 || (cat {log}; exit 1)"
+        "echo 'Evaluating {wildcards.run}'; OMP_NUM_THREADS={threads} python -m lmrel.runner {input[0]} {output[0]} "
+        "--title {wildcards.run} -y {params.parameters:q} >{log} 2>&1 || (cat {log}; exit 1)"
 
 
 rule compare:
     input:
         "notebooks/compare.ipynb",
         CODE,
-        expand("results/{model}/.evaluated", model=MODELS),
+        expand("results/{run}/.evaluated", run=RUNS),
+        OTHERS,
     output:
         update("results/compare.ipynb"),
         update("results/numbers.json"),
         update("results/accuracy.json"),
         touch("results/.compared"),
+    params:
+        parameters=f"{{results_dir: results, study: [{', '.join(RUNS)}]}}",
     log:
         "results/compare.log",
     shell:
-        "echo 'Comparing the runs'; python -m lmrel.runner {input[0]} {output[0]} -y '{{results_dir: results}}' "
-        ">{log} 2>&1 || (cat {log}; exit 1)"
+        "echo 'Comparing the runs'; python -m lmrel.runner {input[0]} {output[0]} "
+        "-y '{params.parameters}' >{log} 2>&1 || (cat {log}; exit 1)"

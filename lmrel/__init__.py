@@ -6,9 +6,10 @@ Data flows one way: problems, prompts, models, decoding, tree, records, answers,
 from lmrel.answers import extract_answer
 from lmrel.decoding import Decoder
 from lmrel.errors import InputError
-from lmrel.evaluate import Run, sample
 from lmrel.models import load_model
 from lmrel.problems import held_out_problems, load_problems, paper_problems
+from lmrel.run import Run
+from lmrel.sampling import sample
 
 __all__ = [
     "Decoder",

@@ -1,7 +1,8 @@
 """From a text to an answer: the paper's first-integer rule, and compliance.
 
 Digits are ASCII 0-9 and white space is ASCII white space; any other character is text. A minus sign counts as a
-sign when it stands right before the digits, whatever stands before it ("5-3" holds 5, then -3).
+sign when it stands right before the digits, whatever stands before it ("5-3" holds 5, then -3). A plus sign counts as a
+sign too; the paper's pattern for compliance knows only the minus.
 """
 
 from __future__ import annotations

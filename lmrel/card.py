@@ -11,10 +11,10 @@ import pandas as pd
 
 from lmrel import charts, corpus
 from lmrel.decoding import Decoder
-from lmrel.evaluate import sample
 from lmrel.inference import summarize_with_intervals
 from lmrel.models import CHECKPOINTS, REGISTRY, TINY_SUITE, ModelSpec, load_model
 from lmrel.problems import held_out_problems, paper_problems
+from lmrel.sampling import sample
 from lmrel.tables import percent_with_interval
 from lmrel.train import STAGES
 
@@ -33,8 +33,8 @@ of which {active:,} work on a token.
 
 {training}
 
-No problem of the paper's 240, none of the further held-out set, no few-shot example and no problem that differs from
-one of these only by swapping the sides of a sum or product was in the training data. {steps:,} steps of {batch};
+It was never trained to answer a problem of the paper's 240, of the further held-out set, a few-shot example, or one
+that differs from these only by swapping the sides of a sum or product. {steps:,} steps of {batch};
 the loss below is averaged over 50 steps.
 
 ![Loss against training step.](loss.svg)

@@ -59,8 +59,9 @@ def response(summary: pd.DataFrame, metric: str, title: str, description: str, *
     offset = {model: step * (i - (len(models) - 1) / 2) for i, model in enumerate(models)}
     table = summary[["model", "temperature", metric, f"{metric}_low", f"{metric}_high"]].round(5)
     table = table.assign(x=(table["temperature"] + table["model"].map(offset)).round(5))
-    top = min(1.0, math.ceil(10 * float(table[f"{metric}_high"].max())) / 10)
-    scale = alt.Scale(domain=[0, top]) if share else alt.Scale(zero=False)
+    scale = alt.Scale(zero=False)
+    if share:
+        scale = alt.Scale(domain=[0, min(1.0, math.ceil(10 * float(table[f"{metric}_high"].max())) / 10)])
     number = ".1%" if share else ".3f"
     base = alt.Chart(table).encode(
         x=_temperature_axis("x:Q", table["temperature"]),
@@ -86,7 +87,7 @@ def response(summary: pd.DataFrame, metric: str, title: str, description: str, *
 def confidence(summary: pd.DataFrame, title: str, description: str) -> Any:
     """Mean log-prob of the sampled tokens in nats, raw and processed, against temperature: `summary` of one model."""
     ends = ("", "_low", "_high")
-    kinds = {"raw: what the model gave": "confidence", "processed: what the decoder made of it": "confidence_processed"}
+    kinds = {"raw": "confidence", "processed": "confidence_processed"}
     parts = [
         summary[["temperature", *(f"{column}{end}" for end in ends)]]
         .set_axis(["temperature", *(f"logprob{end}" for end in ends)], axis=1)

@@ -16,7 +16,12 @@ from torch import Tensor
 
 from lmrel.errors import InputError
 
-MAX_TEMPERATURE = 10.0
+MIN_TEMPERATURE, MAX_TEMPERATURE = 1e-6, 10.0  # below the minimum, only 0
+# Fields of a generation config: those that `as_shipped` takes over or replaces, and those that change no distribution.
+HANDLED = frozenset({"temperature", "do_sample", "top_k", "top_p", "min_p", "repetition_penalty"})
+HANDLED |= {"max_new_tokens", "max_length"}
+HARMLESS = frozenset({"bos_token_id", "eos_token_id", "pad_token_id", "transformers_version", "use_cache"})
+HARMLESS |= {"cache_implementation"}
 DECODINGS = ("pure", "as_shipped")
 
 
@@ -39,6 +44,10 @@ class Decoder:
 
     def __post_init__(self) -> None:
         _check("temperature", self.temperature, 0.0, MAX_TEMPERATURE)
+        if 0 < self.temperature < MIN_TEMPERATURE:
+            raise InputError(
+                f"temperature is {self.temperature!r}; it must be 0 (greedy) or at least {MIN_TEMPERATURE:g}."
+            )
         _check("top_k", self.top_k, 0, math.inf, whole=True)
         _check("top_p", self.top_p, 0.0, 1.0, open_below=True)
         _check("min_p", self.min_p, 0.0, 1.0)
@@ -114,9 +123,8 @@ def as_shipped(temperature: float, generation_config: Any, **knobs: Any) -> Deco
     `generation_config` is the checkpoint's own. Where it leaves `top_k` unset, transformers samples with 50.
     Greedy decoding inherits the repetition penalty only. Raises `InputError` for a knob this engine lacks.
     """
-    for knob in ("typical_p", "epsilon_cutoff", "eta_cutoff", "no_repeat_ngram_size", "bad_words_ids"):
-        value = getattr(generation_config, knob, None)
-        if value not in (None, 0, 0.0, 1.0, []):
+    for knob, value in generation_config.to_diff_dict().items():
+        if knob not in HANDLED and knob not in HARMLESS and not knob.startswith(("_", "output_", "return_")):
             raise InputError(
                 f"decoding is 'as_shipped' and the checkpoint sets {knob}={value!r}, which is not supported."
             )

@@ -27,23 +27,26 @@ def wilson(share: float, n: float, level: float = LEVEL) -> tuple[float, float]:
 
 
 def clustered_wilson(shares: Sequence[float] | np.ndarray, level: float = LEVEL) -> tuple[float, float, float]:
-    """Mean of per-problem shares in [0, 1] with Wilson's interval at the effective sample size.
+    """Mean of per-problem shares in [0, 1] with Wilson's interval at the effective sample size: (mean, low, high).
 
-    That size is p (1 - p) over the variance of the mean between problems (the design effect of Kish 1965, as in
-    Korn and Graubard 1998); with one draw a problem it is the number of problems and the interval is Wilson's own.
-    Returns (mean, low, high).
+    That size is p (1 - p) over the variance of the mean between problems, times (z / t)^2 for the degrees of freedom
+    (Korn and Graubard 1998, with Wilson's interval in place of theirs). With one draw a problem, or where problems do
+    not differ at all, it is the number of problems, and the interval is Wilson's own.
     """
     values = np.asarray(shares, dtype=float)
     mean, n = float(values.mean()), len(values)
-    variance = float(values.var()) / n
-    effective = mean * (1 - mean) / variance if variance > 0 else n
-    return mean, *wilson(mean, max(effective, n), level)
+    single_draws = bool(np.isin(values, (0.0, 1.0)).all())
+    variance = float(values.var(ddof=1)) / n if n > 1 and not single_draws else 0.0
+    if variance == 0.0:
+        return mean, *wilson(mean, n, level)
+    z_over_t = stats.norm.ppf(0.5 + level / 2) / stats.t.ppf(0.5 + level / 2, n - 1)
+    return mean, *wilson(mean, mean * (1 - mean) / variance * z_over_t**2, level)
 
 
 def t_interval(values: np.ndarray, level: float = LEVEL) -> tuple[float, float, float]:
-    """Mean of one number per problem with Student's t interval: (mean, low, high); without bounds for one problem."""
+    """Mean of one number per problem with Student's t interval: (mean, low, high); NaN bounds for one problem."""
     mean, n = float(values.mean()), len(values)
-    half = float(stats.t.ppf(0.5 + level / 2, n - 1) * values.std(ddof=1) / math.sqrt(n)) if n > 1 else math.inf
+    half = float(stats.t.ppf(0.5 + level / 2, n - 1) * values.std(ddof=1) / math.sqrt(n)) if n > 1 else math.nan
     return mean, mean - half, mean + half
 
 
@@ -64,6 +67,6 @@ def paired_difference(draws: pd.DataFrame, column: str, first: float, second: fl
     Keys ``difference, low, high, problems``. The draws must be of one model.
     """
     means = draws.groupby(["temperature", "problem_id"])[column].mean().unstack(0)
-    differences = (means[second] - means[first]).to_numpy(dtype=float)
+    differences = (means[second] - means[first]).dropna().to_numpy(dtype=float)
     mean, low, high = t_interval(differences)
     return {"difference": mean, "low": low, "high": high, "problems": len(differences)}

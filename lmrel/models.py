@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from lmrel.errors import InputError
@@ -125,6 +124,8 @@ def _checked_folder(folder: Path) -> str:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"{folder / 'config.json'} cannot be read: {error}") from error
+    if not isinstance(config, dict):
+        raise InputError(f"{folder / 'config.json'} cannot be read: it is no JSON object.")
     if "auto_map" in config:
         raise InputError(f"{folder} brings its own code (auto_map in config.json), which is not run.")
     return str(folder)
@@ -154,12 +155,14 @@ def load_model(name: str, precision: str = "auto") -> tuple[PreTrainedModel, Pre
     try:
         AutoConfig.from_pretrained(source, **safe)
         tokenizer = AutoTokenizer.from_pretrained(source, **safe)
-        model = AutoModelForCausalLM.from_pretrained(
-            source, dtype=dtype, attn_implementation="sdpa", use_safetensors=True, **safe
+        model, loading = AutoModelForCausalLM.from_pretrained(
+            source, dtype=dtype, attn_implementation="sdpa", use_safetensors=True, output_loading_info=True, **safe
         )
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
+    except Exception as error:  # whatever transformers, its hub client or a damaged file comes up with
         reason = " ".join(str(error).split())
         raise InputError(f"model {name!r} could not be loaded from {source}: {reason[:500]}") from error
+    if missing := sorted(loading["missing_keys"]):
+        raise InputError(f"{source} lacks {len(missing)} of the model's weights, {missing[0]} among them.")
     if name in REGISTRY and not REGISTRY[name].instruct:
         tokenizer.chat_template = None  # some base models ship one; they were not trained on it
     model.eval().requires_grad_(False)

@@ -142,19 +142,19 @@ def _read_problems(path: Path) -> pd.DataFrame:
             table = pd.read_parquet(path)
         except (OSError, ValueError) as error:
             raise InputError(f"{path} cannot be read as Parquet: {error}") from error
-        records = [{k: v for k, v in r.items() if not pd.isna(v)} for r in table.to_dict("records")]
+        records = [{k: v for k, v in r.items() if not _missing(v)} for r in table.to_dict("records")]
         rows = [(f"{path}, row {i}", r) for i, r in enumerate(records)]
     elif path.suffix == ".jsonl":
         try:
-            lines = path.read_text(encoding="utf-8-sig").splitlines()
+            lines = path.read_text(encoding="utf-8-sig").split("\n")
         except UnicodeDecodeError as error:
             raise InputError(f"{path} is not UTF-8 text: {error}") from error
         for number, line in enumerate(lines, start=1):
             if line.strip():
                 try:
                     rows.append((f"{path}, line {number}", json.loads(line)))
-                except json.JSONDecodeError as error:
-                    raise InputError(f"{path}, line {number}: not valid JSON ({error.msg}).") from error
+                except (ValueError, RecursionError) as error:
+                    raise InputError(f"{path}, line {number}: not valid JSON ({error}).") from error
     else:
         raise InputError(f"problems is {str(path)!r}; its name must end in .jsonl or .parquet.")
     if not rows:
@@ -179,16 +179,18 @@ def _checked(row: Any, where: str) -> dict[str, Any]:
     if unknown:
         raise InputError(f"{where}: unknown field {unknown[0]!r}; known are {', '.join(COLUMNS)}.")
     row = {key: value for key, value in row.items() if value is not None}
-    if not isinstance(row.get("problem_id"), str) or not row["problem_id"]:
-        raise InputError(f"{where}: problem_id must be a non-empty string, not {row.get('problem_id')!r}.")
+    for column in ("problem_id", "task", "op1", "op2", "question"):
+        if column in row and not _is_text(row[column]):
+            raise InputError(f"{where}: {column} must be a non-empty string of valid Unicode, not {row[column]!r}.")
+    if "problem_id" not in row:
+        raise InputError(f"{where}: problem_id is missing.")
     for column in INTEGERS:
-        if column in row and (isinstance(row[column], bool) or row[column] != int_or_none(row[column])):
-            raise InputError(f"{where}: {column} is {row[column]!r}; it must be an integer.")
         if column in row:
-            row[column] = int(row[column])
+            row[column] = _integer(row[column], f"{where}: {column}")
     if "question" in row:
-        if not isinstance(row["question"], str) or not row["question"].strip():
-            raise InputError(f"{where}: question must be a non-empty string.")
+        given = [column for column in COLUMNS[3:-1] if column in row]
+        if given or row.get("task") in (*OPERANDS, "all"):
+            raise InputError(f"{where}: a question goes without operands and with a task name of its own.")
         if "answer" not in row:
             raise InputError(f"{where}: a question needs its integer answer.")
         return {"task": "custom", **row}
@@ -202,17 +204,31 @@ def _checked(row: Any, where: str) -> dict[str, Any]:
     for column, allowed in (("op1", "+-*"), ("op2", "+-")):
         if column in row and row[column] not in tuple(allowed):
             raise InputError(f"{where}: {column} is {row[column]!r}; it must be one of {' '.join(allowed)}.")
-    if row.setdefault("answer", solve(row)) != solve(row):
-        raise InputError(f"{where}: answer is {row['answer']}, but the operands give {solve(row)}.")
+    solution = _integer(solve(row), f"{where}: the answer")
+    if row.setdefault("answer", solution) != solution:
+        raise InputError(f"{where}: answer is {row['answer']}, but the operands give {solution}.")
     return row
 
 
-def int_or_none(value: Any) -> int | None:
-    """`value` as an integer if it is a whole number, else None."""
+def _integer(value: Any, what: str) -> int:
+    """`value` as an integer of at most 18 digits, so that it fits into a table."""
     try:
-        return int(value) if int(value) == value else None
+        whole = int(value) if not isinstance(value, (bool, str)) and int(value) == value else None
     except (TypeError, ValueError, OverflowError):
-        return None
+        whole = None
+    if whole is None or abs(whole) >= 10**18:
+        raise InputError(f"{what} is {repr(value)[:40]}; it must be an integer of at most 18 digits.")
+    return whole
+
+
+def _is_text(value: Any) -> bool:
+    if not isinstance(value, str) or not value.strip():
+        return False
+    return not any("\ud800" <= character <= "\udfff" for character in value)
+
+
+def _missing(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and value != value) or value is pd.NA
 
 
 def _frame(rows: Any) -> pd.DataFrame:

@@ -48,6 +48,8 @@ def quantize_nf4(model: PreTrainedModel) -> None:
             if isinstance(tensor := getattr(module, weight, None), nn.Parameter) and tensor.ndim == 3:
                 _check_rows(f"{name}.{weight}", tensor)
                 replace_parameter_4bit(module, weight, compress_statistics=True, quant_type="nf4")
+    if not is_nf4(model):
+        raise InputError(f"precision is 'nf4', but {type(model).__name__} has no layers that this code can quantize.")
     narrow_bits, wide_share = bits_per_weight(model)
     if wide_share > MAX_WIDE_SHARE:
         raise InputError(f"precision is 'nf4', but {wide_share:.0%} of the block weights stayed in 16 bit.")

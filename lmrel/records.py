@@ -96,6 +96,14 @@ def find_runs(results: Path) -> list[Path]:
     return sorted(path.parent for path in results.glob(f"*/{RUN}"))
 
 
+def read_runs(results: Path) -> pd.DataFrame:
+    """The draws of all finished runs below `results`. ``model`` is the folder's name, which no two runs share."""
+    folders = find_runs(results)
+    if not folders:
+        raise InputError(f"there is no finished run below {results}.")
+    return pd.concat([read_draws(folder).assign(model=folder.name) for folder in folders], ignore_index=True)
+
+
 def check_writable(folder: Path) -> None:
     """Make `folder` and try to write in it; `InputError` if that fails."""
     probe = folder / f".probe.{os.getpid()}"

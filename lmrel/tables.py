@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pandas as pd
 
 from lmrel.inference import paired_difference, summarize_with_intervals
@@ -57,7 +59,7 @@ def drops(draws: pd.DataFrame, first: float = 0.0, second: float = 1.0) -> pd.Da
     """
     rows = []
     for model, own in draws.groupby("model", sort=False):
-        if {first, second} <= set(own["temperature"]):
+        if {first, second} <= set(own["temperature"]) and own["problem_id"].nunique() > 1:
             rows.append({"model": model, **paired_difference(own, "correct", first, second)})
     return pd.DataFrame(rows, columns=["model", "difference", "low", "high", "problems"])
 
@@ -70,8 +72,11 @@ def shown_drops(table: pd.DataFrame) -> pd.DataFrame:
     return _plain(pd.DataFrame({"model": table["model"], "change of accuracy, points": change}))
 
 
-def numbers(draws: pd.DataFrame) -> dict[str, str]:
-    """What the book's prose quotes, by key: ``<model> T=<t> accuracy`` and ``compliance``, ``<model> drop``, counts."""
+def numbers(draws: pd.DataFrame, expected: Sequence[str]) -> dict[str, str]:
+    """What the book's prose quotes, by key: ``<model> T=<t> accuracy`` and ``compliance``, ``<model> drop``, counts.
+
+    For an `expected` model whose drop cannot be had the prose says so.
+    """
     summary = summarize_with_intervals(draws)
     found = {
         "draws": f"{len(draws):,}",
@@ -83,6 +88,7 @@ def numbers(draws: pd.DataFrame) -> dict[str, str]:
         key = f"{row['model']} T={row['temperature']:g}"
         found |= {f"{key} {name}": percent_with_interval(row, name) for name in ("accuracy", "compliance")}
     changes = shown_drops(drops(draws))
+    found |= {f"{model} drop": "(not run)" for model in expected}
     found |= {f"{model} drop": f"{change} points" for model, change in changes.to_numpy()}
     return found
 

@@ -36,7 +36,7 @@ def walk(model: PreTrainedModel, prompts: Tensor, children: Children) -> int:
     """
     rows, length = prompts.shape
     device = prompts.device
-    cache = DynamicCache()  # without windows: `check_model` has made sure that everything fits
+    cache = DynamicCache()  # without windows: the caller makes sure that everything fits
     logits = model(prompts, past_key_values=cache, use_cache=True, logits_to_keep=1).logits[:, -1]
     row, slot = torch.arange(rows, device=device), torch.zeros(rows, dtype=torch.long, device=device)
     ancestors = torch.zeros(rows, 1, 0, dtype=torch.bool, device=device)
@@ -66,23 +66,6 @@ def walk(model: PreTrainedModel, prompts: Tensor, children: Children) -> int:
         ]
         row, slot = new_row, new_slot
         depth, computed = depth + 1, computed + len(parent)
-
-
-def check_model(model: PreTrainedModel, context: int) -> None:
-    """Raise `InputError` if the tree cannot run on this model with `context` tokens of prompt and answer."""
-    config = model.config.get_text_config()
-    if config._attn_implementation not in ("sdpa", "eager"):
-        raise InputError(
-            f"attention is {config._attn_implementation!r}; the tree needs 'sdpa' or 'eager', which obey a 4-D mask."
-        )
-    limit = getattr(config, "max_position_embeddings", None) or context
-    if context > limit:
-        raise InputError(f"prompt and max_new_tokens need {context} positions; this model has {limit}.")
-    window = getattr(config, "sliding_window", None) if getattr(config, "use_sliding_window", True) else None
-    if window and context > window:
-        raise InputError(
-            f"prompt and max_new_tokens need {context} tokens; this model attends to the last {window} only."
-        )
 
 
 class Uniforms:
@@ -276,7 +259,6 @@ def sample_chunk(
     seed: int,
 ) -> Draws:
     """All draws of all decoders for prompts of one length: `prompts` is (rows, length), on the model's device."""
-    check_model(model, prompts.shape[1] + max(decoder.max_new_tokens for decoder in decoders))
     uniforms, reader = Uniforms(seed, problem_ids), PieceReader(tokenizer)
     sampler = Sampler(prompts, decoders, runs, uniforms, eos_ids(model, tokenizer), reader)
     return sampler.draws(walk(model, prompts, sampler.children))

@@ -87,7 +87,8 @@ def test_tables_show_intervals_and_escape_what_a_model_wrote() -> None:
 
 def test_numbers_for_prose_come_from_the_draws() -> None:
     draws = pd.concat([table(temperature=0.0), table(temperature=1.0, correct=False)])
-    numbers = tables.numbers(draws)
+    numbers = tables.numbers(draws, expected=["m", "other"])
+    assert numbers["other drop"] == "(not run)"
     assert numbers["draws"] == "16"
     assert numbers["problems"] == "2"
     assert numbers["m T=0 accuracy"].startswith("50.0 % [")

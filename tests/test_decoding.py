@@ -96,9 +96,26 @@ def test_as_shipped_is_what_generate_does(shipped: dict[str, Any]) -> None:
     assert as_shipped(0.6, model.generation_config).top_k == shipped.get("top_k", 50)
 
 
-def test_as_shipped_refuses_a_knob_it_lacks() -> None:
-    with pytest.raises(InputError, match="sets no_repeat_ngram_size=3"):
-        as_shipped(0.5, GenerationConfig(no_repeat_ngram_size=3))
+@pytest.mark.parametrize(
+    "knob",
+    [
+        {"no_repeat_ngram_size": 3},
+        {"typical_p": 0.9},
+        {"suppress_tokens": [3]},
+        {"min_new_tokens": 4},
+        {"num_beams": 2},
+        {"stop_strings": ["x"]},
+        {"guidance_scale": 1.5},
+    ],
+)
+def test_as_shipped_refuses_a_knob_it_lacks(knob: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=f"sets {next(iter(knob))}="):
+        as_shipped(0.5, GenerationConfig(**knob))
+
+
+def test_as_shipped_ignores_what_changes_no_distribution() -> None:
+    config = GenerationConfig(do_sample=True, eos_token_id=[1, 2], pad_token_id=0, max_length=99, output_scores=True)
+    assert as_shipped(0.5, config) == Decoder(0.5, top_k=50)
 
 
 def test_only_temperature_is_pure() -> None:

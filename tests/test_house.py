@@ -14,7 +14,7 @@ import yaml
 from tests.conftest import ROOT
 
 FLOW = ["errors", "problems", "prompts", "quantize", "models", "decoding", "tree", "records", "answers", "failures"]
-FLOW += ["metrics", "inference", "published", "tables", "evaluate", "charts"]
+FLOW += ["metrics", "inference", "published", "tables", "sampling", "run", "charts"]
 MAX_LINES = 320
 
 

@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from lmrel.inference import clustered_wilson, paired_difference, summarize_with_intervals, wilson
+from lmrel import charts
+from lmrel.inference import clustered_wilson, paired_difference, summarize_with_intervals, t_interval, wilson
 from tests.test_metrics import table
 
 
@@ -33,15 +34,28 @@ def test_all_right_still_leaves_doubt() -> None:
 
 
 def test_clustered_interval_covers_at_its_level() -> None:
-    # 2,000 studies of 120 problems x 4 draws with problem difficulties from a U-shaped Beta, mean 0.3. At a true
-    # coverage of 95 % a share below 93.5 % has a probability of about 0.1 %.
+    # 2,000 studies of problems x 4 draws, problem difficulties from a Beta of mean 0.3. At a true coverage of 95 % a
+    # share below 93.5 % has a probability of about 0.1 %. With few problems it may cover more than it says.
     rng = np.random.default_rng(0)
-    hits = 0
-    for _ in range(2000):
-        difficulty = rng.beta(0.3, 0.7, size=120)
-        _, low, high = clustered_wilson(rng.binomial(4, difficulty) / 4)
-        hits += low <= 0.3 <= high
-    assert 0.935 <= hits / 2000 <= 0.965
+    for problems, a, b in ((120, 0.3, 0.7), (120, 3.0, 7.0), (5, 3.0, 7.0)):
+        hits = 0
+        for _ in range(2000):
+            difficulty = rng.beta(a, b, size=problems)
+            _, low, high = clustered_wilson(rng.binomial(4, difficulty) / 4)
+            hits += low <= 0.3 <= high
+        assert 0.935 <= hits / 2000 <= (0.965 if problems == 120 else 1.0)
+
+
+def test_one_problem_has_no_t_interval_and_still_draws() -> None:
+    assert np.isnan(t_interval(np.array([-1.0]))[1:]).all()
+    draws = table()
+    summary = summarize_with_intervals(draws[draws["problem_id"] == "a"])
+    charts.bundle(charts.confidence(summary[summary["task"] == "all"], "t", "d").to_dict())
+
+
+def test_unmatched_problems_are_left_out_of_a_paired_difference() -> None:
+    draws = pd.concat([table(temperature=0.0), table(temperature=1.0).head(4), table(temperature=1.0, problem_id="c")])
+    assert paired_difference(draws, "correct", 0.0, 1.0)["problems"] == 1
 
 
 def test_paired_difference_equals_scipys_paired_t_interval() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
 from lmrel import Decoder, InputError, load_model, paper_problems, sample
@@ -93,9 +94,10 @@ def test_folders_that_are_no_checkpoints_are_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"auto_map": {"AutoModel": "evil.Model"}}))
     with pytest.raises(InputError, match="brings its own code"):
         resolve(str(tmp_path))
-    (tmp_path / "config.json").write_text("{oops")
-    with pytest.raises(InputError, match="cannot be read"):
-        resolve(str(tmp_path))
+    for broken in ("{oops", "5"):
+        (tmp_path / "config.json").write_text(broken)
+        with pytest.raises(InputError, match="cannot be read"):
+            resolve(str(tmp_path))
 
 
 def test_a_damaged_checkpoint_ends_in_a_sentence(tmp_path: Path) -> None:
@@ -103,6 +105,16 @@ def test_a_damaged_checkpoint_ends_in_a_sentence(tmp_path: Path) -> None:
     weights = copy / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
     with pytest.raises(InputError, match="could not be loaded from"):
+        load_model(str(copy))
+
+
+def test_a_checkpoint_with_weights_missing_is_refused(tmp_path: Path) -> None:
+    copy = shutil.copytree(CHECKPOINTS / "tiny-dense-base", tmp_path / "mine")
+    weights = load_file(copy / "model.safetensors")
+    save_file(
+        {name: w for name, w in weights.items() if "layers.2" not in name}, copy / "model.safetensors", {"format": "pt"}
+    )
+    with pytest.raises(InputError, match=r"lacks 9 of the model's weights, model\.layers\.2"):
         load_model(str(copy))
 
 

@@ -119,6 +119,19 @@ GOOD = '{"problem_id": "a", "question": "1 + 1", "answer": 2}\n'
             "op1 is '/'",
         ),
         ("\n", "holds no problems"),
+        (
+            GOOD + '{"problem_id": "b", "question": "1", "answer": 1' + "0" * 30 + "}",
+            "line 2: answer is 1000.*18 digits",
+        ),
+        (GOOD + '{"problem_id": "b", "question": "1", "answer": ' + "9" * 5000 + "}", "line 2: not valid JSON"),
+        (GOOD + "[" * 100_000, "line 2: not valid JSON"),
+        (GOOD + '{"problem_id": "b", "task": ["x"]}', "line 2: task must be a non-empty string"),
+        (GOOD + '{"problem_id": "b", "question": "\\ud800", "answer": 1}', "line 2: question must be .* valid Unicode"),
+        (GOOD + '{"problem_id": "  ", "question": "1", "answer": 1}', "line 2: problem_id must be a non-empty string"),
+        (GOOD + '{"question": "1", "answer": 1}', "line 2: problem_id is missing"),
+        (GOOD + '{"problem_id": "b", "question": "1", "answer": 1, "task": "all"}', "a task name of its own"),
+        (GOOD + '{"problem_id": "b", "question": "1", "answer": 1, "task": "arithmetic"}', "a task name of its own"),
+        (GOOD + '{"problem_id": "b", "question": "1", "answer": 1, "x": 3}', "goes without operands"),
     ],
 )
 def test_a_bad_line_is_named(tmp_path: Path, text: str, said: str) -> None:

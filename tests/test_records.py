@@ -58,3 +58,14 @@ def test_only_finished_runs_are_found(tmp_path: Path) -> None:
     for name in ("b", "a"):
         (tmp_path / name / records.RUN).touch()
     assert [folder.name for folder in records.find_runs(tmp_path)] == ["a", "b"]
+
+
+def test_runs_go_by_the_names_of_their_folders(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no finished run below"):
+        records.read_runs(tmp_path)
+    for name in ("mine", "yours"):  # the same model twice
+        (tmp_path / name).mkdir()
+        records.write_draws(draws(), tmp_path / name)
+        records.write_json({}, tmp_path / name / records.RUN)
+    runs = records.read_runs(tmp_path)
+    assert runs["model"].value_counts().to_dict() == {"mine": 6, "yours": 6}

@@ -12,7 +12,7 @@ from scipy import stats
 
 from lmrel import Decoder, InputError, paper_problems, sample
 from lmrel.prompts import encode, render
-from lmrel.tree import Sampler, Uniforms, check_model, sample_chunk, walk
+from lmrel.tree import Sampler, Uniforms, sample_chunk, walk
 from tests.conftest import ARCHITECTURES, random_model, small_tokenizer, tiny
 
 PROBLEMS = paper_problems()
@@ -192,15 +192,3 @@ def test_broken_weights_end_in_a_sentence() -> None:
     model.lm_head.weight.data[0] = math.nan
     with pytest.raises(InputError, match="NaN logits at depth 0"):
         walk(model, PROMPT, lambda depth, logits: (PROMPT[0, :0], PROMPT[0, :0]))
-
-
-def test_what_the_tree_cannot_run_on_is_refused() -> None:
-    model = random_model("mistral", sliding_window=16)
-    check_model(model, 16)
-    with pytest.raises(InputError, match="attends to the last 16 only"):
-        check_model(model, 17)
-    with pytest.raises(InputError, match="need 129 positions; this model has 128"):
-        check_model(random_model("olmo2"), 129)
-    model.config._attn_implementation = "flash_attention_2"
-    with pytest.raises(InputError, match="needs 'sdpa' or 'eager'"):
-        check_model(model, 4)

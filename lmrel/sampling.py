@@ -1,22 +1,9 @@
-"""One run: one model, one prompt style, all temperatures. Draws, summary and run.json are written at the end.
-
-`sample` gives the draws for any model and decoders in memory; `Run` is the same with every parameter checked before
-a model is loaded, and with the three files.
-"""
+"""From problems and decoders to a table of draws: prompts in buckets, chunks that fit into memory, rows joined."""
 
 from __future__ import annotations
 
-import difflib
-import hashlib
-import json
-import platform
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
-from datetime import UTC, datetime
-from importlib.metadata import version
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -28,18 +15,14 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lmrel import records
 from lmrel.answers import extract_answer
-from lmrel.decoding import DECODINGS, Decoder, as_shipped, pure
+from lmrel.decoding import Decoder
 from lmrel.errors import InputError
 from lmrel.failures import paper_failure
-from lmrel.inference import summarize_with_intervals
-from lmrel.models import load_model, precision_of, resolve, resolve_precision
-from lmrel.problems import load_problems
-from lmrel.prompts import PROMPT_STYLES, encode, render
-from lmrel.tree import AS_IS, Draws, eos_ids, sample_chunk
+from lmrel.models import precision_of
+from lmrel.prompts import encode, render
+from lmrel.tree import AS_IS, Draws, eos_ids, sample_chunk, walk
 
 INT64 = np.iinfo(np.int64)
-IPYTHON_NAMES = frozenset({"In", "Out", "get_ipython", "exit", "quit", "open"})
-VERSIONED = ("lmrel", "torch", "transformers", "accelerate", "bitsandbytes", "pandas", "numpy")
 
 
 def sample(
@@ -61,18 +44,21 @@ def sample(
     Rows stand in the order of `problems`, then `decoders`, then runs. A greedy decoder has one run, the others
     `runs`. A draw depends on (seed, problem id, run) and the model's logits only: `chunk` (problems per forward;
     None fits it to free memory) and the order or selection of problems change nothing but rounding.
+    With ``stop="decided"`` answers, correctness and compliance are those of ``"eos"``; a text that was cut short has no
+    failure class, and its tokens, log-probs and `finished` are those of the part that was drawn.
     `model_name` and `decoding` are labels; by default the checkpoint's folder name, and ``"pure"`` or ``"custom"``.
     Raises `InputError` for parameters out of range and for prompts that do not fit the model.
     """
-    _check_count("runs", runs)
+    check_count("runs", runs)
     if chunk is not None:
-        _check_count("chunk", chunk)
-    if isinstance(seed, bool) or not isinstance(seed, int):
-        raise InputError(f"seed is {seed!r}; it must be an integer.")
+        check_count("chunk", chunk)
+    check_seed(seed)
     if not len(problems) or not decoders:
         raise InputError("there is nothing to sample: no problems or no decoders.")
     rows: list[dict[str, Any]] = problems.to_dict("records")  # type: ignore[assignment]
     encoded = [encode(render(row, prompt_style), tokenizer) for row in rows]
+    check_model(model, max(map(len, encoded)) + max(decoder.max_new_tokens for decoder in decoders))
+    check_tree(model, encoded[0])
     pieces: list[tuple[list[int], Draws]] = []
     bar = tqdm(total=len(rows), unit="problem", disable=not progress)
     for members in _chunks(model, encoded, decoders, runs, chunk):
@@ -92,6 +78,50 @@ def sample(
         prompt_style=prompt_style,
         decoding=decoding or ("pure" if all_pure else "custom"),
     )[records.DRAWS_SCHEMA.names]
+
+
+def check_model(model: PreTrainedModel, context: int) -> None:
+    """Raise `InputError` if the tree cannot run on this model with `context` tokens of prompt and answer."""
+    config = model.config.get_text_config()
+    if config._attn_implementation != "sdpa":
+        raise InputError(f"attention is {config._attn_implementation!r}; the tree needs 'sdpa', which obeys its mask.")
+    limit = getattr(config, "max_position_embeddings", None) or context
+    if context > limit:
+        raise InputError(f"prompt and max_new_tokens need {context} positions; this model has {limit}.")
+    window = getattr(config, "sliding_window", None) if getattr(config, "use_sliding_window", True) else None
+    if window and context > window:
+        raise InputError(
+            f"prompt and max_new_tokens need {context} tokens; this model attends to the last {window} only."
+        )
+
+
+def check_tree(model: PreTrainedModel, prompt: list[int]) -> None:
+    """Raise `InputError` if a branch of a tree gets other logits than a plain forward over the same tokens.
+
+    So it is for models that carry a state from token to token instead of attending to them. The error allowed is 0.1 %
+    of the logits' spread in 32 bit, and 20 % in fewer, where a mixture may route a token elsewhere.
+    """
+    ids = torch.tensor([prompt], device=model.device)
+    branches = ids[0, -2:].tolist()
+    found: list[torch.Tensor] = []
+
+    def children(depth: int, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        found.append(logits[-1].float())
+        grown = {0: ([0] * len(branches), branches), 1: ([len(branches) - 1], branches[:1])}.get(depth, ([], []))
+        parent, token = (torch.tensor(column, dtype=torch.long, device=model.device) for column in grown)
+        return parent, token
+
+    refusal = f"{type(model).__name__} cannot be run as a tree of prefixes"
+    try:
+        walk(model, ids, children)
+        path = torch.tensor([[branches[-1], branches[0]]], device=model.device)
+        with torch.inference_mode():
+            plain = model(torch.cat([ids, path], dim=1)).logits[0, -1].float()
+    except (IndexError, ValueError, TypeError, AttributeError) as error:
+        raise error if isinstance(error, InputError) else InputError(f"{refusal}: {error}.") from error
+    error_share = ((found[-1] - plain).norm() / (plain - plain.mean()).norm()).item()
+    if error_share > (1e-3 if precision_of(model) == "fp32" else 0.2):
+        raise InputError(f"{refusal}: its logits are off by {error_share:.1%} there.")
 
 
 def _chunks(
@@ -178,9 +208,12 @@ def _frame(
                 "failure": paper_failure(text, extracted, correct, compliant),
             }
         )
-    table = pd.DataFrame(answers).astype({"extracted": "Int64"})
+    table = pd.DataFrame(answers)
+    table["extracted"] = pd.array([answer["extracted"] for answer in answers], dtype="Int64")
     prompts = [tokenizer.decode(encoded[i], **AS_IS) for i in indices]
     frame = table.iloc[draws.answer].reset_index(drop=True)
+    cut_short = np.asarray([decoder.stop == "decided" for decoder in decoders])[draws.decoder]
+    frame["failure"] = frame["failure"].astype(object).mask(cut_short, None)
     problem = np.asarray(indices)[draws.row]
     return frame.assign(
         _problem=problem,
@@ -195,120 +228,13 @@ def _frame(
     )
 
 
-def _list(value: Any) -> Any:
-    """A list that came as text: papermill's ``-p`` parses numbers, but not lists."""
-    try:
-        return json.loads(value) if isinstance(value, str) else value
-    except json.JSONDecodeError:
-        return value
+def check_seed(seed: Any) -> None:
+    """Raise `InputError` unless `seed` is an integer."""
+    if isinstance(seed, bool) or not isinstance(seed, int):
+        raise InputError(f"seed is {seed!r}; it must be an integer.")
 
 
-def _check_count(name: str, value: Any) -> None:
+def check_count(name: str, value: Any) -> None:
+    """Raise `InputError` unless `value` is an integer of at least 1."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise InputError(f"{name} is {value!r}; it must be an integer of at least 1.")
-
-
-@dataclass(frozen=True)
-class Run:
-    """The parameters of ``notebooks/evaluate.ipynb``, checked: a `Run` that exists can be carried out."""
-
-    model: str
-    precision: str
-    prompt_style: str
-    decoding: str
-    temperatures: tuple[float, ...]
-    runs: int
-    seed: int
-    max_new_tokens: int
-    stop: str
-    problems: str
-    limit: int | None
-    output_dir: str
-
-    @classmethod
-    def from_namespace(cls, namespace: Mapping[str, Any]) -> Run:
-        """From a notebook's globals right after its parameters; a name that is no parameter is a mistyped one."""
-        given = {
-            name: value
-            for name, value in namespace.items()
-            if not name.startswith("_") and name not in IPYTHON_NAMES and not isinstance(value, ModuleType)
-        }
-        known = [field.name for field in fields(cls)]
-        for name in given:
-            if name not in known:
-                close = difflib.get_close_matches(name, known, n=1)
-                hint = f" Did you mean {close[0]!r}?" if close else ""
-                raise InputError(f"{name!r} is no parameter.{hint} The parameters are {', '.join(known)}.")
-        return cls(**given)
-
-    def __post_init__(self) -> None:
-        temperatures = _list(self.temperatures)
-        if not isinstance(temperatures, (list, tuple)) or not temperatures:
-            raise InputError(f"temperatures is {self.temperatures!r}; it must be a list such as [0.0, 0.7].")
-        object.__setattr__(self, "temperatures", tuple(temperatures))
-        for temperature in self.temperatures:
-            pure(temperature, max_new_tokens=self.max_new_tokens, stop=self.stop)
-        if len(set(self.temperatures)) < len(self.temperatures):
-            raise InputError(f"temperatures is {list(self.temperatures)!r}; each may occur once.")
-        for name, allowed in (("prompt_style", PROMPT_STYLES), ("decoding", DECODINGS)):
-            if getattr(self, name) not in allowed:
-                raise InputError(f"{name} is {getattr(self, name)!r}; it must be one of {', '.join(allowed)}.")
-        _check_count("runs", self.runs)
-        if isinstance(self.seed, bool) or not isinstance(self.seed, int):
-            raise InputError(f"seed is {self.seed!r}; it must be an integer.")
-        resolve(self.model)
-        resolve_precision(self.model, self.precision)
-        load_problems(self.problems, self.limit)
-        records.check_writable(Path(self.output_dir))
-
-    def decoders(self, model: PreTrainedModel) -> list[Decoder]:
-        """One per temperature, every knob explicit."""
-        knobs: dict[str, Any] = {"max_new_tokens": self.max_new_tokens, "stop": self.stop}
-        if self.decoding == "pure":
-            return [pure(temperature, **knobs) for temperature in self.temperatures]
-        return [as_shipped(temperature, model.generation_config, **knobs) for temperature in self.temperatures]
-
-    def carry_out(self, progress: bool = True) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """Load, sample, and write draws.parquet, summary.parquet and, last, run.json. Returns draws and summary."""
-        began, clock = datetime.now(UTC), time.perf_counter()
-        problems = load_problems(self.problems, self.limit)
-        model, tokenizer = load_model(self.model, self.precision)
-        decoders = self.decoders(model)
-        loaded = time.perf_counter()
-        draws = sample(
-            model,
-            tokenizer,
-            problems,
-            decoders,
-            runs=self.runs,
-            seed=self.seed,
-            prompt_style=self.prompt_style,
-            model_name=Path(self.model).name,
-            decoding=self.decoding,
-            progress=progress,
-        )
-        sampled = time.perf_counter()
-        summary = summarize_with_intervals(draws)
-        folder = Path(self.output_dir)
-        hashes = {
-            "draws": records.sha256(records.write_draws(draws, folder)),
-            "summary": records.sha256(records.write_summary(summary, folder)),
-            "problems": hashlib.sha256(problems.to_json(orient="records").encode()).hexdigest(),
-        }
-        source = resolve(self.model)
-        if Path(source).is_dir():
-            hashes["weights"] = records.sha256(*sorted(Path(source).glob("*.safetensors")))
-        record = {
-            "parameters": asdict(self),
-            "precision": precision_of(model),
-            "decoders": [decoder.describe() for decoder in decoders],
-            "revision": getattr(model.config, "_commit_hash", None),
-            "device": torch.cuda.get_device_name() if model.device.type == "cuda" else f"cpu ({platform.machine()})",
-            "versions": {"python": platform.python_version(), **{name: version(name) for name in VERSIONED}},
-            "started": began.isoformat(timespec="seconds"),
-            "seconds": {"load": round(loaded - clock, 2), "sample": round(sampled - loaded, 2)},
-            "draws": len(draws),
-            "sha256": hashes,
-        }
-        records.write_json(record, folder / records.RUN)
-        return draws, summary

@@ -7,12 +7,9 @@ from typing import Any
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-import torch
 
-from lmrel import Decoder, InputError, Run, evaluate, extract_answer, paper_problems, records, sample
-from tests.conftest import random_model, small_tokenizer, tiny
+from lmrel import InputError, Run, records, run
 
-PROBLEMS = paper_problems()
 PARAMETERS: dict[str, Any] = {
     "model": "tiny-sparse-instruct",
     "precision": "auto",
@@ -26,59 +23,6 @@ PARAMETERS: dict[str, Any] = {
     "problems": "paper",
     "limit": 2,
 }
-
-
-def test_rows_are_consistent_with_their_own_text(tiny_name: str) -> None:
-    model, tokenizer = tiny(tiny_name)
-    draws = sample(model, tokenizer, PROBLEMS.iloc[::10], [Decoder(0.0), Decoder(1.0)], runs=3)
-    assert draws.columns.tolist() == records.DRAWS_SCHEMA.names
-    assert len(draws) == 24 * (1 + 3)
-    assert set(draws.loc[draws["temperature"] == 0, "run"]) == {0}
-    answers = PROBLEMS.set_index("problem_id")["answer"]
-    for row in draws.to_dict("records"):
-        extracted, compliant = extract_answer(row["text"])
-        assert row["text"] == tokenizer.decode(row["token_ids"], skip_special_tokens=True)
-        assert row["expected"] == answers[row["problem_id"]]
-        assert row["correct"] == (extracted == row["expected"])
-        assert row["compliant"] == compliant
-        assert row["finished"] == (row["token_ids"][-1] == 2)
-        assert row["n_tokens"] == len(row["token_ids"]) <= 16
-        assert pd.isna(row["failure"]) == row["correct"]
-        assert row["prompt"].startswith("<s>")
-        assert row["mean_logprob"] < 0
-    assert (draws["precision"] == "fp32").all()
-
-
-def test_answers_beyond_64_bits_are_kept_out_of_the_table_but_not_called_right() -> None:
-    model, tokenizer = random_model("mistral"), small_tokenizer()
-    model.lm_head.weight.data[:] = 0
-    model.lm_head.weight.data[3:13] = 50.0 * model.model.norm.weight  # any digit, never the end
-    draws = sample(model, tokenizer, PROBLEMS.head(1), [Decoder(1.0, max_new_tokens=40)], runs=3)
-    assert draws["extracted"].isna().all() or not draws["correct"].any()
-
-
-def test_out_of_memory_is_halved_and_changes_nothing(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
-    model, tokenizer = tiny("tiny-dense-instruct")
-    problems, decoders = PROBLEMS.head(12), [Decoder(0.0), Decoder(1.0)]
-    expected = sample(model, tokenizer, problems, decoders, runs=2)
-    real = evaluate.sample_chunk
-
-    def scarce(model: Any, tokenizer: Any, prompts: torch.Tensor, *rest: Any) -> Any:
-        if len(prompts) > 2:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return real(model, tokenizer, prompts, *rest)
-
-    monkeypatch.setattr(evaluate, "sample_chunk", scarce)
-    halved = sample(model, tokenizer, problems, decoders, runs=2)
-    assert halved["text"].tolist() == expected["text"].tolist()
-    assert "out of memory with" in capsys.readouterr().out
-
-    def none_at_all(*_: Any) -> Any:
-        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
-
-    monkeypatch.setattr(evaluate, "sample_chunk", none_at_all)
-    with pytest.raises(InputError, match="out of memory with a single problem"):
-        sample(model, tokenizer, problems, decoders, runs=2)
 
 
 def test_run_writes_three_files_that_agree(tmp_path: Path) -> None:
@@ -130,25 +74,36 @@ def test_as_shipped_run_records_what_it_inherited(tmp_path: Path) -> None:
         ({"stop": "soon"}, "stop is 'soon'; it must be 'eos' or 'decided'"),
         ({"limit": 0}, "limit is 0; it must be None or an integer of at least 1"),
         ({"problems": "nowhere.jsonl"}, "problems is 'nowhere.jsonl'; it must be 'paper' or an existing"),
+        ({"problems": 5}, "problems is 5; it must be a path"),
+        ({"output_dir": None}, "output_dir is None; it must be a path"),
+        ({"output_dir": ""}, "output_dir is ''; it must be a path"),
+        ({"temperatures": [1e-50]}, r"temperature is 1e-50; it must be 0 \(greedy\) or at least 1e-06"),
         ({"output_dir": "/proc/nowhere"}, "output_dir is '/proc/nowhere', which cannot be written to"),
     ],
 )
 def test_a_bad_parameter_ends_in_a_sentence_before_a_model_is_loaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], said: str
 ) -> None:
-    monkeypatch.setattr(evaluate, "load_model", lambda *_: pytest.fail("a model was loaded"))
+    monkeypatch.setattr(run, "load_model", lambda *_: pytest.fail("a model was loaded"))
     with pytest.raises(InputError, match=said):
         Run(**({**PARAMETERS, "output_dir": str(tmp_path)} | changes))
 
 
 def test_a_list_given_as_text_is_read() -> None:
     # papermill -p temperatures "[0.0, 0.7]" hands over a string
-    run = Run(**(PARAMETERS | {"temperatures": "[0.0, 0.7]", "output_dir": "results"}))
-    assert run.temperatures == (0.0, 0.7)
+    given = Run(**(PARAMETERS | {"temperatures": "[0.0, 0.7]", "output_dir": "results"}))
+    assert given.temperatures == (0.0, 0.7)
 
 
 def test_a_mistyped_name_is_an_error_with_a_guess() -> None:
-    names = PARAMETERS | {"output_dir": "results", "temperature": [0.5], "_private": 1, "In": [], "evaluate": evaluate}
+    names = PARAMETERS | {
+        "output_dir": "results",
+        "temperature": [0.5],
+        "_private": 1,
+        "In": [],
+        "draws": pd.DataFrame(),
+        "json": json,
+    }
     with pytest.raises(InputError, match="'temperature' is no parameter. Did you mean 'temperatures'"):
         Run.from_namespace(names)
     del names["temperature"]
@@ -157,22 +112,3 @@ def test_a_mistyped_name_is_an_error_with_a_guess() -> None:
 
 def test_errors_show_in_notebooks_as_their_sentence_alone() -> None:
     assert InputError("no such thing")._render_traceback_() == ["InputError: no such thing"]
-
-
-@pytest.mark.parametrize(
-    ("changes", "said"),
-    [
-        ({"runs": 0}, "runs is 0"),
-        ({"chunk": 0}, "chunk is 0"),
-        ({"seed": 1.5}, "seed is 1.5"),
-        ({"decoders": []}, "nothing to sample"),
-        ({"problems": PROBLEMS.head(0)}, "nothing to sample"),
-        ({"prompt_style": "poem"}, "prompt_style is 'poem'"),
-        ({"decoders": [Decoder(max_new_tokens=500)]}, "this model has 512"),
-    ],
-)
-def test_sample_refuses_what_it_cannot_do(changes: dict[str, Any], said: str) -> None:
-    model, tokenizer = tiny("tiny-dense-base")
-    arguments = {"problems": PROBLEMS.head(2), "decoders": [Decoder(0.0)]} | changes
-    with pytest.raises(InputError, match=said):
-        sample(model, tokenizer, **arguments)

@@ -1,0 +1,152 @@
+"""One run: one model, one prompt style, all temperatures; every parameter checked before a model is loaded.
+
+Draws, summary and run.json are written at the end, each whole or not at all.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import platform
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from transformers import PreTrainedModel
+
+from lmrel import records
+from lmrel.decoding import DECODINGS, Decoder, as_shipped, pure
+from lmrel.errors import InputError
+from lmrel.inference import summarize_with_intervals
+from lmrel.models import load_model, precision_of, resolve, resolve_precision
+from lmrel.problems import load_problems
+from lmrel.prompts import PROMPT_STYLES
+from lmrel.sampling import check_count, check_seed, sample
+
+IPYTHON_NAMES = frozenset({"In", "Out", "get_ipython", "exit", "quit", "open"})
+PLAIN = (str, int, float, list, tuple, dict, type(None))
+VERSIONED = ("lmrel", "torch", "transformers", "accelerate", "bitsandbytes", "pandas", "numpy")
+
+
+@dataclass(frozen=True)
+class Run:
+    """The parameters of ``notebooks/evaluate.ipynb``, checked as far as that goes without loading the model."""
+
+    model: str
+    precision: str
+    prompt_style: str
+    decoding: str
+    temperatures: tuple[float, ...]
+    runs: int
+    seed: int
+    max_new_tokens: int
+    stop: str
+    problems: str
+    limit: int | None
+    output_dir: str
+
+    @classmethod
+    def from_namespace(cls, namespace: Mapping[str, Any]) -> Run:
+        """From a notebook's globals; a plain value under a name that is no parameter is a mistyped one."""
+        given: dict[str, Any] = {
+            name: value
+            for name, value in namespace.items()
+            if not name.startswith("_") and name not in IPYTHON_NAMES and isinstance(value, PLAIN)
+        }
+        known = [field.name for field in fields(cls)]
+        for name in given:
+            if name not in known:
+                close = difflib.get_close_matches(name, known, n=1)
+                hint = f" Did you mean {close[0]!r}?" if close else ""
+                raise InputError(f"{name!r} is no parameter.{hint} The parameters are {', '.join(known)}.")
+        return cls(**given)
+
+    def __post_init__(self) -> None:
+        temperatures = _list(self.temperatures)
+        if not isinstance(temperatures, (list, tuple)) or not temperatures:
+            raise InputError(f"temperatures is {self.temperatures!r}; it must be a list such as [0.0, 0.7].")
+        object.__setattr__(self, "temperatures", tuple(temperatures))
+        for temperature in self.temperatures:
+            pure(temperature, max_new_tokens=self.max_new_tokens, stop=self.stop)
+        if len(set(self.temperatures)) < len(self.temperatures):
+            raise InputError(f"temperatures is {list(self.temperatures)!r}; each may occur once.")
+        for name, allowed in (("prompt_style", PROMPT_STYLES), ("decoding", DECODINGS)):
+            if getattr(self, name) not in allowed:
+                raise InputError(f"{name} is {getattr(self, name)!r}; it must be one of {', '.join(allowed)}.")
+        check_count("runs", self.runs)
+        check_seed(self.seed)
+        for name in ("problems", "output_dir"):
+            value = getattr(self, name)
+            if not isinstance(value, str) or not value or "\0" in value:
+                raise InputError(f"{name} is {value!r}; it must be a path.")
+        resolve(self.model)
+        resolve_precision(self.model, self.precision)
+        load_problems(self.problems, self.limit)
+        records.check_writable(Path(self.output_dir))
+
+    def decoders(self, model: PreTrainedModel) -> list[Decoder]:
+        """One per temperature, every knob explicit."""
+        knobs: dict[str, Any] = {"max_new_tokens": self.max_new_tokens, "stop": self.stop}
+        if self.decoding == "pure":
+            return [pure(temperature, **knobs) for temperature in self.temperatures]
+        return [as_shipped(temperature, model.generation_config, **knobs) for temperature in self.temperatures]
+
+    def carry_out(self, progress: bool = True) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Load, sample, and write draws.parquet, summary.parquet and, last, run.json. Returns draws and summary."""
+        began, clock = datetime.now(UTC), time.perf_counter()
+        problems = load_problems(self.problems, self.limit)
+        model, tokenizer = load_model(self.model, self.precision)
+        decoders = self.decoders(model)
+        loaded = time.perf_counter()
+        draws = sample(
+            model,
+            tokenizer,
+            problems,
+            decoders,
+            runs=self.runs,
+            seed=self.seed,
+            prompt_style=self.prompt_style,
+            model_name=Path(self.model).name,
+            decoding=self.decoding,
+            progress=progress,
+        )
+        sampled = time.perf_counter()
+        summary = summarize_with_intervals(draws)
+        folder = Path(self.output_dir)
+        hashes = {
+            "draws": records.sha256(records.write_draws(draws, folder)),
+            "summary": records.sha256(records.write_summary(summary, folder)),
+            "problems": hashlib.sha256(problems.to_json(orient="records").encode()).hexdigest(),
+        }
+        source = resolve(self.model)
+        if Path(source).is_dir():
+            hashes["weights"] = records.sha256(*sorted(Path(source).glob("*.safetensors")))
+        record = {
+            "parameters": asdict(self),
+            "precision": precision_of(model),
+            "decoders": [decoder.describe() for decoder in decoders],
+            "revision": getattr(model.config, "_commit_hash", None),
+            "device": torch.cuda.get_device_name() if model.device.type == "cuda" else f"cpu ({platform.machine()})",
+            "versions": {"python": platform.python_version(), **{name: version(name) for name in VERSIONED}},
+            "started": began.isoformat(timespec="seconds"),
+            "seconds": {"load": round(loaded - clock, 2), "sample": round(sampled - loaded, 2)},
+            "draws": len(draws),
+            "sha256": hashes,
+        }
+        records.write_json(record, folder / records.RUN)
+        return draws, summary
+
+
+def _list(value: Any) -> Any:
+    """A list that came as text: papermill's ``-p`` parses numbers, but not lists."""
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except json.JSONDecodeError:
+        return value
