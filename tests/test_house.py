@@ -15,7 +15,7 @@ from tests.conftest import ROOT
 
 FLOW = ["errors", "problems", "prompts", "quantize", "models", "decoding", "tree", "records", "answers", "failures"]
 FLOW += ["metrics", "inference", "published", "tables", "sampling", "run", "charts"]
-MAX_LINES = 320
+MAX_LINES = 300
 
 
 def tracked() -> list[str]:
