@@ -124,8 +124,10 @@ def failures(shares: pd.DataFrame, title: str, description: str) -> Any:
 
     `shares` is `metrics.failure_shares` of one model.
     """
-    table = shares.assign(T=shares["temperature"].map("{:g}".format))[["T", "failure", "share", "count"]].round(5)
-    classes = list(PAPER_CLASSES)
+    table = shares.assign(T=shares["temperature"].map("{:g}".format), failure=shares["failure"].str.replace("_", " "))
+    table = table[["T", "failure", "share", "count"]].round(5)
+    present = set(table["failure"])
+    classes = [name for name in (known.replace("_", " ") for known in PAPER_CLASSES) if name in present]
     chart = (
         alt.Chart(table)
         .mark_bar()

@@ -44,7 +44,7 @@ def published_table() -> pd.DataFrame:
     accuracy = pd.DataFrame(ACCURACY, index=[f"T = {t:g}" if t else "greedy" for t in TEMPERATURES]).T
     about = pd.DataFrame(ABOUT, index=["architecture", "training", "precision", "compliance"]).T
     shares = pd.concat([accuracy, about[["compliance"]]], axis=1).map(lambda share: f"{share:.1%}")
-    table = pd.concat([about[["architecture", "training", "precision"]], shares], axis=1)
-    table = table.rename_axis("model").reset_index()
+    kind = about["architecture"] + " " + about["training"] + ", " + about["precision"]
+    table = pd.concat([kind.rename("kind"), shares], axis=1).rename_axis("model").reset_index()
     table.index = pd.Index([""] * len(table))
     return table

@@ -97,11 +97,17 @@ def find_runs(results: Path) -> list[Path]:
 
 
 def read_runs(results: Path) -> pd.DataFrame:
-    """The draws of all finished runs below `results`. ``model`` is the folder's name, which no two runs share."""
+    """The draws of all finished runs directly below `results`.
+
+    ``model`` is the folder's name, which no two runs share; what it was before is ``checkpoint``.
+    """
     folders = find_runs(results)
     if not folders:
         raise InputError(f"there is no finished run below {results}.")
-    return pd.concat([read_draws(folder).assign(model=folder.name) for folder in folders], ignore_index=True)
+    tables = [
+        read_draws(folder).rename(columns={"model": "checkpoint"}).assign(model=folder.name) for folder in folders
+    ]
+    return pd.concat(tables, ignore_index=True)
 
 
 def check_writable(folder: Path) -> None:

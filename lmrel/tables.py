@@ -30,7 +30,26 @@ def by_temperature(summary: pd.DataFrame) -> pd.DataFrame:
         }
         for _, row in whole.iterrows()
     ]
-    return _plain(pd.DataFrame(rows))
+    table = _plain(pd.DataFrame(rows))
+    return table if whole["model"].nunique() > 1 else table.drop(columns="model")
+
+
+def other_runs(draws: pd.DataFrame) -> pd.DataFrame:
+    """Accuracy and compliance of runs that need not be alike, each with its model, problems, prompt and decoding."""
+    summary = summarize_with_intervals(draws)
+    whole = summary[summary["task"] == "all"]
+    checkpoints = draws.groupby("model")["checkpoint"].first()
+    columns = {
+        "run": whole["model"],
+        "model": whole["model"].map(checkpoints),
+        "problems": whole["problems"],
+        "prompt": whole["prompt_style"],
+        "decoding": whole["decoding"],
+        "T": whole["temperature"].map("{:g}".format),
+        "accuracy": whole.apply(percent_with_interval, axis=1, name="accuracy"),
+        "compliance": whole.apply(percent_with_interval, axis=1, name="compliance"),
+    }
+    return _plain(pd.DataFrame(columns))
 
 
 def by_task(summary: pd.DataFrame) -> pd.DataFrame:

@@ -81,6 +81,8 @@ def test_tables_show_intervals_and_escape_what_a_model_wrote() -> None:
     assert "⏎" in shown
     by_temperature = tables.by_temperature(inference.summarize_with_intervals(draws))
     assert re.fullmatch(r"50\.0 % \[\d+, \d+\]", by_temperature["accuracy"].iloc[0])
+    others = tables.other_runs(draws.assign(checkpoint="org/name"))
+    assert others[["run", "model", "problems"]].iloc[0].tolist() == ["m", "org/name", "2"]
     by_task = tables.by_task(inference.summarize_with_intervals(draws))
     assert by_task.columns.tolist() == ["model", "T", "arithmetic", "variable binding"]
 

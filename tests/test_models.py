@@ -72,6 +72,11 @@ def test_registry_names_and_repos_are_distinct_and_hold_the_papers_models() -> N
     assert set(TINY_SUITE) == {path.name for path in CHECKPOINTS.iterdir() if path.is_dir()}
 
 
+def test_the_book_lists_the_registry() -> None:
+    text = (CHECKPOINTS.parent / "book" / "run.md").read_text()
+    assert all(f"`{name}`" in text for name in REGISTRY)
+
+
 def test_any_folder_or_repo_id_resolves(tmp_path: Path) -> None:
     assert resolve("Qwen/Qwen2.5-0.5B") == "Qwen/Qwen2.5-0.5B"
     assert resolve("qwen2.5-3b") == "Qwen/Qwen2.5-3B"
