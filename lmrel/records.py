@@ -76,15 +76,7 @@ def _atomically(path: Path, write: Callable[[Path], Any]) -> Path:
 
 def read_draws(folder: Path) -> pd.DataFrame:
     """The draws of a run; `InputError` if the file is missing or damaged."""
-    return _read(folder / DRAWS)
-
-
-def read_summary(folder: Path) -> pd.DataFrame:
-    """The summary of a run; `InputError` if the file is missing or damaged."""
-    return _read(folder / SUMMARY)
-
-
-def _read(path: Path) -> pd.DataFrame:
+    path = folder / DRAWS
     try:
         return pq.read_table(path).to_pandas()
     except (OSError, pa.ArrowInvalid) as error:

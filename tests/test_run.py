@@ -30,7 +30,7 @@ def test_run_writes_three_files_that_agree(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["draws.parquet", "run.json", "summary.parquet"]
     assert pq.read_schema(tmp_path / "draws.parquet").names == records.DRAWS_SCHEMA.names
     assert len(records.read_draws(tmp_path)) == len(draws) == 4 * 3
-    assert len(records.read_summary(tmp_path)) == len(summary) == 2 * 3
+    assert len(pd.read_parquet(tmp_path / records.SUMMARY)) == len(summary) == 2 * 3
     record = json.loads((tmp_path / "run.json").read_text())
     assert record["parameters"] == {**PARAMETERS, "output_dir": str(tmp_path)}
     assert [decoder["temperature"] for decoder in record["decoders"]] == [0.0, 0.7]
