@@ -24,7 +24,7 @@ VEGALITE = "6.4"
 MIME = "application/vnd.vegalite.v6+json"
 PALETTE = ["#3b82c4", "#d9730d", "#2e9e6b", "#b455a0", "#8f8a1f", "#c0504d", "#5b8f9e", "#8b6fc0"]
 SHAPES = ["circle", "square", "triangle-up", "diamond", "triangle-down", "cross", "triangle-right", "stroke"]
-WIDTH, NARROW, HEIGHT = 600, 330, 280
+WIDTH, NARROW, HEIGHT = 600, 260, 280
 
 
 def themed(chart: Any, description: str) -> Any:

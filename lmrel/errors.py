@@ -1,4 +1,11 @@
-"""The one exception for what a user can put right: its message is a sentence, not a traceback."""
+"""The one exception for what a user can put right, and the check that most parameters need.
+
+Its message is a sentence, not a traceback.
+"""
+
+from __future__ import annotations
+
+from typing import Any
 
 
 class InputError(ValueError):
@@ -7,3 +14,11 @@ class InputError(ValueError):
     def _render_traceback_(self) -> list[str]:
         """What IPython shows, hence papermill and a notebook: the sentence alone."""
         return [f"InputError: {self}"]
+
+
+def check_count(name: str, value: Any, *, optional: bool = False) -> None:
+    """Raise `InputError` unless `value` is an integer of at least 1, or None where that is allowed."""
+    if optional and value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise InputError(f"{name} is {value!r}; it must be {'None or ' if optional else ''}an integer of at least 1.")

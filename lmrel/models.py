@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from lmrel.errors import InputError
 from lmrel.quantize import is_nf4, quantize_nf4
@@ -153,7 +153,6 @@ def load_model(name: str, precision: str = "auto") -> tuple[PreTrainedModel, Pre
     dtype = torch.float32 if precision == "fp32" else torch.bfloat16
     safe = {"trust_remote_code": False}
     try:
-        AutoConfig.from_pretrained(source, **safe)
         tokenizer = AutoTokenizer.from_pretrained(source, **safe)
         model, loading = AutoModelForCausalLM.from_pretrained(
             source, dtype=dtype, attn_implementation="sdpa", use_safetensors=True, output_loading_info=True, **safe

@@ -17,7 +17,7 @@ from typing import Any
 
 import pandas as pd
 
-from lmrel.errors import InputError
+from lmrel.errors import InputError, check_count
 
 OPERANDS: dict[str, tuple[str, ...]] = {
     "variable_binding": ("a", "b", "op1", "k", "op2"),
@@ -127,8 +127,7 @@ def load_problems(source: str, limit: int | None = None) -> pd.DataFrame:
     A row has a unique ``problem_id`` and either ``task`` with that family's operands, or a ``question`` in
     words with its integer ``answer`` (task ``custom`` unless named). Raises `InputError` naming the line.
     """
-    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
-        raise InputError(f"limit is {limit!r}; it must be None or an integer of at least 1.")
+    check_count("limit", limit, optional=True)
     problems = paper_problems() if source == "paper" else _read_problems(Path(source))
     return problems if limit is None else problems.groupby("task", sort=False).head(limit).reset_index(drop=True)
 

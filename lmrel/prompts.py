@@ -36,18 +36,23 @@ def expression(problem: Problem) -> str:
     return f"({problem['x']} - {problem['y']}) * {problem['z']} + {problem['w']}"
 
 
+def bare(problem: Problem) -> str:
+    """An arithmetic problem as its expression, a custom one as its question."""
+    return expression(problem) if problem["task"] == "arithmetic" else str(problem["question"])
+
+
 def worksheet_item(problem: Problem) -> str:
     """One line of a worksheet, up to (not including) its equals sign."""
     if problem["task"] == "variable_binding":
         return ", ".join([*assignments(problem), "d"])
-    return expression(problem) if problem["task"] == "arithmetic" else str(problem["question"])
+    return bare(problem)
 
 
 def asked_in_words(problem: Problem) -> str:
     """The problem as a question on one line."""
     if problem["task"] == "variable_binding":
         return ", ".join(assignments(problem)) + ". What is d?"
-    return expression(problem) if problem["task"] == "arithmetic" else str(problem["question"])
+    return bare(problem)
 
 
 def zero_shot_parts(problem: Problem) -> tuple[str, str]:

@@ -36,7 +36,7 @@ DRAWS_SCHEMA = pa.schema(
         ("compliant", pa.bool_()),
         ("mean_logprob", pa.float64()),
         ("mean_logprob_processed", pa.float64()),
-        ("failure", pa.string()),  # missing: correct
+        ("failure", pa.string()),  # missing: correct, or a text cut short by stop="decided"
     ]
 )
 DRAWS, SUMMARY, RUN = "draws.parquet", "summary.parquet", "run.json"

@@ -23,12 +23,12 @@ from transformers import PreTrainedModel
 
 from lmrel import records
 from lmrel.decoding import DECODINGS, Decoder, as_shipped, pure
-from lmrel.errors import InputError
+from lmrel.errors import InputError, check_count
 from lmrel.inference import summarize_with_intervals
 from lmrel.models import load_model, precision_of, resolve, resolve_precision
 from lmrel.problems import load_problems
 from lmrel.prompts import PROMPT_STYLES
-from lmrel.sampling import check_count, check_seed, sample
+from lmrel.sampling import check_seed, sample
 
 IPYTHON_NAMES = frozenset({"In", "Out", "get_ipython", "exit", "quit", "open"})
 PLAIN = (str, int, float, list, tuple, dict, type(None))

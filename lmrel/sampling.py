@@ -16,7 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from lmrel import records
 from lmrel.answers import extract_answer
 from lmrel.decoding import Decoder
-from lmrel.errors import InputError
+from lmrel.errors import InputError, check_count
 from lmrel.failures import paper_failure
 from lmrel.models import precision_of
 from lmrel.prompts import encode, render
@@ -50,8 +50,7 @@ def sample(
     Raises `InputError` for parameters out of range and for prompts that do not fit the model.
     """
     check_count("runs", runs)
-    if chunk is not None:
-        check_count("chunk", chunk)
+    check_count("chunk", chunk, optional=True)
     check_seed(seed)
     if not len(problems) or not decoders:
         raise InputError("there is nothing to sample: no problems or no decoders.")
@@ -232,9 +231,3 @@ def check_seed(seed: Any) -> None:
     """Raise `InputError` unless `seed` is an integer."""
     if isinstance(seed, bool) or not isinstance(seed, int):
         raise InputError(f"seed is {seed!r}; it must be an integer.")
-
-
-def check_count(name: str, value: Any) -> None:
-    """Raise `InputError` unless `value` is an integer of at least 1."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise InputError(f"{name} is {value!r}; it must be an integer of at least 1.")

@@ -45,7 +45,7 @@ def chart_html(spec: dict[str, Any]) -> str:
     name = "c" + blake2b(source.encode(), digest_size=5).hexdigest()
     pictures = "".join(
         f'<div class="static {kind}">{_with_own_ids(svg(spec, width), f"{name}{kind}")}</div>'
-        for kind, width in (("wide", WIDTH), ("narrow", NARROW - 70))
+        for kind, width in (("wide", WIDTH), ("narrow", NARROW))
     )
     label = html.escape(spec["description"], quote=True)
     inert = source.replace("<", "\\u003c")

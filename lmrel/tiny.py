@@ -9,6 +9,7 @@ from __future__ import annotations
 import string
 
 from tokenizers import AddedToken, Tokenizer, decoders, models
+from tokenizers.processors import TemplateProcessing
 from transformers import (
     GenerationConfig,
     MistralConfig,
@@ -53,18 +54,12 @@ def build_tokenizer(chat: bool) -> PreTrainedTokenizerFast:
         clean_up_tokenization_spaces=False,
         model_max_length=CONTEXT,
     )
-    _prepend_bos(tokenizer)
-    if chat:
-        tokenizer.chat_template = CHAT_TEMPLATE
-    return tokenizer
-
-
-def _prepend_bos(tokenizer: PreTrainedTokenizerFast) -> None:
-    from tokenizers.processors import TemplateProcessing
-
     tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
         single="<s> $A", pair="<s> $A $B", special_tokens=[("<s>", BOS)]
     )
+    if chat:
+        tokenizer.chat_template = CHAT_TEMPLATE
+    return tokenizer
 
 
 def build_model(sparse: bool) -> PreTrainedModel:

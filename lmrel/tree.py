@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -144,7 +144,6 @@ class Sampler:
     uniforms: Uniforms
     eos: Sequence[int]
     reader: PieceReader
-    nodes: list[tuple[Tensor, Tensor, Tensor]] = field(default_factory=list)  # parent, token, raw log-prob, by depth
 
     def __post_init__(self) -> None:
         rows, device = len(self.prompts), self.prompts.device
@@ -160,10 +159,10 @@ class Sampler:
         self.alive = torch.ones(len(self.row), dtype=torch.bool, device=device)
         self.processed = torch.zeros(len(self.row), dtype=torch.double, device=device)
         roots = torch.arange(rows, device=device)
-        self.nodes.append((roots - rows, roots, torch.zeros(rows, dtype=torch.double, device=device)))
-        self.total = rows
         self.frontier = roots  # the current depth's nodes, by their number in the whole tree
         self.raw = torch.zeros(rows, dtype=torch.double, device=device)  # and their log-prob so far
+        self.nodes = [(roots - rows, roots, self.raw)]  # parent, token and raw log-prob, depth by depth
+        self.total = rows
         self.verdict = torch.zeros(rows, dtype=torch.long, device=device)
         self.seen: Tensor | None = None
 
