@@ -1,14 +1,19 @@
 """A decoder with every knob explicit: nothing is inherited from a checkpoint or a library without being written down.
 
-Knobs apply in the order of transformers' logits processors: repetition penalty, temperature, top-k, top-p, min-p.
+Knobs apply in the order of transformers' logits processors: repetition penalty, temperature, top-k, top-p, min-p,
+typical-p. A repetition penalty sees the prompt and the answer.
 The module knows nothing of models or random numbers. The stop rule reads text one character at a time.
 """
 
 from __future__ import annotations
 
+import json
 import math
+import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from enum import IntEnum
+from hashlib import blake2b
 from typing import Any
 
 import torch
@@ -19,7 +24,7 @@ from lmrel.errors import InputError
 MIN_TEMPERATURE, MAX_TEMPERATURE = 1e-6, 10.0  # below the minimum, only 0
 # Fields of a generation config: those that `as_shipped` takes over or replaces, and those that change no distribution.
 HANDLED = frozenset({"temperature", "do_sample", "top_k", "top_p", "min_p", "repetition_penalty"})
-HANDLED |= {"max_new_tokens", "max_length"}
+HANDLED |= {"typical_p", "stop_strings", "max_new_tokens", "max_length"}
 HARMLESS = frozenset({"bos_token_id", "eos_token_id", "pad_token_id", "transformers_version", "use_cache"})
 HARMLESS |= {"cache_implementation"}
 DECODINGS = ("pure", "as_shipped")
@@ -29,16 +34,20 @@ DECODINGS = ("pure", "as_shipped")
 class Decoder:
     """How a next token is chosen. The defaults are *pure* sampling: temperature and nothing else.
 
-    Temperature 0 is greedy: the highest logit after the repetition penalty. `top_k` 0, `top_p` 1, `min_p` 0 and
-    `repetition_penalty` 1 are off. `stop` is ``"eos"`` (until end of text or `max_new_tokens`) or ``"decided"``
-    (also as soon as neither the extracted answer nor compliance can change). Raises `InputError` out of range.
+    Temperature 0 is greedy: the highest logit after the repetition penalty. `top_k` 0, `top_p` 1, `min_p` 0,
+    `typical_p` 1 and `repetition_penalty` 1 are off. A draw ends with the token that completes one of `stop_strings` in
+    the answer, which keeps it, as in transformers. `stop` is ``"eos"`` (until end of text or `max_new_tokens`) or
+    ``"decided"`` (also as soon as neither the extracted answer nor compliance can change). Raises `InputError` out of
+    range.
     """
 
     temperature: float = 1.0
     top_k: int = 0
     top_p: float = 1.0
     min_p: float = 0.0
+    typical_p: float = 1.0
     repetition_penalty: float = 1.0
+    stop_strings: tuple[str, ...] = ()
     max_new_tokens: int = 16
     stop: str = "eos"
 
@@ -51,8 +60,13 @@ class Decoder:
         _check("top_k", self.top_k, 0, math.inf, whole=True)
         _check("top_p", self.top_p, 0.0, 1.0, open_below=True)
         _check("min_p", self.min_p, 0.0, 1.0)
+        _check("typical_p", self.typical_p, 0.0, 1.0, open_below=True)
         _check("repetition_penalty", self.repetition_penalty, 0.0, 100.0, open_below=True)
         _check("max_new_tokens", self.max_new_tokens, 1, 32_768, whole=True)
+        strings = self.stop_strings
+        if not isinstance(strings, (list, tuple)) or not all(isinstance(string, str) and string for string in strings):
+            raise InputError(f"stop_strings is {strings!r}; it must be a list of strings, none of them empty.")
+        object.__setattr__(self, "stop_strings", tuple(strings))
         if self.stop not in ("eos", "decided"):
             raise InputError(f"stop is {self.stop!r}; it must be 'eos' or 'decided'.")
 
@@ -91,16 +105,49 @@ class Decoder:
             tail = ascending.softmax(dim=-1).cumsum(dim=-1) <= 1.0 - self.top_p
             tail[..., -1] = False
             logits = logits.masked_fill(tail.scatter(-1, order, tail), -math.inf)
-        probabilities = logits.softmax(dim=-1)
         if self.min_p > 0.0:
-            keep = probabilities >= self.min_p * probabilities.amax(dim=-1, keepdim=True)
-            probabilities = torch.where(keep, probabilities, 0.0)
-            probabilities = probabilities / probabilities.sum(dim=-1, keepdim=True)
-        return probabilities
+            probabilities = logits.softmax(dim=-1)
+            unlikely = probabilities < self.min_p * probabilities.amax(dim=-1, keepdim=True)
+            logits = logits.masked_fill(unlikely, -math.inf)
+        if self.typical_p < 1.0:
+            logits = logits.masked_fill(self._atypical(logits), -math.inf)
+        return logits.softmax(dim=-1)
+
+    def _atypical(self, logits: Tensor) -> Tensor:
+        """What locally typical sampling drops (Meister et al. 2023): surprise furthest from the entropy."""
+        logprobs = logits.log_softmax(dim=-1)
+        entropy = -(logprobs * logprobs.exp()).nansum(dim=-1, keepdim=True)
+        oddity = (logprobs + entropy).abs()
+        sorted_oddity, order = oddity.sort(dim=-1)
+        mass = logits.gather(-1, order).softmax(dim=-1).cumsum(dim=-1)
+        last = (mass < self.typical_p).sum(dim=-1, keepdim=True).clamp(max=logits.shape[-1] - 1)
+        return oddity > sorted_oddity.gather(-1, last)
+
+    @property
+    def id(self) -> str:
+        """Eight hexadecimal digits, the same for the same knobs."""
+        return _short_hash(asdict(self))
 
     def describe(self) -> dict[str, Any]:
-        """Every knob and its value, for run.json."""
-        return asdict(self)
+        """Every knob and its value, and the id, for run.json."""
+        return {"id": self.id, **asdict(self)}
+
+
+def decoders_id(decoders: Sequence[Decoder]) -> str:
+    """Eight hexadecimal digits for a whole sweep, the same for the same decoders in the same order."""
+    return _short_hash([decoder.id for decoder in decoders])
+
+
+def _short_hash(value: Any) -> str:
+    # A whole number given as a float is the same knob: 1 and 1.0, 0 and 0.0.
+    text = json.dumps(value, sort_keys=True, default=str, ensure_ascii=False)
+    return blake2b(re.sub(r"(?<=\d)\.0(?=[,}\]])", "", text).encode(), digest_size=4).hexdigest()
+
+
+def stops(before: str, piece: str, strings: Sequence[str]) -> bool:
+    """Whether one of `strings` ends within `piece`, which follows the text `before`."""
+    text = before + piece
+    return any(text.find(string, max(0, len(before) - len(string) + 1)) >= 0 for string in strings)
 
 
 def _check(name: str, value: Any, low: float, high: float, *, whole: bool = False, open_below: bool = False) -> None:
@@ -121,14 +168,19 @@ def as_shipped(temperature: float, generation_config: Any, **knobs: Any) -> Deco
     """What ``model.generate(temperature=...)`` would do with this checkpoint, as explicit values.
 
     `generation_config` is the checkpoint's own. Where it leaves `top_k` unset, transformers samples with 50.
-    Greedy decoding inherits the repetition penalty only. Raises `InputError` for a knob this engine lacks.
+    Greedy decoding inherits the repetition penalty and the stop strings only. Raises `InputError` for a knob that this
+    engine lacks.
     """
     for knob, value in generation_config.to_diff_dict().items():
         if knob not in HANDLED and knob not in HARMLESS and not knob.startswith(("_", "output_", "return_")):
             raise InputError(
                 f"decoding is 'as_shipped' and the checkpoint sets {knob}={value!r}, which is not supported."
             )
-    inherited: dict[str, Any] = {"repetition_penalty": generation_config.repetition_penalty or 1.0}
+    strings = generation_config.stop_strings or ()
+    inherited: dict[str, Any] = {
+        "repetition_penalty": generation_config.repetition_penalty or 1.0,
+        "stop_strings": (strings,) if isinstance(strings, str) else strings,
+    }
     if temperature > 0:
         top_k = generation_config.top_k
         top_p, min_p = generation_config.top_p, generation_config.min_p
@@ -136,6 +188,7 @@ def as_shipped(temperature: float, generation_config: Any, **knobs: Any) -> Deco
             "top_k": 50 if top_k is None else top_k,
             "top_p": 1.0 if top_p is None else top_p,
             "min_p": 0.0 if min_p is None else min_p,
+            "typical_p": generation_config.typical_p or 1.0,
         }
     return Decoder(temperature=temperature, **inherited, **knobs)
 

@@ -1,9 +1,8 @@
 """The engine: all draws for a problem are paths in one tree of token prefixes, and the tree lives in the mask.
 
 A node is a prefix. Its logits depend on neither temperature nor run nor decoder, so every draw that shares a prefix
-shares the node, and each node is computed once. A row of the batch is a problem, not a draw: the prompt is read once,
-the nodes of each depth join the row's key-value cache as extra queries, and a 4-D boolean mask lets a node see the
-prompt and its own ancestors only. Nothing in the cache is ever copied or reordered.
+shares the node, and each node is computed once, in a `Forest` with a row per problem. There is one walk, and there are
+two ways to choose children: drawing them (`Sampler`, here) and following all that matter (`lmrel.enumeration`).
 
 The engine knows token ids, not problems or answers.
 """
@@ -11,61 +10,51 @@ The engine knows token ids, not problems or answers.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from lmrel.decoding import Decoder, Verdict, read
+from lmrel.choice import choose, rank
+from lmrel.decoding import Decoder, Verdict, read, stops
 from lmrel.errors import InputError
+from lmrel.forest import Forest
 
 AS_IS = {"clean_up_tokenization_spaces": False}
-Children = Callable[[int, Tensor], tuple[Tensor, Tensor]]
+Children = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 @torch.inference_mode()
-def walk(model: PreTrainedModel, prompts: Tensor, children: Children) -> int:
-    """Grow one tree per row of `prompts`, (rows, length) token ids; the number of nodes computed, roots included.
+def walk(
+    model: PreTrainedModel,
+    prompts: Sequence[Sequence[int]],
+    children: Children,
+    *,
+    onward: bool = False,
+    budget: float = math.inf,
+) -> int:
+    """Grow one tree per prompt (token ids, of any lengths); the number of nodes computed, roots included.
 
-    ``children(depth, logits)`` is given the raw logits, (nodes, vocabulary), of all nodes at `depth` (at 0 the ends
-    of the prompts) and answers with the nodes to compute next: the index of each one's parent among those, in
-    ascending order, and its token. None ends the walk.
+    ``children(numbers, logits)`` is given the numbers and the raw logits, (nodes, vocabulary), of the nodes just
+    computed, at first those at the ends of the prompts, and answers with the nodes to compute next: each one's
+    parent, by number, and its token. None ends the walk. Once a row has no parent, nothing
+    grows there again. With `onward` parents are always among the nodes just computed. `budget`: see `Forest`.
     """
-    rows, length = prompts.shape
-    device = prompts.device
-    cache = DynamicCache()  # without windows: the caller makes sure that everything fits
-    logits = model(prompts, past_key_values=cache, use_cache=True, logits_to_keep=1).logits[:, -1]
-    row, slot = torch.arange(rows, device=device), torch.zeros(rows, dtype=torch.long, device=device)
-    ancestors = torch.zeros(rows, 1, 0, dtype=torch.bool, device=device)
-    depth, computed = 0, rows
+    forest = Forest(model, prompts, budget)
+    logits, numbers = forest.logits, torch.arange(len(prompts), device=model.device)
     while True:
         if torch.isnan(logits).any():
-            raise InputError(
-                f"the model returned NaN logits at depth {depth}; its weights or its precision are broken."
-            )
-        parent, token = children(depth, logits)
+            raise InputError("the model returned NaN logits; its weights or its precision are broken.")
+        parent, token = children(numbers, logits)
         if not len(parent):
-            return computed
-        new_row = row[parent]
-        counts = torch.bincount(new_row, minlength=rows)
-        new_slot = torch.arange(len(parent), device=device) - (counts.cumsum(0) - counts)[new_row]
-        width = int(counts.max())
-        ids = torch.zeros(rows, width, dtype=torch.long, device=device)
-        ids[new_row, new_slot] = token
-        inherited = torch.zeros(rows, width, ancestors.shape[-1], dtype=torch.bool, device=device)
-        inherited[new_row, new_slot] = ancestors[new_row, slot[parent]]
-        itself = torch.eye(width, dtype=torch.bool, device=device).expand(rows, -1, -1)
-        ancestors = torch.cat([inherited, itself], dim=-1)
-        mask = torch.cat([ancestors.new_ones(rows, width, length), ancestors], dim=-1)[:, None]
-        positions = torch.full((rows, width), length + depth, device=device)
-        logits = model(ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True).logits[
-            new_row, new_slot
-        ]
-        row, slot = new_row, new_slot
-        depth, computed = depth + 1, computed + len(parent)
+            return forest.computed
+        forest.tidy(parent, fork=onward)
+        numbers = forest.computed + torch.arange(len(token), device=model.device)
+        logits = forest.grow(parent, token)
 
 
 class Uniforms:
@@ -133,20 +122,18 @@ class Draws:
 
 @dataclass
 class Sampler:
-    """Chooses children by drawing: inverse CDF over the tokens in descending order of raw logit.
+    """Chooses children by drawing. `prompts` are token ids; greedy decoders have one run, the others `runs`."""
 
-    `prompts` is (rows, length); greedy decoders have one run, numbered 0, the others `runs`.
-    """
-
-    prompts: Tensor
+    prompts: Sequence[Sequence[int]]
     decoders: Sequence[Decoder]
     runs: int
     uniforms: Uniforms
     eos: Sequence[int]
     reader: PieceReader
+    device: torch.device
 
     def __post_init__(self) -> None:
-        rows, device = len(self.prompts), self.prompts.device
+        rows, device = len(self.prompts), self.device
         pairs = [
             (d, run) for d, decoder in enumerate(self.decoders) for run in range(1 if decoder.greedy else self.runs)
         ]
@@ -155,87 +142,87 @@ class Sampler:
         )
         self.row = torch.arange(rows, device=device).repeat_interleave(len(pairs))
         self.at = self.row.clone()  # which of the current depth's nodes a draw stands on
-        self.node = self.row.clone()  # its last node, numbered through the whole tree, roots first
-        self.alive = torch.ones(len(self.row), dtype=torch.bool, device=device)
+        self.node = self.row.clone()  # its last node, numbered through the whole tree of answers, roots first
+        self.alive = torch.arange(len(self.row), device=device)
         self.processed = torch.zeros(len(self.row), dtype=torch.double, device=device)
         roots = torch.arange(rows, device=device)
         self.frontier = roots  # the current depth's nodes, by their number in the whole tree
         self.raw = torch.zeros(rows, dtype=torch.double, device=device)  # and their log-prob so far
         self.nodes = [(roots - rows, roots, self.raw)]  # parent, token and raw log-prob, depth by depth
-        self.total = rows
+        self.total, self.depth = rows, 0
         self.verdict = torch.zeros(rows, dtype=torch.long, device=device)
+        self.tails = [""] * rows if any(decoder.stop_strings for decoder in self.decoders) else None
         self.seen: Tensor | None = None
 
-    def children(self, depth: int, logits: Tensor) -> tuple[Tensor, Tensor]:
+    def children(self, numbers: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
         """Every living draw takes its next token; the distinct nodes that go on are returned. See `walk`."""
-        logits = logits.float()
-        vocabulary = logits.shape[-1]
-        if depth == 0 and any(decoder.repetition_penalty != 1.0 for decoder in self.decoders):
-            self.seen = torch.zeros_like(logits, dtype=torch.bool).scatter_(1, self.prompts, True)
-        alive = self.alive.nonzero().flatten()
-        token = self._draw(depth, logits, alive)
-        keys, inverse = torch.unique(self.at[alive] * vocabulary + token, return_inverse=True)
+        if self.depth == 0 and any(decoder.repetition_penalty != 1.0 for decoder in self.decoders):
+            self.seen = torch.zeros_like(logits, dtype=torch.bool)
+            for row, prompt in enumerate(self.prompts):
+                self.seen[row, list(prompt)] = True
+        alive, vocabulary = self.alive, logits.shape[-1]
+        normalizer, order = rank(logits)
+        token = self._draw(logits, order)
+        keys, inverse = _distinct(self.at[alive] * vocabulary + token, len(logits) * vocabulary)
         parent, child = keys // vocabulary, keys % vocabulary
-        raw = self.raw[parent] + (logits[parent, child] - logits.logsumexp(dim=-1)[parent])
+        raw = self.raw[parent] + (logits[parent, child].float() - normalizer[parent])
+        number = self.total + torch.arange(len(keys), device=self.device)
         self.nodes.append((self.frontier[parent], child, raw))
-        number = self.total + torch.arange(len(keys), device=keys.device)
         self.total += len(keys)
         self.node[alive] = number[inverse]
-        ended, verdict = self._ended(depth, alive, parent, child, inverse)
-        self.alive[alive] = ~ended
-        on = torch.zeros(len(keys), dtype=torch.bool, device=keys.device)
-        on[inverse[~ended]] = True
-        self.at[alive] = (on.cumsum(0) - 1)[inverse]
-        self.frontier, self.raw, self.verdict = number[on], raw[on], verdict[on]
+        ended = self._ended(parent, child, inverse)
+        self.alive, going = alive[~ended], inverse[~ended]
+        on = torch.zeros(len(keys), dtype=torch.bool, device=self.device)
+        on[going] = True
+        self.at[self.alive] = (on.cumsum(0) - 1)[going]
+        self.frontier, self.raw, self.verdict = number[on], raw[on], self.verdict[on]
+        if self.tails is not None:
+            self.tails = [tail for tail, kept in zip(self.tails, on.tolist(), strict=True) if kept]
         if self.seen is not None:
             self.seen = self.seen[parent[on]].scatter(1, child[on, None], True)
-        return parent[on], child[on]
+        self.depth += 1
+        return numbers[parent[on]], child[on]
 
-    def _draw(self, depth: int, logits: Tensor, alive: Tensor) -> Tensor:
-        token = torch.empty_like(alive)
-        order = logits.argsort(dim=-1, descending=True, stable=True)
-        uniform = torch.from_numpy(self.uniforms.at(depth, self.runs)).to(logits.device)
+    def _draw(self, logits: Tensor, order: Tensor) -> Tensor:
+        """The next token of each living draw."""
+        token = torch.empty_like(self.alive)
+        uniform = torch.from_numpy(self.uniforms.at(self.depth, self.runs)).to(self.device)
         for d, decoder in enumerate(self.decoders):
-            mine = (self.decoder[alive] == d).nonzero().flatten()
-            if not len(mine):
-                continue
-            draw = alive[mine]
-            used, which = torch.unique(self.at[draw], return_inverse=True)
-            probabilities = decoder.probabilities(logits[used], None if self.seen is None else self.seen[used])
-            if decoder.greedy:
-                taken = probabilities.argmax(dim=-1)[which]
-            else:
-                cumulative = probabilities.gather(-1, order[used]).double().cumsum(dim=-1)
-                cumulative /= cumulative[:, -1:].clone()  # so that the last token with any mass ends at exactly 1
-                # Node i's cumulative distribution is shifted to (i, i + 1], which makes all of them one sorted list.
-                shifted = cumulative + torch.arange(len(used), device=logits.device)[:, None]
-                # Below 1 by more than the rounding of the shift, lest a draw fall into the next node's interval.
-                u = uniform[self.row[draw], self.run[draw]].clamp(max=1 - 1e-9)
-                found = torch.searchsorted(shifted.flatten(), which + u, right=True)
-                taken = order[used].flatten()[found]
-            token[mine] = taken
-            self.processed[draw] += probabilities[which, taken].log()
+            mine = (self.decoder[self.alive] == d).nonzero().flatten()
+            if len(mine):
+                draw = self.alive[mine]
+                used, which = _distinct(self.at[draw], len(logits))
+                seen = None if self.seen is None else self.seen[used]
+                u = uniform[self.row[draw], self.run[draw]]
+                token[mine], logprob = choose(decoder, logits[used], order[used], seen, which, u)
+                self.processed[draw] += logprob
         return token
 
-    def _ended(
-        self, depth: int, alive: Tensor, parent: Tensor, child: Tensor, inverse: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Which living draws end with the token they took, and the verdict on each new node."""
-        device = child.device
-        ended = torch.isin(child, torch.tensor(self.eos, dtype=torch.long, device=device))[inverse]
-        longest = torch.tensor([decoder.max_new_tokens for decoder in self.decoders], device=device)
-        ended |= depth + 1 >= longest[self.decoder[alive]]
-        verdict = self.verdict[parent]
-        by_verdict = torch.tensor([decoder.stop == "decided" for decoder in self.decoders], device=device)
-        if by_verdict.any():
-            verdict = self.reader.read(verdict, child)
-            ended |= by_verdict[self.decoder[alive]] & (verdict == Verdict.DECIDED)[inverse]
-        return ended, verdict
+    def _ended(self, parent: Tensor, child: Tensor, inverse: Tensor) -> Tensor:
+        """Which living draws end with the token they took."""
+        device, decoder = self.device, self.decoder[self.alive]
+        longest = torch.tensor([rule.max_new_tokens for rule in self.decoders], device=device)
+        ended = torch.isin(child, torch.tensor(self.eos, dtype=torch.long, device=self.device))[inverse]
+        ended |= self.depth + 1 >= longest[decoder]
+        self.verdict = self.verdict[parent]
+        if any(rule.stop == "decided" for rule in self.decoders):
+            self.verdict = self.reader.read(self.verdict, child)
+            decided = torch.tensor([rule.stop == "decided" for rule in self.decoders], device=self.device)
+            ended |= decided[decoder] & (self.verdict == Verdict.DECIDED)[inverse]
+        if self.tails is not None:
+            pieces = [self.reader.piece(t) for t in child.tolist()]
+            tails = [self.tails[p] for p in parent.tolist()]
+            for d, rule in enumerate(self.decoders):
+                found = [stops(tail, piece, rule.stop_strings) for tail, piece in zip(tails, pieces, strict=True)]
+                ended |= (decoder == d) & torch.tensor(found, dtype=torch.bool, device=self.device)[inverse]
+            kept = max(len(string) for rule in self.decoders for string in rule.stop_strings)
+            self.tails = [(tail + piece)[-kept:] for tail, piece in zip(tails, pieces, strict=True)]
+        return ended
 
     def draws(self, computed: int) -> Draws:
         """The finished draws, with each distinct answer's tokens read off the tree once."""
         parent, token, raw = (torch.cat(column).cpu().numpy() for column in zip(*self.nodes, strict=True))
-        answers, answer = np.unique(self.node.cpu().numpy(), return_inverse=True)
+        answers, answer = (column.cpu().numpy() for column in _distinct(self.node, self.total))
         token_ids = []
         for node in answers:
             path: list[int] = []
@@ -248,19 +235,29 @@ class Sampler:
         return Draws(row, decoder, run, processed, answer, token_ids, raw[answers].tolist(), computed)
 
 
+def _distinct(keys: Tensor, bound: int) -> tuple[Tensor, Tensor]:
+    """The distinct `keys`, all below `bound`, in ascending order, and which of them each key is."""
+    if bound > 8 * len(keys) + 1_000_000:
+        return torch.unique(keys, return_inverse=True)
+    there = torch.zeros(bound, dtype=torch.bool, device=keys.device)
+    there[keys] = True
+    return there.nonzero().flatten(), (there.cumsum(0) - 1)[keys]
+
+
 def sample_chunk(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    prompts: Tensor,
+    prompts: Sequence[Sequence[int]],
     problem_ids: Sequence[str],
     decoders: Sequence[Decoder],
     runs: int,
     seed: int,
+    budget: float = math.inf,
 ) -> Draws:
-    """All draws of all decoders for prompts of one length: `prompts` is (rows, length), on the model's device."""
+    """All draws of all decoders for `prompts`, token ids of any lengths."""
     uniforms, reader = Uniforms(seed, problem_ids), PieceReader(tokenizer)
-    sampler = Sampler(prompts, decoders, runs, uniforms, eos_ids(model, tokenizer), reader)
-    return sampler.draws(walk(model, prompts, sampler.children))
+    sampler = Sampler(prompts, decoders, runs, uniforms, eos_ids(model, tokenizer), reader, model.device)
+    return sampler.draws(walk(model, prompts, sampler.children, onward=True, budget=budget))
 
 
 def eos_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import random
+import re
 from typing import Any
 
 import pytest
@@ -14,17 +16,21 @@ from transformers import (
     TemperatureLogitsWarper,
     TopKLogitsWarper,
     TopPLogitsWarper,
+    TypicalLogitsWarper,
 )
 
 from lmrel import Decoder, InputError, extract_answer
-from lmrel.decoding import Verdict, as_shipped, pure, read
+from lmrel.decoding import Verdict, as_shipped, decoders_id, pure, read, stops
 from tests.conftest import random_model
 
+CHANGES = {"temperature": 0.5, "top_k": 1, "top_p": 0.5, "min_p": 0.5, "typical_p": 0.5, "repetition_penalty": 2}
+CHANGES |= {"stop_strings": ["x"], "max_new_tokens": 3, "stop": "decided"}
 KNOBS = {
     "temperature": [0.1, 0.7, 1.0, 1.9],
     "top_k": [0, 1, 5, 500],
     "top_p": [1.0, 0.9, 0.3],
     "min_p": [0.0, 0.05, 0.5],
+    "typical_p": [1.0, 0.9, 0.2],
     "repetition_penalty": [1.0, 1.3, 0.8],
 }
 
@@ -37,6 +43,8 @@ def reference(decoder: Decoder, logits: torch.Tensor, ids: torch.Tensor) -> torc
     steps.append(TopPLogitsWarper(decoder.top_p))
     if decoder.min_p:
         steps.append(MinPLogitsWarper(decoder.min_p))
+    if decoder.typical_p < 1:
+        steps.append(TypicalLogitsWarper(decoder.typical_p))
     return LogitsProcessorList(steps)(ids, logits).softmax(-1)
 
 
@@ -70,18 +78,23 @@ def test_very_low_temperatures_do_not_overflow() -> None:
         ("top_p", 0.0),
         ("top_p", 1.1),
         ("min_p", 2),
+        ("typical_p", 0),
         ("repetition_penalty", 0),
+        ("stop_strings", "x"),
+        ("stop_strings", ("",)),
         ("max_new_tokens", 0),
         ("max_new_tokens", None),
         ("stop", "never"),
     ],
 )
 def test_a_bad_knob_is_named_with_its_value(knob: str, value: object) -> None:
-    with pytest.raises(InputError, match=f"{knob} is {value!r}; it must be"):
+    with pytest.raises(InputError, match=re.escape(f"{knob} is {value!r}; it must be")):
         Decoder(**{knob: value})  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("shipped", [{}, {"top_k": 7, "top_p": 0.8, "repetition_penalty": 1.2, "temperature": 0.7}])
+@pytest.mark.parametrize(
+    "shipped", [{}, {"top_k": 7, "top_p": 0.8, "typical_p": 0.7, "repetition_penalty": 1.2, "temperature": 0.7}]
+)
 def test_as_shipped_is_what_generate_does(shipped: dict[str, Any]) -> None:
     model = random_model("mistral", vocabulary=80)
     model.generation_config = GenerationConfig(bos_token_id=1, eos_token_id=2, pad_token_id=0, **shipped)
@@ -100,11 +113,9 @@ def test_as_shipped_is_what_generate_does(shipped: dict[str, Any]) -> None:
     "knob",
     [
         {"no_repeat_ngram_size": 3},
-        {"typical_p": 0.9},
         {"suppress_tokens": [3]},
         {"min_new_tokens": 4},
         {"num_beams": 2},
-        {"stop_strings": ["x"]},
         {"guidance_scale": 1.5},
     ],
 )
@@ -138,3 +149,43 @@ def test_reading_in_pieces_is_reading_at_once() -> None:
         text = "".join(rng.choice("07 +-\nx") for _ in range(9))
         cut = rng.randint(0, 9)
         assert read(read(Verdict.BLANK, text[:cut]), text[cut:]) == read(Verdict.BLANK, text)
+
+
+def test_the_order_of_the_knobs_is_that_of_generate() -> None:
+    model = random_model("mistral")
+    knobs = {"top_k": 5, "top_p": 0.9, "min_p": 0.1, "typical_p": 0.8, "repetition_penalty": 1.2, "temperature": 0.7}
+    config = GenerationConfig(do_sample=True, **knobs)
+    order = [type(step) for step in model._get_logits_processor(config, input_ids_seq_length=4, device="cpu")]
+    assert order == [
+        RepetitionPenaltyLogitsProcessor,
+        TemperatureLogitsWarper,
+        TopKLogitsWarper,
+        TopPLogitsWarper,
+        MinPLogitsWarper,
+        TypicalLogitsWarper,
+    ]
+
+
+def test_an_id_changes_with_every_knob_and_with_nothing_else() -> None:
+    base = Decoder()
+    assert set(CHANGES) == {field.name for field in dataclasses.fields(Decoder)}
+    ids = {base.id} | {dataclasses.replace(base, **{knob: value}).id for knob, value in CHANGES.items()}
+    assert len(ids) == len(CHANGES) + 1
+    assert all(re.fullmatch("[0-9a-f]{8}", name) for name in ids)
+    assert Decoder(temperature=1, top_p=1).id == base.id
+    assert base.describe()["id"] == base.id
+    assert decoders_id([base, Decoder(0.5)]) != decoders_id([Decoder(0.5), base])
+
+
+def test_a_stop_string_is_found_where_it_ends_in_the_new_piece() -> None:
+    assert stops("1 =", " 2", ["= 2"])
+    assert stops("", "a\nb", ["\n"])
+    assert not stops("\n", "b", ["\n"])
+    assert not stops("1", "2", ["3"])
+    rng = random.Random(2)
+    for _ in range(2000):
+        text = "".join(rng.choice("ab") for _ in range(6))
+        cut = rng.randint(0, 6)
+        string = "".join(rng.choice("ab") for _ in range(rng.randint(1, 3)))
+        found = any(text[:end].endswith(string) for end in range(cut + 1, 7))
+        assert stops(text[:cut], text[cut:], [string]) == found

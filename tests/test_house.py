@@ -13,7 +13,8 @@ import yaml
 
 from tests.conftest import ROOT
 
-FLOW = ["errors", "problems", "prompts", "quantize", "models", "decoding", "tree", "records", "answers", "failures"]
+FLOW = ["errors", "problems", "prompts", "quantize", "models", "decoding", "choice", "forest", "tree"]
+FLOW += ["probes", "lexer", "enumeration", "records", "answers", "failures"]
 FLOW += ["metrics", "inference", "published", "tables", "sampling", "run", "charts"]
 MAX_LINES = 300
 

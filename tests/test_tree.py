@@ -10,9 +10,9 @@ import pytest
 import torch
 from scipy import stats
 
-from lmrel import Decoder, InputError, paper_problems, sample
+from lmrel import Decoder, InputError, forest, paper_problems, sample
 from lmrel.prompts import encode, render
-from lmrel.tree import Sampler, Uniforms, sample_chunk, walk
+from lmrel.tree import Uniforms, sample_chunk, walk
 from tests.conftest import ARCHITECTURES, random_model, small_tokenizer, tiny
 
 PROBLEMS = paper_problems()
@@ -43,7 +43,7 @@ def test_greedy_and_log_probs_on_every_architecture(architecture: str) -> None:
     decoders = [Decoder(0.0, max_new_tokens=8), Decoder(1.3, max_new_tokens=8)]
     prompts = torch.randint(3, 12, (5, 6), generator=torch.Generator().manual_seed(1))
     names = [f"p{i}" for i in range(5)]
-    draws = sample_chunk(model, tokenizer, prompts, names, decoders, runs=6, seed=0)
+    draws = sample_chunk(model, tokenizer, prompts.tolist(), names, decoders, runs=6, seed=0)
     greedy = draws.decoder == 0
     assert [draws.token_ids[a] for a in draws.answer[greedy]] == generated(model, prompts, 8)
     for row, answer in zip(draws.row, draws.answer, strict=True):
@@ -81,6 +81,7 @@ def brute_force(model: Any, decoder: Decoder) -> dict[tuple[int, ...], float]:
         Decoder(1.5, top_k=5, max_new_tokens=3),
         Decoder(1.2, top_p=0.8, max_new_tokens=3),
         Decoder(1.0, min_p=0.1, repetition_penalty=1.5, max_new_tokens=3),
+        Decoder(1.0, typical_p=0.7, max_new_tokens=3),
     ],
 )
 def test_sampled_frequencies_match_brute_force(architecture: str, decoder: Decoder) -> None:
@@ -88,7 +89,7 @@ def test_sampled_frequencies_match_brute_force(architecture: str, decoder: Decod
     exact = brute_force(model, decoder)
     assert math.fsum(exact.values()) == pytest.approx(1.0, abs=1e-5)
     runs = 20_000
-    draws = sample_chunk(model, small_tokenizer(), PROMPT, ["p"], [decoder], runs=runs, seed=3)
+    draws = sample_chunk(model, small_tokenizer(), PROMPT.tolist(), ["p"], [decoder], runs=runs, seed=3)
     counts = Counter(tuple(draws.token_ids[a]) for a in draws.answer)
     assert set(counts) <= set(exact)
     common = [text for text, p in exact.items() if p * runs >= 10]
@@ -106,7 +107,7 @@ def test_processed_log_prob_is_the_decoders_own() -> None:
     model = random_model("mistral")
     decoder = Decoder(0.7, top_k=6, max_new_tokens=3)
     exact = brute_force(model, decoder)
-    draws = sample_chunk(model, small_tokenizer(), PROMPT, ["p"], [decoder], runs=200, seed=0)
+    draws = sample_chunk(model, small_tokenizer(), PROMPT.tolist(), ["p"], [decoder], runs=200, seed=0)
     for answer, processed in zip(draws.answer, draws.processed, strict=True):
         assert processed == pytest.approx(math.log(exact[tuple(draws.token_ids[answer])]), abs=1e-4)
 
@@ -114,7 +115,7 @@ def test_processed_log_prob_is_the_decoders_own() -> None:
 def test_each_distinct_prefix_is_computed_once() -> None:
     model = random_model("mistral")
     decoders = [Decoder(t, max_new_tokens=4) for t in (0.0, 0.5, 1.0)]
-    draws = sample_chunk(model, small_tokenizer(), PROMPT, ["p"], decoders, runs=50, seed=0)
+    draws = sample_chunk(model, small_tokenizer(), PROMPT.tolist(), ["p"], decoders, runs=50, seed=0)
     texts = [draws.token_ids[a] for a in set(draws.answer.tolist())]
     inner = {tuple(text[:n]) for text in texts for n in range(len(text))}
     assert draws.nodes == len(inner)
@@ -177,18 +178,68 @@ def test_uniforms_are_a_function_of_seed_problem_run_and_step() -> None:
     assert abs(correlations).max() < 0.2  # 28 correlations of 500 pairs: 0.2 has a probability below 1e-4
 
 
-def test_a_draw_takes_tokens_in_descending_order_of_logit() -> None:
-    logits = torch.tensor([[0.0, 2.0, 1.0]])
-    sampler = Sampler(torch.tensor([[1]]), [Decoder(1.0)], 400, Uniforms(0, ["p"]), [], None)  # type: ignore[arg-type]
-    tokens = sampler._draw(0, logits, torch.arange(400))
-    uniforms = torch.from_numpy(Uniforms(0, ["p"]).at(0, 400)[0])
-    edges = torch.tensor([2.0, 1.0, 0.0]).softmax(0).cumsum(0)
-    expected = torch.where(uniforms < edges[0], 1, torch.where(uniforms < edges[1], 2, 0))
-    assert torch.equal(tokens, expected)
-
-
 def test_broken_weights_end_in_a_sentence() -> None:
     model = random_model("mistral")
     model.lm_head.weight.data[0] = math.nan
-    with pytest.raises(InputError, match="NaN logits at depth 0"):
-        walk(model, PROMPT, lambda depth, logits: (PROMPT[0, :0], PROMPT[0, :0]))
+    with pytest.raises(InputError, match="NaN logits"):
+        walk(model, PROMPT.tolist(), lambda numbers, logits: (PROMPT[0, :0], PROMPT[0, :0]))
+
+
+def test_prompts_of_any_length_go_together_and_what_they_share_is_computed_once() -> None:
+    model = random_model("mixtral")
+    prompts = [[1, 5, 3, 9], [1, 5, 3], [1, 5, 3, 9, 4, 4, 7], [1, 5]]
+    tokens: list[int] = []
+    real = model.model.embed_tokens.forward
+    model.model.embed_tokens.forward = lambda ids: tokens.append(ids.numel()) or real(ids)
+    decoders = [Decoder(0.0, max_new_tokens=4), Decoder(1.0, max_new_tokens=4)]
+    names = ["a", "b", "c", "d"]
+    together = sample_chunk(model, small_tokenizer(), prompts, names, decoders, runs=5, seed=0)
+    assert tokens[:2] == [1, 3 + 2 + 6 + 1]
+    for i, prompt in enumerate(prompts):
+        alone = sample_chunk(model, small_tokenizer(), [prompt], [names[i]], decoders, runs=5, seed=0)
+        mine = together.row == i
+        assert [together.token_ids[a] for a in together.answer[mine]] == [alone.token_ids[a] for a in alone.answer]
+        assert together.processed[mine] == pytest.approx(alone.processed, abs=1e-4)
+
+
+def test_stop_strings_end_a_draw_as_in_generate() -> None:
+    model, tokenizer = tiny("tiny-dense-base")
+    prompts = [encode(render(row, "few_shot"), tokenizer) for row in PROBLEMS.head(6).to_dict("records")]
+    decoder = Decoder(0.0, stop_strings=("\n", "7"))
+    names = [str(i) for i in range(6)]
+    draws = sample_chunk(model, tokenizer, prompts, names, [decoder, Decoder(0.0)], runs=1, seed=0)
+    for i, prompt in enumerate(prompts):
+        out = model.generate(
+            torch.tensor([prompt]), max_new_tokens=16, do_sample=False, stop_strings=["\n", "7"], tokenizer=tokenizer
+        )
+        stopped, whole = (draws.token_ids[a] for a in draws.answer[draws.row == i])
+        assert stopped == out[0, len(prompt) :].tolist()
+        assert len(stopped) < len(whole) == 16
+
+
+def test_where_sharing_no_longer_pays_nodes_get_rows_of_their_own_and_nothing_changes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = random_model("mistral")
+    forks: list[int] = []
+    real = forest.Forest._replace
+
+    def counted(self: Any, change: Any) -> None:
+        real(self, change)
+        forks.append(len(next(iter(self.store.values()))[0]))
+
+    monkeypatch.setattr(forest.Forest, "_replace", counted)
+    decoders = [Decoder(t, max_new_tokens=60) for t in (0.0, 1.0, 1.8)]
+    prompts, names = [[1, 5, 3, 9], [1, 7]], ["a", "b"]
+    draws = sample_chunk(model, small_tokenizer(), prompts, names, decoders, runs=12, seed=0)
+    assert max(forks) > len(prompts)
+    monkeypatch.setattr(forest, "CROWDED", math.inf)
+    expected = sample_chunk(model, small_tokenizer(), prompts, names, decoders, runs=12, seed=0)
+    assert [draws.token_ids[a] for a in draws.answer] == [expected.token_ids[a] for a in expected.answer]
+    assert draws.raw == pytest.approx(expected.raw, abs=1e-3)
+
+
+def test_a_tree_that_would_not_fit_is_refused_before_memory_is_taken() -> None:
+    model, decoders = random_model("mistral"), [Decoder(1.0, max_new_tokens=4)]
+    with pytest.raises(torch.OutOfMemoryError, match="bytes are needed, 1e"):
+        sample_chunk(model, small_tokenizer(), PROMPT.tolist(), ["p"], decoders, runs=50, seed=0, budget=1e3)

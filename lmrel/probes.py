@@ -1,0 +1,112 @@
+"""What is tried before a run: whether the tree can run on this model, and how far results depend on chunking."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from lmrel.decoding import Decoder
+from lmrel.errors import InputError
+from lmrel.models import precision_of
+from lmrel.prompts import encode, render
+from lmrel.tree import PieceReader, Sampler, Uniforms, eos_ids, walk
+
+
+def check_model(model: PreTrainedModel, context: int) -> None:
+    """Raise `InputError` if the tree cannot run on this model with `context` tokens of prompt and answer."""
+    config = model.config.get_text_config()
+    limit = getattr(config, "max_position_embeddings", None) or context
+    if context > limit:
+        raise InputError(f"prompt and max_new_tokens need {context} positions; this model has {limit}.")
+    window = getattr(config, "sliding_window", None) if getattr(config, "use_sliding_window", True) else None
+    if window and context > window:
+        raise InputError(
+            f"prompt and max_new_tokens need {context} tokens; this model attends to the last {window} only."
+        )
+
+
+def check_tree(model: PreTrainedModel, prompt: list[int]) -> None:
+    """Raise `InputError` if a branch of a tree gets other logits than a plain forward over the same tokens.
+
+    So it is for models that carry a state from token to token instead of attending to them. The error allowed is 0.1 %
+    of the logits' spread in 32 bit, and 20 % in fewer, where a mixture may route a token elsewhere.
+    """
+    ends = [prompt[-1], prompt[0]]
+    found: list[torch.Tensor] = []
+
+    def children(numbers: torch.Tensor, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        found.append(logits[-1].float())
+        grown = [([1, 1], ends), ([3], ends[:1]), ([], [])][len(found) - 1]
+        parent, token = (torch.tensor(column, dtype=torch.long, device=model.device) for column in grown)
+        return parent, token
+
+    refusal = f"{type(model).__name__} cannot be run as a tree of prefixes"
+    try:
+        walk(model, [prompt + ends, prompt], children)
+        path = torch.tensor([[*prompt, prompt[0], prompt[-1]]], device=model.device)
+        with torch.inference_mode():
+            plain = model(path).logits[0, -1].float()
+    except (IndexError, KeyError, ValueError, TypeError, AttributeError) as error:
+        raise error if isinstance(error, InputError) else InputError(f"{refusal}: {error}.") from error
+    error_share = ((found[-1] - plain).norm() / (plain - plain.mean()).norm()).item()
+    if error_share > (1e-3 if precision_of(model) == "fp32" else 0.2):
+        raise InputError(f"{refusal}: its logits are off by {error_share:.1%} there.")
+
+
+def determinism(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    problems: pd.DataFrame,
+    decoders: Sequence[Decoder],
+    *,
+    runs: int = 4,
+    seed: int = 0,
+    prompt_style: str = "few_shot",
+    probed: int = 4,
+) -> dict[str, Any]:
+    """How far results depend on what is computed together: the first `probed` problems at once and one by one.
+
+    Keys ``problems``, ``draws``, ``flipped`` (draws with another token somewhere), ``max_logit_difference`` (over the
+    nodes that both have; raw logits).
+    """
+    rows: list[dict[str, Any]] = problems.head(probed).to_dict("records")  # type: ignore[assignment]
+    encoded = [encode(render(row, prompt_style), tokenizer) for row in rows]
+    names = [row["problem_id"] for row in rows]
+    eos, reader = eos_ids(model, tokenizer), PieceReader(tokenizer)
+
+    def grown(members: slice) -> tuple[dict[tuple[int, int], list[int]], dict[tuple[int, ...], torch.Tensor]]:
+        sampler = Sampler(encoded[members], decoders, runs, Uniforms(seed, names[members]), eos, reader, model.device)
+        prefixes: list[tuple[int, ...]] = [(members.start + i,) for i in range(len(encoded[members]))]
+        found: dict[tuple[int, ...], torch.Tensor] = {}
+
+        def children(numbers: torch.Tensor, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            found.update(zip(prefixes[-len(numbers) :], logits.float(), strict=True))
+            parent, token = sampler.children(numbers, logits)
+            prefixes.extend((*prefixes[p], t) for p, t in zip(parent.tolist(), token.tolist(), strict=True))
+            return parent, token
+
+        draws = sampler.draws(walk(model, encoded[members], children, onward=True))
+        per_row = len(draws.row) // len(encoded[members])
+        texts = {
+            (members.start + row, i % per_row): draws.token_ids[answer]
+            for i, (row, answer) in enumerate(zip(draws.row.tolist(), draws.answer.tolist(), strict=True))
+        }
+        return texts, found
+
+    together_texts, together = grown(slice(0, len(rows)))
+    flipped, difference = 0, 0.0
+    for i in range(len(rows)):
+        texts, alone = grown(slice(i, i + 1))
+        flipped += sum(together_texts[draw] != ids for draw, ids in texts.items())
+        shared = alone.keys() & together.keys()
+        difference = max(difference, *(float((alone[p] - together[p]).abs().max()) for p in shared))
+    return {
+        "problems": len(rows),
+        "draws": len(together_texts),
+        "flipped": flipped,
+        "max_logit_difference": difference,
+    }

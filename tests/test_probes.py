@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from lmrel import Decoder, InputError, paper_problems
+from lmrel.probes import check_model, check_tree, determinism
+from tests.conftest import ARCHITECTURES, random_model, tiny
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_models_that_can_be_run_as_a_tree_pass(architecture: str) -> None:
+    check_tree(random_model(architecture), [1, 5, 3, 9])
+    check_tree(random_model(architecture).bfloat16(), [1, 5, 3, 9])
+
+
+def test_models_that_cannot_be_run_as_a_tree_are_refused() -> None:
+    from transformers import RecurrentGemmaConfig, RecurrentGemmaForCausalLM
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        shape = {"vocab_size": 12, "hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 3, "lru_width": 64}
+        config = RecurrentGemmaConfig(**shape, num_attention_heads=2, attn_implementation="sdpa")
+        model = RecurrentGemmaForCausalLM(config).eval()
+    with pytest.raises(InputError, match="RecurrentGemmaForCausalLM cannot be run as a tree of prefixes"):
+        check_tree(model, [1, 5, 3, 9])
+
+
+def test_what_the_tree_cannot_run_on_is_refused() -> None:
+    model = random_model("mistral", sliding_window=16)
+    check_model(model, 16)
+    with pytest.raises(InputError, match="attends to the last 16 only"):
+        check_model(model, 17)
+    with pytest.raises(InputError, match="need 129 positions; this model has 128"):
+        check_model(random_model("olmo2"), 129)
+
+
+@pytest.mark.parametrize("name", ["tiny-dense-base", "tiny-sparse-instruct"])
+def test_the_determinism_probe_measures_what_chunking_changes(name: str) -> None:
+    model, tokenizer = tiny(name)
+    found = determinism(model, tokenizer, paper_problems(), [Decoder(0.0), Decoder(1.0)], runs=3)
+    assert found == found | {"problems": 4, "draws": 16, "flipped": 0}
+    assert 0 < found["max_logit_difference"] < 1e-3
+
+
+def test_the_determinism_probe_sees_a_model_that_depends_on_its_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, tokenizer = tiny("tiny-dense-base")
+    real = type(model).forward
+
+    def shaky(self: Any, input_ids: Any = None, **kwargs: Any) -> Any:
+        output = real(self, input_ids=input_ids, **kwargs)
+        output.logits = output.logits * (1 + 0.05 * (input_ids.shape[-1] % 7))
+        return output
+
+    monkeypatch.setattr(type(model), "forward", shaky)
+    found = determinism(model, tokenizer, paper_problems(), [Decoder(1.0)], runs=20)
+    assert found["flipped"] > 0
+    assert found["max_logit_difference"] > 0.1
