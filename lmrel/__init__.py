@@ -1,10 +1,11 @@
 """lmrel: how reliable language models are under decoding temperature.
 
-Data flows one way: problems, prompts, models, decoding, tree, records, answers, failures, metrics, charts.
+Data flows one way: problems, prompts, models, decoding, tree, enumeration, records, answers, failures, metrics, charts.
 """
 
 from lmrel.answers import extract_answer
 from lmrel.decoding import Decoder
+from lmrel.enumeration import enumerate_outcomes
 from lmrel.errors import InputError
 from lmrel.models import load_model
 from lmrel.problems import held_out_problems, load_problems, paper_problems
@@ -15,6 +16,7 @@ __all__ = [
     "Decoder",
     "InputError",
     "Run",
+    "enumerate_outcomes",
     "extract_answer",
     "held_out_problems",
     "load_model",

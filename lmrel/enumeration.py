@@ -20,6 +20,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from lmrel.decoding import Decoder
 from lmrel.errors import InputError, check_count
 from lmrel.lexer import Lexer
+from lmrel.memory import free_memory, in_chunks
 from lmrel.probes import check_model, check_tree
 from lmrel.prompts import encode, render
 from lmrel.tree import PieceReader, eos_ids, walk
@@ -66,24 +67,24 @@ def enumerate_outcomes(
     encoded = [encode(render(row, prompt_style), tokenizer) for row in rows]
     check_model(model, max(map(len, encoded)) + max_new_tokens)
     check_tree(model, encoded[0])
-    reader, eos = PieceReader(tokenizer), eos_ids(model, tokenizer)
+    eos, vocabulary = eos_ids(model, tokenizer), model.config.get_text_config().vocab_size
     grid = torch.tensor([decoder.temperature for decoder in decoders], dtype=torch.double, device=model.device)
-    parts, computed = [], 0
-    for start in range(0, len(rows), chunk):
-        block = slice(start, start + chunk)
-        lexer = Lexer(
-            reader, model.config.get_text_config().vocab_size, [int(r["answer"]) for r in rows[block]], grid.device
-        )
-        enumerator = Enumerator(lexer, grid, eos, tolerance, max_nodes, max_new_tokens, stop == "eos")
-        computed += walk(model, encoded[block], enumerator.children)
-        parts.append(enumerator.bounds())
-    lower, upper = (torch.cat(column).cpu().flatten().numpy() for column in zip(*parts, strict=True))
+    lexer = Lexer(PieceReader(tokenizer), vocabulary, [int(row["answer"]) for row in rows], model.device)
+
+    def grow(block: slice) -> tuple[Tensor, Tensor, int]:
+        enumerator = Enumerator(lexer.of(block), grid, eos, tolerance, max_nodes, max_new_tokens, stop == "eos")
+        nodes = walk(model, encoded[block], enumerator.children, budget=0.8 * free_memory(model.device))
+        return *enumerator.bounds(), nodes
+
+    parts = [part for _, part in in_chunks(len(rows), chunk, grow)]
+    lowers, uppers, nodes = zip(*parts, strict=True)
+    lower, upper = (torch.cat(column).cpu().flatten().numpy() for column in (lowers, uppers))
     index = pd.MultiIndex.from_product(
         [[row["problem_id"] for row in rows], [float(decoder.temperature) for decoder in decoders], METRICS],
         names=["problem_id", "temperature", "metric"],
     )
     table = index.to_frame(index=False).assign(lower=lower, upper=upper)
-    table.attrs["nodes"] = computed
+    table.attrs["nodes"] = sum(nodes)
     return table
 
 

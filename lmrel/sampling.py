@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import psutil
-import torch
 from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -19,6 +17,7 @@ from lmrel.answers import extract_answer
 from lmrel.decoding import Decoder
 from lmrel.errors import InputError, check_count
 from lmrel.failures import paper_failure
+from lmrel.memory import free_memory, in_chunks
 from lmrel.models import precision_of
 from lmrel.probes import check_model, check_tree
 from lmrel.prompts import encode, render
@@ -60,16 +59,18 @@ def sample(
     encoded = [encode(render(row, prompt_style), tokenizer) for row in rows]
     check_model(model, max(map(len, encoded)) + max(decoder.max_new_tokens for decoder in decoders))
     check_tree(model, encoded[0])
-    pieces: list[tuple[range, Draws]] = []
+    pieces: list[tuple[slice, Draws]] = []
     bar = tqdm(total=len(rows), unit="problem", disable=not progress)
+    names = [row["problem_id"] for row in rows]
+
+    def draw(part: slice) -> Draws:
+        budget = 0.8 * free_memory(model.device)
+        return sample_chunk(model, tokenizer, encoded[part], names[part], decoders, runs, seed, budget)
+
     size = chunk or _rows_that_fit(model, max(map(len, encoded)), decoders, runs)
-    for start in range(0, len(rows), size):
-        members = range(start, min(start + size, len(rows)))
-        names = [rows[i]["problem_id"] for i in members]
-        prompts = [encoded[i] for i in members]
-        for part, draws in _sample_or_halve(model, tokenizer, prompts, names, decoders, runs, seed):
-            pieces.append((members[part.start : part.stop], draws))
-        bar.update(len(members))
+    for part, draws in in_chunks(len(rows), size, draw):
+        pieces.append((part, draws))
+        bar.update(part.stop - part.start)
     bar.close()
     all_pure = all(decoder.pure for decoder in decoders)
     labels = {
@@ -79,10 +80,7 @@ def sample(
         "decoding": decoding or ("pure" if all_pure else "custom"),
     }
     eos = set(eos_ids(model, tokenizer))
-    frames = [
-        _frame(draws, [rows[i] for i in part], [encoded[i] for i in part], tokenizer, decoders, eos, labels)
-        for part, draws in pieces
-    ]
+    frames = [_frame(draws, rows[part], encoded[part], tokenizer, decoders, eos, labels) for part, draws in pieces]
     return pd.concat(frames, ignore_index=True)[records.DRAWS_SCHEMA.names]
 
 
@@ -111,43 +109,6 @@ def _rows_that_fit(model: PreTrainedModel, length: int, decoders: Sequence[Decod
     logits = width * config.vocab_size * (model.dtype.itemsize + 1)
     mask = width * columns * (1 + model.dtype.itemsize * config.num_attention_heads // heads)
     return max(1, int(free_memory(model.device) / 2 / (cache + logits + mask)))
-
-
-def free_memory(device: torch.device) -> int:
-    """Bytes that are free where the model is."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    return int(psutil.virtual_memory().available)
-
-
-def _sample_or_halve(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    prompts: list[list[int]],
-    names: list[str],
-    decoders: Sequence[Decoder],
-    runs: int,
-    seed: int,
-) -> Iterator[tuple[range, Draws]]:
-    """`sample_chunk`, in halves where memory does not suffice; says so."""
-    waiting = [range(len(prompts))]
-    while waiting:
-        part = waiting.pop(0)
-        block = slice(part.start, part.stop)
-        try:
-            budget = free_memory(model.device) * 0.8
-            yield (
-                part,
-                sample_chunk(model, tokenizer, prompts[block], names[block], decoders, runs, seed, budget),
-            )
-        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-            if isinstance(error, RuntimeError) and "memory" not in str(error).lower():
-                raise
-            if len(part) == 1:
-                raise InputError("out of memory with a single problem; use fewer runs or fewer new tokens.") from error
-            middle = part.start + len(part) // 2
-            tqdm.write(f"out of memory with {len(part)} problems at once; going on with {len(part) // 2}")
-            waiting[:0] = [range(part.start, middle), range(middle, part.stop)]
 
 
 def _frame(

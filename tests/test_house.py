@@ -13,7 +13,7 @@ import yaml
 
 from tests.conftest import ROOT
 
-FLOW = ["errors", "problems", "prompts", "quantize", "models", "decoding", "choice", "forest", "tree"]
+FLOW = ["errors", "memory", "problems", "prompts", "quantize", "models", "decoding", "choice", "forest", "tree"]
 FLOW += ["probes", "lexer", "enumeration", "records", "answers", "failures"]
 FLOW += ["metrics", "inference", "published", "tables", "sampling", "run", "charts"]
 MAX_LINES = 300

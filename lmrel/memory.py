@@ -1,0 +1,42 @@
+"""Work in chunks that fit: how much memory is free, and halving a chunk that turns out too large."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+import psutil
+import torch
+from tqdm import tqdm
+
+from lmrel.errors import InputError
+
+T = TypeVar("T")
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that are free where the model is."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return int(psutil.virtual_memory().available)
+
+
+def in_chunks(count: int, size: int, work: Callable[[slice], T]) -> Iterator[tuple[slice, T]]:
+    """``work`` on `count` problems, `size` at a time, or on halves of those where memory does not suffice; says so.
+
+    Raises `InputError` where it does not suffice for a single one.
+    """
+    waiting = [slice(start, min(start + size, count)) for start in range(0, count, size)]
+    while waiting:
+        part = waiting.pop(0)
+        length = part.stop - part.start
+        try:
+            yield part, work(part)
+        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and "memory" not in str(error).lower():
+                raise
+            if length == 1:
+                raise InputError("out of memory with a single problem; use fewer runs, nodes or new tokens.") from error
+            middle = part.start + length // 2
+            tqdm.write(f"out of memory with {length} problems at once; going on with {length // 2}")
+            waiting[:0] = [slice(part.start, middle), slice(middle, part.stop)]
