@@ -55,7 +55,8 @@ rule evaluate:
         touch("results/{run}/.evaluated"),
     params:
         parameters=lambda wildcards: yaml.safe_dump(
-            config["parameters"] | {"model": RUNS[wildcards.run], "output_dir": f"results/{wildcards.run}"},
+            config["parameters"]
+            | {"model": RUNS[wildcards.run], "output_dir": f"results/{wildcards.run}", "replace": True},
             default_flow_style=True,
             width=10**6,
         ).strip(),

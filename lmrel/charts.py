@@ -44,11 +44,15 @@ def themed(chart: Any, description: str) -> Any:
         .configure_legend(
             labelFontSize=12, labelLimit=300, orient="top", columns=2, columnPadding=18, title=None, **quiet
         )
-        .configure_title(color="currentColor", anchor="start", fontSize=14, fontWeight="normal")
+        .configure_title(
+            color="currentColor", subtitleColor="currentColor", anchor="start", fontSize=14, fontWeight="normal"
+        )
     )
 
 
-def response(summary: pd.DataFrame, metric: str, title: str, description: str, *, share: bool = True) -> Any:
+def response(
+    summary: pd.DataFrame, metric: str, title: str, description: str, *, subtitle: str = "", share: bool = True
+) -> Any:
     """`metric` against temperature, one line a model, with its 95 % interval.
 
     Needs columns ``model, temperature`` and `metric` with ``_low`` and ``_high``. Models stand a little apart so that
@@ -81,10 +85,10 @@ def response(summary: pd.DataFrame, metric: str, title: str, description: str, *
             alt.Tooltip(f"{metric}_high:Q", format=number, title="to"),
         ],
     )
-    return themed(alt.layer(line, interval, point).properties(title=title), description)
+    return themed(alt.layer(line, interval, point).properties(title=_title(title, subtitle)), description)
 
 
-def confidence(summary: pd.DataFrame, title: str, description: str) -> Any:
+def confidence(summary: pd.DataFrame, title: str, description: str, *, subtitle: str = "") -> Any:
     """Mean log-prob of the sampled tokens in nats, raw and processed, against temperature: `summary` of one model."""
     ends = ("", "_low", "_high")
     kinds = {"raw": "confidence", "processed": "confidence_processed"}
@@ -94,10 +98,10 @@ def confidence(summary: pd.DataFrame, title: str, description: str) -> Any:
         .assign(model=kind)
         for kind, column in kinds.items()
     ]
-    return response(pd.concat(parts), "logprob", title, description, share=False)
+    return response(pd.concat(parts), "logprob", title, description, subtitle=subtitle, share=False)
 
 
-def runs(of_runs: pd.DataFrame, title: str, description: str) -> Any:
+def runs(of_runs: pd.DataFrame, title: str, description: str, *, subtitle: str = "") -> Any:
     """The accuracy of each single run against temperature, a dot a run: `metrics.by_run` of one model and task."""
     table = of_runs[["temperature", "run", "accuracy"]].round(5)
     chart = (
@@ -109,7 +113,11 @@ def runs(of_runs: pd.DataFrame, title: str, description: str) -> Any:
             tooltip=["temperature:Q", "run:Q", alt.Tooltip("accuracy:Q", format=".1%")],
         )
     )
-    return themed(chart.properties(title=title), description)
+    return themed(chart.properties(title=_title(title, subtitle)), description)
+
+
+def _title(title: str, subtitle: str) -> Any:
+    return alt.TitleParams(title, subtitle=subtitle) if subtitle else title
 
 
 def _temperature_axis(field: str, temperatures: pd.Series) -> alt.X:
@@ -119,7 +127,7 @@ def _temperature_axis(field: str, temperatures: pd.Series) -> alt.X:
     return alt.X(field, title="temperature", scale=alt.Scale(zero=False, nice=False, padding=12), axis=axis)
 
 
-def failures(shares: pd.DataFrame, title: str, description: str) -> Any:
+def failures(shares: pd.DataFrame, title: str, description: str, *, subtitle: str = "") -> Any:
     """Of the wrong draws at each temperature, the share of each of the paper's classes, as stacked bars.
 
     `shares` is `metrics.failure_shares` of one model.
@@ -140,7 +148,7 @@ def failures(shares: pd.DataFrame, title: str, description: str) -> Any:
             tooltip=["T:N", "failure:N", "count:Q", alt.Tooltip("share:Q", format=".1%")],
         )
     )
-    return themed(chart.properties(title=title), description)
+    return themed(chart.properties(title=_title(title, subtitle)), description)
 
 
 def training(curve: pd.DataFrame, title: str, description: str) -> Any:

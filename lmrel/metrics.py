@@ -1,8 +1,9 @@
-"""Tables from draws: accuracy, compliance, consistency and confidence, as the paper defines them."""
+"""Tables from draws: accuracy, compliance, consistency and confidence, as the paper defines them; and exact curves."""
 
 from __future__ import annotations
 
 import pandas as pd
+from scipy import stats
 
 SETTING = ["model", "precision", "prompt_style", "decoding", "temperature"]
 GROUP = [*SETTING, "task"]
@@ -54,3 +55,32 @@ def failure_shares(draws: pd.DataFrame) -> pd.DataFrame:
     counts = wrong.groupby([*SETTING, "failure"], sort=True).size().rename("count").reset_index()
     totals = counts.groupby(SETTING)["count"].transform("sum")
     return counts.assign(share=counts["count"] / totals)
+
+
+def exact_curves(outcomes: pd.DataFrame, runs: int = 4, k: int = 4) -> pd.DataFrame:
+    """What follows from `enumeration.enumerate_outcomes`: columns ``temperature, metric, quantity, lower, upper``.
+
+    For each probability p of a problem, over n problems: ``mean``; ``run_std``, the root of the expected variance (ddof
+    0) that the means of `runs` sampled runs would show, sqrt((1 - 1/runs) sum p (1 - p)) / n; ``pass@k``, the chance
+    that one of `k` draws succeeds, mean of 1 - (1 - p)^k; ``majority@k``, the chance that more than half of them do,
+    which a plurality vote can only exceed. Draws are independent, so all of it follows from p alone.
+    """
+    bounds = outcomes[outcomes["metric"] != "mean_logprob"]
+    low, high = bounds["lower"], bounds["upper"]
+    spread = pd.concat([low * (1 - low), high * (1 - high)], axis=1)
+    holds_half = (low <= 0.5) & (high >= 0.5)
+    quantities = {
+        "mean": (low, high),
+        "run_std": (spread.min(axis=1), spread.max(axis=1).mask(holds_half, 0.25)),
+        f"pass@{k}": (1 - (1 - low) ** k, 1 - (1 - high) ** k),
+        f"majority@{k}": tuple(pd.Series(stats.binom.sf(k // 2, k, p), index=p.index) for p in (low, high)),
+    }
+    parts = []
+    for quantity, (lower, upper) in quantities.items():
+        table = bounds[["temperature", "metric"]].assign(lower=lower, upper=upper)
+        groups = table.groupby(["temperature", "metric"], sort=False)
+        means = groups.mean()
+        if quantity == "run_std":
+            means = ((1 - 1 / runs) * means.div(groups.size(), axis=0)) ** 0.5
+        parts.append(means.reset_index().assign(quantity=quantity))
+    return pd.concat(parts, ignore_index=True)[["temperature", "metric", "quantity", "lower", "upper"]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +42,29 @@ DRAWS_SCHEMA = pa.schema(
 DRAWS, SUMMARY, RUN = "draws.parquet", "summary.parquet", "run.json"
 
 
-def write_draws(draws: pd.DataFrame, folder: Path) -> Path:
-    """`draws`, checked against `DRAWS_SCHEMA`, as ``folder/draws.parquet``."""
+def write_part(draws: pd.DataFrame, path: Path) -> Path:
+    """`draws`, checked against `DRAWS_SCHEMA`, as one Parquet file with checksums."""
     table = pa.Table.from_pandas(draws, schema=DRAWS_SCHEMA, preserve_index=False)
-    return _atomically(folder / DRAWS, lambda path: pq.write_table(table, path))
+    return _atomically(path, lambda temporary: pq.write_table(table, temporary, write_page_checksum=True))
+
+
+def is_whole(path: Path, rows: int) -> bool:
+    """Whether `path` is an undamaged part with that many rows."""
+    try:
+        return path.exists() and _read_table(path).num_rows == rows
+    except InputError:
+        return False
+
+
+def join_parts(paths: Sequence[Path], folder: Path) -> Path:
+    """The parts in their order as ``folder/draws.parquet``, one at a time in memory."""
+
+    def write(temporary: Path) -> None:
+        with pq.ParquetWriter(temporary, DRAWS_SCHEMA, write_page_checksum=True) as writer:
+            for path in paths:
+                writer.write_table(_read_table(path).cast(DRAWS_SCHEMA))
+
+    return _atomically(folder / DRAWS, write)
 
 
 def write_summary(summary: pd.DataFrame, folder: Path) -> Path:
@@ -76,9 +95,19 @@ def _atomically(path: Path, write: Callable[[Path], Any]) -> Path:
 
 def read_draws(folder: Path) -> pd.DataFrame:
     """The draws of a run; `InputError` if the file is missing or damaged."""
-    path = folder / DRAWS
+    return read_part(folder / DRAWS)
+
+
+def read_part(path: Path) -> pd.DataFrame:
+    """The draws in one file; `InputError` if it is missing or damaged."""
+    table = _read_table(path)
+    exact = table["extracted"].to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get)  # a float would lose digits
+    return table.to_pandas().assign(extracted=exact)
+
+
+def _read_table(path: Path) -> pa.Table:
     try:
-        return pq.read_table(path).to_pandas()
+        return pq.ParquetFile(path, page_checksum_verification=True).read()
     except (OSError, pa.ArrowInvalid) as error:
         raise InputError(f"{path} is missing or damaged: {str(error).splitlines()[0]}") from error
 

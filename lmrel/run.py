@@ -1,16 +1,15 @@
 """One run: one model, one prompt style, all temperatures; every parameter checked before a model is loaded.
 
-Draws, summary and run.json are written at the end, each whole or not at all.
+Draws are kept part by part as they are made (see `lmrel.parts`); summary and run.json are written at the end.
 """
 
 from __future__ import annotations
 
 import difflib
-import hashlib
 import json
 import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -19,16 +18,18 @@ from typing import Any
 
 import pandas as pd
 import torch
+from tqdm import tqdm
 from transformers import PreTrainedModel
 
-from lmrel import records
-from lmrel.decoding import DECODINGS, Decoder, as_shipped, pure
+from lmrel import parts, records
+from lmrel.decoding import DECODINGS, Decoder, as_shipped, decoders_id, pure
 from lmrel.errors import InputError, check_count
 from lmrel.inference import summarize_with_intervals
 from lmrel.models import load_model, precision_of, resolve, resolve_precision
+from lmrel.probes import determinism
 from lmrel.problems import load_problems
 from lmrel.prompts import PROMPT_STYLES
-from lmrel.sampling import check_seed, sample
+from lmrel.sampling import check_seed, rows_that_fit, sample
 
 IPYTHON_NAMES = frozenset({"In", "Out", "get_ipython", "exit", "quit", "open"})
 PLAIN = (str, int, float, list, tuple, dict, type(None))
@@ -51,6 +52,7 @@ class Run:
     problems: str
     limit: int | None
     output_dir: str
+    replace: bool = False
 
     @classmethod
     def from_namespace(cls, namespace: Mapping[str, Any]) -> Run:
@@ -90,6 +92,20 @@ class Run:
         resolve_precision(self.model, self.precision)
         load_problems(self.problems, self.limit)
         records.check_writable(Path(self.output_dir))
+        if not isinstance(self.replace, bool):
+            raise InputError(f"replace is {self.replace!r}; it must be True or False.")
+        if not self.replace:
+            parts.refuse_other(Path(self.output_dir), self.identifying())
+
+    def identifying(self) -> dict[str, Any]:
+        """The parameters that make it this run and no other."""
+        return {name: value for name, value in asdict(self).items() if name not in ("output_dir", "replace")}
+
+    @property
+    def subtitle(self) -> str:
+        """For the figures of a finished run: prompt style, decoding, and the id of its decoders."""
+        record = json.loads((Path(self.output_dir) / records.RUN).read_text(encoding="utf-8"))
+        return f"{self.prompt_style} · {self.decoding} · decoders {record['decoding_id']}"
 
     def decoders(self, model: PreTrainedModel) -> list[Decoder]:
         """One per temperature, every knob explicit."""
@@ -104,44 +120,70 @@ class Run:
         problems = load_problems(self.problems, self.limit)
         model, tokenizer = load_model(self.model, self.precision)
         decoders = self.decoders(model)
+        if self.decoding == "as_shipped":
+            print(added_by_checkpoint(decoders))
         loaded = time.perf_counter()
-        draws = sample(
-            model,
-            tokenizer,
-            problems,
-            decoders,
-            runs=self.runs,
-            seed=self.seed,
-            prompt_style=self.prompt_style,
-            model_name=Path(self.model).name,
-            decoding=self.decoding,
-            progress=progress,
-        )
-        sampled = time.perf_counter()
-        summary = summarize_with_intervals(draws)
         folder = Path(self.output_dir)
-        hashes = {
-            "draws": records.sha256(records.write_draws(draws, folder)),
-            "summary": records.sha256(records.write_summary(summary, folder)),
-            "problems": hashlib.sha256(problems.to_json(orient="records").encode()).hexdigest(),
-        }
-        source = resolve(self.model)
-        if Path(source).is_dir():
-            hashes["weights"] = records.sha256(*sorted(Path(source).glob("*.safetensors")))
-        record = {
-            "parameters": asdict(self),
+        weights = sorted(Path(resolve(self.model)).glob("*.safetensors"))  # none for a repo id: there is a revision
+        environment = {
             "precision": precision_of(model),
             "decoders": [decoder.describe() for decoder in decoders],
             "revision": getattr(model.config, "_commit_hash", None),
             "device": torch.cuda.get_device_name() if model.device.type == "cuda" else f"cpu ({platform.machine()})",
+            "threads": torch.get_num_threads(),
             "versions": {"python": platform.python_version(), **{name: version(name) for name in VERSIONED}},
-            "started": began.isoformat(timespec="seconds"),
-            "seconds": {"load": round(loaded - clock, 2), "sample": round(sampled - loaded, 2)},
-            "draws": len(draws),
-            "sha256": hashes,
+            "hashes": {
+                "code": parts.code_hash(),
+                "problems": parts.problems_hash(problems),
+                "weights": records.sha256(*weights) if weights else None,
+            },
         }
-        records.write_json(record, folder / records.RUN)
+        settings: dict[str, Any] = {"runs": self.runs, "seed": self.seed, "prompt_style": self.prompt_style}
+        probe = determinism(model, tokenizer, problems, decoders, **settings)
+        bar = tqdm(total=len(problems), unit="problem", disable=not progress)
+
+        def draw(some: pd.DataFrame) -> pd.DataFrame:
+            drawn = sample(
+                model, tokenizer, some, decoders, model_name=Path(self.model).name, decoding=self.decoding, **settings
+            )
+            bar.update(len(some))
+            return drawn
+
+        fits = rows_that_fit(model, tokenizer, problems, decoders, self.runs, self.prompt_style)
+        identity = {"parameters": self.identifying(), **environment}
+        per_problem = sum(1 if decoder.greedy else self.runs for decoder in decoders)
+        with parts.opened(folder, identity, min(fits, parts.BLOCK)) as (place, block):
+            paths = parts.complete(place, decoders_id(decoders), problems, block, per_problem, draw)
+            bar.close()
+            sampled = time.perf_counter()
+            (folder / records.RUN).unlink(missing_ok=True)  # from here on until it is written the run is unfinished
+            hashes = {"draws": records.sha256(records.join_parts(paths, folder))}
+            draws = records.read_draws(folder)
+            summary = summarize_with_intervals(draws)
+            hashes["summary"] = records.sha256(records.write_summary(summary, folder))
+            record = {
+                "parameters": asdict(self),
+                "decoding_id": decoders_id(decoders),
+                **environment,
+                "determinism": probe,
+                "started": began.isoformat(timespec="seconds"),
+                "seconds": {"load": round(loaded - clock, 2), "sample": round(sampled - loaded, 2)},
+                "draws": len(draws),
+                "sha256": hashes,
+            }
+            records.write_json(record, folder / records.RUN)
         return draws, summary
+
+
+def added_by_checkpoint(decoders: Sequence[Decoder]) -> str:
+    """What was asked and what the checkpoint's generation config added to it, a line a decoder."""
+    lines = []
+    for decoder in decoders:
+        asked = pure(decoder.temperature, max_new_tokens=decoder.max_new_tokens, stop=decoder.stop)
+        before, now = asdict(asked), asdict(decoder)
+        added = ", ".join(f"{knob}={value!r}" for knob, value in now.items() if value != before[knob])
+        lines.append(f"asked for temperature {decoder.temperature:g}; the checkpoint added {added or 'nothing'}")
+    return "\n".join(lines)
 
 
 def _list(value: Any) -> Any:

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from lmrel import metrics
 from lmrel.metrics import failure_shares, summarize
 
 
@@ -62,3 +63,36 @@ def test_failure_shares_are_of_the_wrong_draws() -> None:
     shares = failure_shares(table()).set_index("failure")
     assert shares["count"].to_dict() == {"extra_text": 2, "incomplete": 1, "numeric_error": 1}
     assert shares["share"].to_dict() == {"extra_text": 0.5, "incomplete": 0.25, "numeric_error": 0.25}
+
+
+def outcomes(p: list[float], width: float = 0.0) -> pd.DataFrame:
+    rows = [
+        {"problem_id": str(i), "temperature": 0.7, "metric": "correct", "lower": x - width, "upper": x + width}
+        for i, x in enumerate(p)
+    ]
+    logprob = {"problem_id": "0", "temperature": 0.7, "metric": "mean_logprob", "lower": -3.0, "upper": -1.0}
+    return pd.DataFrame([*rows, logprob])
+
+
+def test_exact_curves_are_what_simulated_runs_show() -> None:
+    p, runs, k = np.array([0.1, 0.5, 0.5, 0.9, 1.0, 0.0, 0.3]), 5, 3
+    curves = metrics.exact_curves(outcomes(p.tolist()), runs=runs, k=k).set_index("quantity")
+    assert (curves["lower"] - curves["upper"]).abs().max() < 1e-12
+    draws = np.random.default_rng(0).random((20_000, runs, len(p))) < p
+    assert curves.loc["mean", "lower"] == pytest.approx(p.mean())
+    spread = draws.mean(axis=2).std(axis=1, ddof=0)
+    assert curves.loc["run_std", "lower"] == pytest.approx(np.sqrt((spread**2).mean()), rel=0.02)
+    votes = draws[:, :k].sum(axis=1)
+    assert curves.loc["pass@3", "lower"] == pytest.approx((votes > 0).mean(), abs=0.005)
+    assert curves.loc["majority@3", "lower"] == pytest.approx((votes >= 2).mean(), abs=0.005)
+
+
+def test_exact_curves_bound_what_any_probability_within_the_bounds_gives() -> None:
+    rng = np.random.default_rng(1)
+    middle = [0.1, 0.48, 0.7, 0.85]
+    bounds = metrics.exact_curves(outcomes(middle, width=0.1)).set_index("quantity")
+    for _ in range(200):
+        inside = [x + rng.uniform(-0.1, 0.1) for x in middle]
+        value = metrics.exact_curves(outcomes(inside)).set_index("quantity")
+        assert (value["lower"] >= bounds["lower"] - 1e-12).all()
+        assert (value["upper"] <= bounds["upper"] + 1e-12).all()

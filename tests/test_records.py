@@ -17,7 +17,7 @@ def draws() -> pd.DataFrame:
 
 def test_draws_survive_the_round_trip(tmp_path: Path) -> None:
     written = draws()
-    records.write_draws(written, tmp_path)
+    records.write_part(written, tmp_path / records.DRAWS)
     read = records.read_draws(tmp_path)
     assert read["text"].tolist() == written["text"].tolist()
     assert [list(ids) for ids in read["token_ids"]] == written["token_ids"].tolist()
@@ -26,7 +26,7 @@ def test_draws_survive_the_round_trip(tmp_path: Path) -> None:
 
 def test_a_missing_column_is_no_draws_table(tmp_path: Path) -> None:
     with pytest.raises((KeyError, pa.ArrowInvalid)):
-        records.write_draws(draws().drop(columns="text"), tmp_path)
+        records.write_part(draws().drop(columns="text"), tmp_path / records.DRAWS)
     assert not list(tmp_path.iterdir())
 
 
@@ -65,7 +65,24 @@ def test_runs_go_by_the_names_of_their_folders(tmp_path: Path) -> None:
         records.read_runs(tmp_path)
     for name in ("mine", "yours"):  # the same model twice
         (tmp_path / name).mkdir()
-        records.write_draws(draws(), tmp_path / name)
+        records.write_part(draws(), tmp_path / name / records.DRAWS)
         records.write_json({}, tmp_path / name / records.RUN)
     runs = records.read_runs(tmp_path)
     assert runs["model"].value_counts().to_dict() == {"mine": 6, "yours": 6}
+
+
+def test_extracted_integers_keep_every_digit(tmp_path: Path) -> None:
+    large = draws().assign(extracted=pd.array([2**53 + 1, None] * 3, dtype="Int64"))
+    records.write_part(large, tmp_path / records.DRAWS)
+    assert records.read_draws(tmp_path)["extracted"].dropna().tolist() == [2**53 + 1] * 3
+
+
+def test_joined_parts_are_the_rows_of_all_in_order(tmp_path: Path) -> None:
+    whole = draws()
+    paths = [records.write_part(whole.iloc[a:b], tmp_path / f"{a}") for a, b in ((0, 2), (2, 5), (5, 6))]
+    records.join_parts(paths, tmp_path)
+    joined = records.read_draws(tmp_path)
+    assert joined[["problem_id", "run", "text"]].equals(whole[["problem_id", "run", "text"]])
+    assert records.is_whole(paths[1], 3)
+    assert not records.is_whole(paths[1], 2)
+    assert not records.is_whole(tmp_path / "nowhere", 2)

@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from lmrel import InputError, Run, records, run
+from lmrel import Decoder, InputError, Run, records, run
 
 PARAMETERS: dict[str, Any] = {
     "model": "tiny-sparse-instruct",
@@ -32,7 +32,10 @@ def test_run_writes_three_files_that_agree(tmp_path: Path) -> None:
     assert len(records.read_draws(tmp_path)) == len(draws) == 4 * 3
     assert len(pd.read_parquet(tmp_path / records.SUMMARY)) == len(summary) == 2 * 3
     record = json.loads((tmp_path / "run.json").read_text())
-    assert record["parameters"] == {**PARAMETERS, "output_dir": str(tmp_path)}
+    assert record["parameters"] == {**PARAMETERS, "output_dir": str(tmp_path), "replace": False}
+    assert [decoder["id"] for decoder in record["decoders"]] == [Decoder(0.0).id, Decoder(0.7).id]
+    assert record["determinism"]["flipped"] == 0
+    assert record["determinism"]["draws"] == 2 * 2 * 3
     assert [decoder["temperature"] for decoder in record["decoders"]] == [0.0, 0.7]
     assert record["decoders"][1]["top_k"] == 0
     assert record["precision"] == "fp32"
@@ -45,12 +48,15 @@ def test_equal_parameters_give_equal_bytes(tmp_path: Path) -> None:
     assert (tmp_path / "a/draws.parquet").read_bytes() == (tmp_path / "b/draws.parquet").read_bytes()
 
 
-def test_as_shipped_run_records_what_it_inherited(tmp_path: Path) -> None:
+def test_as_shipped_run_records_and_prints_what_it_inherited(tmp_path: Path, capsys: Any) -> None:
     parameters = PARAMETERS | {"decoding": "as_shipped", "output_dir": str(tmp_path)}
     draws, _ = Run(**parameters).carry_out(progress=False)
     assert set(draws["decoding"]) == {"as_shipped"}
     decoders = json.loads((tmp_path / "run.json").read_text())["decoders"]
     assert [decoder["top_k"] for decoder in decoders] == [0, 50]  # the library's 50, where a checkpoint is silent
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "asked for temperature 0; the checkpoint added nothing"
+    assert said[1] == "asked for temperature 0.7; the checkpoint added top_k=50"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,117 @@
+"""A run in parts: what is done is on disk, and a run that was killed goes on from there to the same file.
+
+``output_dir/.parts`` holds one Parquet file per block of problems and ``run.json``, which says whose parts they are. It
+goes when the run is complete.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from lmrel import records
+from lmrel.errors import InputError
+
+PARTS = ".parts"
+BLOCK = 60  # problems in a part, at most
+
+
+def refuse_other(folder: Path, parameters: Mapping[str, Any]) -> None:
+    """Raise `InputError`, naming each difference, if `folder` holds a run with other parameters, finished or not."""
+    for path, state in ((folder / records.RUN, "a run"), (folder / PARTS / records.RUN, "an unfinished run")):
+        if not path.exists():
+            continue
+        theirs = _read(path).get("parameters", {})
+        ours = _plain(parameters)
+        names = [name for name in ours if theirs.get(name) != ours[name]]
+        if names:
+            said = [" and ".join(f"{name}={side.get(name)!r}" for name in names) for side in (theirs, ours)]
+            raise InputError(
+                f"{folder} holds {state} with {said[0]}; this one has {said[1]}. "
+                "Choose another output_dir, or pass replace=True."
+            )
+
+
+@contextmanager
+def opened(folder: Path, identity: Mapping[str, Any], block: int) -> Iterator[tuple[Path, int]]:
+    """The folder for the parts of this run, and the problems in each; a second run there meanwhile is refused.
+
+    Parts of the same run are kept, and their block size with them. Parts of another one, be it only of another
+    version of lmrel or of torch, are removed. `InputError` if the folder is in use.
+    """
+    parts = folder / PARTS
+    parts.mkdir(exist_ok=True)
+    handle = os.open(parts, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise InputError(f"another run is writing to {folder}; wait for it to end.") from error
+        path, wanted = parts / records.RUN, _plain(identity)
+        found = _read(path) if path.exists() else {}
+        if {name: found.get(name) for name in wanted} != wanted:
+            changed = [name for name in wanted if found and found.get(name) != wanted[name]]
+            if changed:
+                print(f"{folder}: an unfinished run had other {', '.join(changed)}; starting again.")
+            for old in parts.iterdir():
+                old.unlink()
+            found = {**wanted, "block": block}
+            records.write_json(found, path)
+        for name in (records.DRAWS, records.SUMMARY, records.RUN):
+            for old in (*folder.glob(f".{name}.*"), *parts.glob(".*")):
+                old.unlink()  # half-written by a process that was killed
+        yield parts, int(found["block"])
+        shutil.rmtree(parts)
+    finally:
+        os.close(handle)
+
+
+def complete(
+    parts: Path, name: str, problems: pd.DataFrame, block: int, draws: int, draw: Callable[[pd.DataFrame], pd.DataFrame]
+) -> list[Path]:
+    """The files of all parts, in order; those that are missing or damaged are made by `draw` from their problems.
+
+    `draws` are the rows that each problem has.
+    """
+    paths = []
+    for number, start in enumerate(range(0, len(problems), block)):
+        some = problems.iloc[start : start + block]
+        path = parts / f"{name}-{number:04d}.parquet"
+        if not records.is_whole(path, len(some) * draws):
+            records.write_part(draw(some), path)
+        paths.append(path)
+    return paths
+
+
+def code_hash() -> str:
+    """One hash over lmrel's own modules."""
+    return records.sha256(*sorted(Path(__file__).parent.glob("*.py")))
+
+
+def problems_hash(problems: pd.DataFrame) -> str:
+    """One hash over the problems in their order."""
+    return hashlib.sha256(problems.to_json(orient="records").encode()).hexdigest()
+
+
+def _plain(value: Mapping[str, Any]) -> dict[str, Any]:
+    """As it comes back from a file."""
+    return dict(json.loads(json.dumps(value)))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read: {error}. Remove it to start again.") from error
+    if not isinstance(found, dict):
+        raise InputError(f"{path} is no JSON object. Remove it to start again.")
+    return found
