@@ -9,7 +9,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Snakemake's own lock outlives a killed process; this one does not. Where there is no flock there is no lock.
 ONE_AT_A_TIME := $(if $(shell command -v flock),flock --nonblock --conflict-exit-code 75 .venv/.lock)
 
-.PHONY: book test serve lint train picture lock clean
+.PHONY: book test serve lint bench train picture lock clean
 .DEFAULT_GOAL := book
 
 book: $(SETUP)
@@ -26,6 +26,10 @@ serve: book
 
 lint: $(SETUP)
 	@ruff check --fix . && ruff format . && mypy
+
+# The engine beside its peers, some 10 minutes; CTranslate2 joins in if it is installed. Leaves book/data/bench/.
+bench: $(SETUP)
+	@$(BIN)/python -m lmrel.bench
 
 train: $(SETUP)
 	@$(BIN)/python -m lmrel.train && $(BIN)/python -m lmrel.card

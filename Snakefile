@@ -13,7 +13,7 @@ configfile: "study.yaml"
 RUNS = {model.replace("/", "--"): model for model in config["models"]}  # folder below results/, and model
 OTHERS = sorted(str(path) for path in Path("results").glob("*/run.json") if path.parent.name not in RUNS)
 PROBLEMS = [path for path in [config["parameters"]["problems"]] if path != "paper"]
-NOT_IN_A_RUN = ("train", "tiny", "corpus", "card", "site")
+NOT_IN_A_RUN = ("train", "tiny", "corpus", "card", "site", "bench", "floor")
 CODE = [str(path) for path in sorted(Path("lmrel").glob("*.py")) if path.stem not in NOT_IN_A_RUN]
 PAGES = ["index.md", *map(str, sorted(Path("book").rglob("*.md"))), "_config.yml", "_toc.yml", "book/references.bib"]
 
@@ -25,6 +25,7 @@ rule book:
     input:
         expand("results/{run}/.evaluated", run=RUNS),
         "results/.compared",
+        "results/.engine",
         PAGES,
         "lmrel/site.py",
         sorted(map(str, Path("lmrel/static").glob("*"))),
@@ -85,3 +86,20 @@ rule compare:
     shell:
         "echo 'Comparing the runs'; python -m lmrel.runner {input[0]} {output[0]} "
         "-y '{params.parameters}' >{log} 2>&1 || (cat {log}; exit 1)"
+
+
+rule engine:
+    input:
+        "notebooks/engine.ipynb",
+        CODE,
+        "lmrel/floor.py",
+        "book/data/bench/cpu.json",
+        sorted(map(str, Path("checkpoints/tiny-dense-base").glob("*"))),
+    output:
+        update("results/engine.ipynb"),
+        touch("results/.engine"),
+    log:
+        "results/engine.log",
+    shell:
+        "echo 'Drawing the engine'; OMP_NUM_THREADS={threads} python -m lmrel.runner {input[0]} {output[0]} "
+        ">{log} 2>&1 || (cat {log}; exit 1)"

@@ -118,3 +118,42 @@ def _plain(table: pd.DataFrame) -> pd.DataFrame:
     table.index = pd.Index([""] * len(table))
     table.columns.name = None
     return table
+
+
+def exact_curves(curves: pd.DataFrame) -> pd.DataFrame:
+    """Of `metrics.exact_curves`, what follows for correctness: quantities in columns, temperatures in rows."""
+    right = curves[curves["metric"] == "correct"]
+    cells = right.apply(lambda row: _range(100 * row["lower"], 100 * row["upper"]), axis=1)
+    table = right.assign(cell=cells, T=right["temperature"].map("{:g}".format))
+    order = list(dict.fromkeys(right["quantity"]))
+    wide = table.pivot(index="T", columns="quantity", values="cell")[order]
+    return _plain(wide.rename_axis(columns=None).reset_index())
+
+
+def _range(low: float, high: float) -> str:
+    ends = f"{low:.2f}", f"{high:.2f}"
+    return f"{ends[0]} %" if ends[0] == ends[1] else f"{ends[0]} to {ends[1]} %"
+
+
+def contestants(rows: pd.DataFrame) -> pd.DataFrame:
+    """The times of `lmrel.bench`: contestants in rows, models in columns, seconds, or why there are none."""
+    timed = rows["seconds"].notna()
+    cells = rows["seconds"].map("{:.2f} s".format).where(timed, rows["note"])
+    scaled = rows["contestant"] + rows["note"].map(lambda note: f" ({note})" if note else "").where(timed, "")
+    names = dict(zip(rows["contestant"], scaled, strict=True))
+    names |= dict(zip(rows["contestant"][timed], scaled[timed], strict=True))
+    table = rows.assign(cell=cells, contestant=rows["contestant"].map(names))
+    wide = table.pivot(index="contestant", columns="model", values="cell").reindex(list(dict.fromkeys(names.values())))
+    return _plain(wide.rename_axis(columns=None).fillna("").reset_index())
+
+
+def marks(ratios: pd.DataFrame) -> pd.DataFrame:
+    """The ratios of `lmrel.bench` beside the marks set for them."""
+    columns = {
+        "model": ratios["model"],
+        "ratio": ratios["ratio"],
+        "measured": ratios["value"].map("{:.1f}".format),
+        "mark": ratios["mark"].map("{:g}".format),
+        "reached": ratios["reached"].map({True: "yes", False: "no"}),
+    }
+    return _plain(pd.DataFrame(columns))

@@ -1,0 +1,70 @@
+"""The floor under any engine's time: one bare forward over the tokens that cannot be avoided, with the tree's mask."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+
+import pandas as pd
+import torch
+from torch import Tensor
+from transformers import DynamicCache, PreTrainedModel
+
+Prefix = tuple[int, ...]
+
+
+def distinct_prefixes(draws: pd.DataFrame, problems: pd.DataFrame) -> list[list[Prefix]]:
+    """Of each problem the prefixes of answers that had to be computed, parents first; the first is the prompt, ()."""
+    texts: dict[str, set[Prefix]] = defaultdict(set)
+    for name, ids in zip(draws["problem_id"].tolist(), draws["token_ids"].tolist(), strict=True):
+        texts[name].add(tuple(ids))
+    return [
+        sorted({text[:n] for text in texts[name] for n in range(len(text))}, key=lambda prefix: (len(prefix), prefix))
+        for name in problems["problem_id"]
+    ]
+
+
+def bare_forward(
+    model: PreTrainedModel, prompts: Sequence[Sequence[int]], trees: Sequence[Sequence[Prefix]]
+) -> Callable[[], int]:
+    """A function that computes `prompts` and their trees, the header that all prompts share once; it returns 0.
+
+    Masks are made beforehand. Nothing is chosen, and nothing is kept.
+    """
+    differs = (i for i, tokens in enumerate(zip(*prompts, strict=False)) if len(set(tokens)) > 1)
+    shared = min(next(differs), min(map(len, prompts)) - 1)
+    by_length = defaultdict(list)
+    for prompt, tree in zip(prompts, trees, strict=True):
+        by_length[len(prompt)].append((prompt[shared:], tree))
+    batches = [[tensor.to(model.device) for tensor in floor_batch(rows, shared)] for rows in by_length.values()]
+    header = torch.tensor([list(prompts[0][:shared])], device=model.device)
+
+    @torch.inference_mode()
+    def forward() -> int:
+        for ids, positions, mask in batches:
+            cache = DynamicCache()
+            model(header, past_key_values=cache, use_cache=True, logits_to_keep=1)
+            cache.batch_repeat_interleave(len(ids))
+            model(ids, position_ids=positions, attention_mask=mask, past_key_values=cache, use_cache=True)
+        return 0
+
+    return forward
+
+
+def floor_batch(rows: Sequence[tuple[Sequence[int], Sequence[Prefix]]], shared: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Ids, positions and mask of a forward over what is left of each prompt, all of one length, and its nodes."""
+    length = len(rows[0][0])
+    width = max(length + len(tree) - 1 for _, tree in rows)
+    ids, positions = (torch.zeros(len(rows), width, dtype=torch.long) for _ in range(2))
+    mask = torch.zeros(len(rows), width, shared + width, dtype=torch.bool)
+    mask[:, :, :shared] = True
+    mask[:, :length, shared : shared + length] = torch.ones(length, length, dtype=torch.bool).tril()
+    for r, (prompt, tree) in enumerate(rows):
+        place = {prefix: length - 1 + i for i, prefix in enumerate(tree)}
+        for prefix, at in place.items():
+            if prefix:
+                ids[r, at], positions[r, at] = prefix[-1], shared + length + len(prefix) - 1
+                mask[r, at] = mask[r, place[prefix[:-1]]]
+                mask[r, at, shared + at] = True
+        ids[r, :length], positions[r, :length] = torch.tensor(prompt), shared + torch.arange(length)
+    return ids, positions, mask[:, None]
