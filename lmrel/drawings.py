@@ -84,7 +84,7 @@ def mask(nodes: pd.DataFrame, title: str, description: str) -> Any:
     """Which computed node (row) sees which (column): itself and its ancestors. `nodes` comes from `tree_of`."""
     inner = nodes[nodes["inner"]]
     parent = dict(zip(nodes["node"], nodes["parent"], strict=True))
-    name = {row["node"]: f"{row['node']} {row['token']}" for _, row in inner.iterrows()}
+    name = {row["node"]: f"{row['node']} · {row['token']}" for _, row in inner.iterrows()}
     cells = []
     for node in inner["node"]:
         seen = node
