@@ -39,12 +39,20 @@ class Forest:
     """The trees that grow from `prompts`, token ids that may differ in length; `logits` are those of their ends.
 
     Nodes are numbered in the order in which they were computed, from 0, the roots (the ends of the prompts) first.
+    `onward` says that only the nodes computed last are ever extended; then nothing is kept for the others.
     A store or a mask of more than `budget` bytes is refused with `torch.OutOfMemoryError`, as a GPU would: where memory
     is the machine's own, the process would be killed.
     """
 
-    def __init__(self, model: PreTrainedModel, prompts: Sequence[Sequence[int]], budget: float = math.inf) -> None:
-        self.model, self.device, self.budget = model, model.device, budget
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        prompts: Sequence[Sequence[int]],
+        budget: float = math.inf,
+        *,
+        onward: bool = False,
+    ) -> None:
+        self.model, self.device, self.budget, self.onward = model, model.device, budget, onward
         self.store: dict[int, tuple[Tensor, Tensor]] = {}
         self.bias: Tensor | None = None
         rows, lengths = len(prompts), [len(prompt) for prompt in prompts]
@@ -76,9 +84,11 @@ class Forest:
         self.row = torch.arange(rows, device=self.device)
         self.position, self.depth = shared + own_lengths - 1, self.row * 0
         self.path = torch.empty(rows, 0, dtype=torch.long, device=self.device)
+        self.first = 0  # the number of the first node in these tables
 
     def grow(self, parent: Tensor, token: Tensor) -> Tensor:
         """Logits, (nodes, vocabulary), of new nodes: the number of each one's parent, and its token."""
+        parent = parent - self.first
         row, depth, width = self.row[parent], self.depth[parent], self.path.shape[1]
         order = torch.argsort(row, stable=True)
         counts = torch.bincount(row, minlength=len(self.trunk))
@@ -98,22 +108,27 @@ class Forest:
         column = self.columns + slot
         self.columns += queries
         logits = self._forward(token, position, mask, (row, slot, column), 0)
-        self.row, self.depth = torch.cat([self.row, row]), torch.cat([self.depth, depth + 1])
-        self.path, self.position = torch.cat([self.path, path]), torch.cat([self.position, position])
+        tables = (row, depth + 1, path, position)
+        if self.onward:
+            self.first = self.computed
+        else:
+            older = (self.row, self.depth, self.path, self.position)
+            tables = tuple(torch.cat(pair) for pair in zip(older, tables, strict=True))  # type: ignore[assignment]
+        self.row, self.depth, self.path, self.position = tables
         self.computed += len(token)
         return logits
 
-    def tidy(self, parents: Tensor, *, fork: bool) -> None:
+    def tidy(self, parents: Tensor) -> None:
         """Drop the rows that hold none of `parents`, node numbers, once they are half of all: nothing grows there.
 
-        With `fork`, `parents` are the last nodes only, and where sharing no longer pays, since a node sees but a small
-        part of its row's columns, each goes on in a row to itself, its path as its trunk, if memory allows.
+        Onward, where sharing no longer pays, since a node sees but a small part of its row's columns, each goes on in a
+        row to itself, its path as its trunk, if memory allows.
         """
-        chosen = torch.unique(parents)
+        chosen = torch.unique(parents) - self.first
         rows, remaining = self.row[chosen], torch.unique(self.row[chosen])
         alone = self.trunk.shape[1] + int(self.depth[chosen].max())
         size = self._bytes_per_column(*self.store[min(self.store)])
-        if fork and self.columns > CROWDED * alone and 3 * len(chosen) * alone * size < self.budget:
+        if self.onward and self.columns > CROWDED * alone and 3 * len(chosen) * alone * size < self.budget:
             path = self.path[chosen]
             own = torch.arange(self.trunk.shape[1], device=self.device).expand(len(rows), -1)
             column = torch.cat([own, path.clamp(min=0)], dim=1)

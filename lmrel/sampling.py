@@ -17,6 +17,7 @@ from lmrel.answers import extract_answer
 from lmrel.decoding import Decoder
 from lmrel.errors import InputError, check_count
 from lmrel.failures import paper_failure
+from lmrel.forest import CROWDED
 from lmrel.memory import free_memory, in_chunks
 from lmrel.models import precision_of
 from lmrel.probes import check_model, check_tree
@@ -67,10 +68,18 @@ def sample(
         budget = 0.8 * free_memory(model.device)
         return sample_chunk(model, tokenizer, encoded[part], names[part], decoders, runs, seed, budget)
 
-    size = chunk or _rows_that_fit(model, max(map(len, encoded)), decoders, runs)
-    for part, draws in in_chunks(len(rows), size, draw):
-        pieces.append((part, draws))
-        bar.update(part.stop - part.start)
+    length, done = max(map(len, encoded)), 0
+    size = chunk or _rows_that_fit(model, length, decoders, runs)
+    while done < len(rows):
+        block = encoded[done : done + size]
+        first, widest = done, 0.0
+        for part, draws in in_chunks(len(block), len(block), lambda part, at=first: draw(shifted(part, at))):  # type: ignore[misc]
+            pieces.append((shifted(part, first), draws))
+            widest = max(widest, draws.widest / (part.stop - part.start))
+            bar.update(part.stop - part.start)
+        done += len(block)
+        if chunk is None:  # twice what these problems needed, for the next
+            size = _rows_that_fit(model, length, decoders, runs, 2 * math.ceil(widest))
     bar.close()
     all_pure = all(decoder.pure for decoder in decoders)
     labels = {
@@ -98,14 +107,25 @@ def rows_that_fit(
     return _rows_that_fit(model, length, decoders, runs)
 
 
-def _rows_that_fit(model: PreTrainedModel, length: int, decoders: Sequence[Decoder], runs: int) -> int:
+def shifted(part: slice, by: int) -> slice:
+    """`part`, moved."""
+    return slice(part.start + by, part.stop + by)
+
+
+def _rows_that_fit(
+    model: PreTrainedModel, length: int, decoders: Sequence[Decoder], runs: int, width: int | None = None
+) -> int:
+    """Rows for which half of the free memory suffices if a problem has `width` distinct nodes at a depth."""
     config = model.config.get_text_config()
     draws = sum(1 if decoder.greedy else runs for decoder in decoders)
-    width = min(draws, 16 * math.isqrt(draws))  # of many draws most are alike; where they are not, the chunk is halved
-    columns = length + width * max(decoder.max_new_tokens for decoder in decoders)
+    width = min(draws, 16 * math.isqrt(draws) if width is None else max(width, 1))
+    steps = max(decoder.max_new_tokens for decoder in decoders)
+    in_tree, forked = length + width * steps, width * (length + steps)
+    columns = min(in_tree, CROWDED * (length + steps) + width)  # from there on they are forked
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    cache = 3 * config.num_hidden_layers * heads * head_size * model.dtype.itemsize * columns
+    cache = 2 * config.num_hidden_layers * heads * head_size * model.dtype.itemsize
+    cache *= 3 * forked if in_tree > columns else 2 * in_tree
     logits = width * config.vocab_size * (model.dtype.itemsize + 1)
     mask = width * columns * (1 + model.dtype.itemsize * config.num_attention_heads // heads)
     return max(1, int(free_memory(model.device) / 2 / (cache + logits + mask)))

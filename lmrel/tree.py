@@ -44,7 +44,7 @@ def walk(
     parent, by number, and its token. None ends the walk. Once a row has no parent, nothing
     grows there again. With `onward` parents are always among the nodes just computed. `budget`: see `Forest`.
     """
-    forest = Forest(model, prompts, budget)
+    forest = Forest(model, prompts, budget, onward=onward)
     logits, numbers = forest.logits, torch.arange(len(prompts), device=model.device)
     while True:
         if torch.isnan(logits).any():
@@ -52,7 +52,7 @@ def walk(
         parent, token = children(numbers, logits)
         if not len(parent):
             return forest.computed
-        forest.tidy(parent, fork=onward)
+        forest.tidy(parent)
         numbers = forest.computed + torch.arange(len(token), device=model.device)
         logits = forest.grow(parent, token)
 
@@ -118,6 +118,7 @@ class Draws:
     token_ids: list[list[int]]
     raw: list[float]  # sum of log-probs at temperature 1, nothing processed
     nodes: int
+    widest: int  # nodes at the depth that has most, of all rows together
 
 
 @dataclass
@@ -149,7 +150,7 @@ class Sampler:
         self.frontier = roots  # the current depth's nodes, by their number in the whole tree
         self.raw = torch.zeros(rows, dtype=torch.double, device=device)  # and their log-prob so far
         self.nodes = [(roots - rows, roots, self.raw)]  # parent, token and raw log-prob, depth by depth
-        self.total, self.depth = rows, 0
+        self.total, self.depth, self.widest = rows, 0, rows
         self.verdict = torch.zeros(rows, dtype=torch.long, device=device)
         self.tails = [""] * rows if any(decoder.stop_strings for decoder in self.decoders) else None
         self.seen: Tensor | None = None
@@ -181,6 +182,7 @@ class Sampler:
         if self.seen is not None:
             self.seen = self.seen[parent[on]].scatter(1, child[on, None], True)
         self.depth += 1
+        self.widest = max(self.widest, len(self.frontier))
         return numbers[parent[on]], child[on]
 
     def _draw(self, logits: Tensor, order: Tensor) -> Tensor:
@@ -232,7 +234,7 @@ class Sampler:
             token_ids.append(path[::-1])
         columns = (self.row, self.decoder, self.run, self.processed)
         row, decoder, run, processed = (column.cpu().numpy() for column in columns)
-        return Draws(row, decoder, run, processed, answer, token_ids, raw[answers].tolist(), computed)
+        return Draws(row, decoder, run, processed, answer, token_ids, raw[answers].tolist(), computed, self.widest)
 
 
 def _distinct(keys: Tensor, bound: int) -> tuple[Tensor, Tensor]:
