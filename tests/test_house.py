@@ -15,7 +15,19 @@ from tests.conftest import ROOT
 
 FLOW = ["errors", "memory", "problems", "prompts", "quantize", "models", "decoding", "choice", "forest", "tree"]
 FLOW += ["probes", "lexer", "enumeration", "records", "answers", "failures"]
-FLOW += ["metrics", "inference", "published", "tables", "sampling", "parts", "run", "charts", "floor", "drawings", "bench"]
+FLOW += [
+    "metrics",
+    "inference",
+    "published",
+    "tables",
+    "sampling",
+    "parts",
+    "run",
+    "charts",
+    "floor",
+    "drawings",
+    "bench",
+]
 MAX_LINES = 300
 
 

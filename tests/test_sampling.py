@@ -97,3 +97,22 @@ def test_large_answers_keep_every_digit(monkeypatch: pytest.MonkeyPatch) -> None
     model, tokenizer = tiny("tiny-dense-base")
     draws = sample(model, tokenizer, PROBLEMS.head(4), [Decoder(0.0)], chunk=4)
     assert sorted(draws["extracted"].dropna()) == [2**53 + 1, 2**63 - 1]
+
+
+def test_chunks_after_the_first_are_sized_by_what_it_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, tokenizer = tiny("tiny-dense-instruct")
+    sizes: list[int] = []
+    real = sampling.sample_chunk
+
+    def watched(model: Any, tokenizer: Any, prompts: list[list[int]], *rest: Any) -> Any:
+        sizes.append(len(prompts))
+        return real(model, tokenizer, prompts, *rest)
+
+    monkeypatch.setattr(sampling, "sample_chunk", watched)
+    monkeypatch.setattr(sampling, "free_memory", lambda device: 400_000_000)
+    problems = PROBLEMS.head(40)
+    draws = sample(model, tokenizer, problems, [Decoder(1.0)], runs=200)
+    assert len(draws) == 40 * 200
+    assert draws["problem_id"].drop_duplicates().tolist() == problems["problem_id"].tolist()
+    assert 1 < len(sizes) < 20
+    assert sizes[1] > 3 * sizes[0]
