@@ -2,17 +2,15 @@
 
 Knobs apply in the order of transformers' logits processors: repetition penalty, temperature, top-k, top-p, min-p,
 typical-p. A repetition penalty sees the prompt and the answer.
-The module knows nothing of models or random numbers. The stop rule reads text one character at a time.
+The module knows nothing of models or random numbers.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from enum import IntEnum
 from hashlib import blake2b
 from typing import Any
 
@@ -20,8 +18,13 @@ import torch
 from torch import Tensor
 
 from lmrel.errors import InputError
+from lmrel.verdict import DIGITS as DIGITS
+from lmrel.verdict import WHITE_SPACE as WHITE_SPACE
+from lmrel.verdict import Verdict as Verdict
+from lmrel.verdict import read as read
 
 MIN_TEMPERATURE, MAX_TEMPERATURE = 1e-6, 10.0  # below the minimum, only 0
+MAX_STOP_STRINGS = 16
 # Fields of a generation config: those that `as_shipped` takes over or replaces, and those that change no distribution.
 HANDLED = frozenset({"temperature", "do_sample", "top_k", "top_p", "min_p", "repetition_penalty"})
 HANDLED |= {"typical_p", "stop_strings", "max_new_tokens", "max_length"}
@@ -35,10 +38,10 @@ class Decoder:
     """How a next token is chosen. The defaults are *pure* sampling: temperature and nothing else.
 
     Temperature 0 is greedy: the highest logit after the repetition penalty. `top_k` 0, `top_p` 1, `min_p` 0,
-    `typical_p` 1 and `repetition_penalty` 1 are off. A draw ends with the token that completes one of `stop_strings` in
-    the answer, which keeps it, as in transformers. `stop` is ``"eos"`` (until end of text or `max_new_tokens`) or
-    ``"decided"`` (also as soon as neither the extracted answer nor compliance can change). Raises `InputError` out of
-    range.
+    `typical_p` 1 and `repetition_penalty` 1 are off. A draw ends with the token that completes one of `stop_strings`
+    (at most 16) in the answer, which keeps it, as in transformers. `stop` is ``"eos"`` (until end of text or
+    `max_new_tokens`) or ``"decided"`` (also as soon as neither the extracted answer nor compliance can change). Raises
+    `InputError` out of range.
     """
 
     temperature: float = 1.0
@@ -63,10 +66,7 @@ class Decoder:
         _check("typical_p", self.typical_p, 0.0, 1.0, open_below=True)
         _check("repetition_penalty", self.repetition_penalty, 0.0, 100.0, open_below=True)
         _check("max_new_tokens", self.max_new_tokens, 1, 32_768, whole=True)
-        strings = self.stop_strings
-        if not isinstance(strings, (list, tuple)) or not all(isinstance(string, str) and string for string in strings):
-            raise InputError(f"stop_strings is {strings!r}; it must be a list of strings, none of them empty.")
-        object.__setattr__(self, "stop_strings", tuple(strings))
+        object.__setattr__(self, "stop_strings", _checked_strings(self.stop_strings))
         if self.stop not in ("eos", "decided"):
             raise InputError(f"stop is {self.stop!r}; it must be 'eos' or 'decided'.")
 
@@ -126,7 +126,9 @@ class Decoder:
     @property
     def id(self) -> str:
         """Eight hexadecimal digits, the same for the same knobs."""
-        return _short_hash(asdict(self))
+        # A whole number given as a float is the same knob: 1 and 1.0, 0 and -0.0.
+        knobs = asdict(self).items()
+        return _short_hash({k: int(v) if isinstance(v, float) and v.is_integer() else v for k, v in knobs})
 
     def describe(self) -> dict[str, Any]:
         """Every knob and its value, and the id, for run.json."""
@@ -139,9 +141,8 @@ def decoders_id(decoders: Sequence[Decoder]) -> str:
 
 
 def _short_hash(value: Any) -> str:
-    # A whole number given as a float is the same knob: 1 and 1.0, 0 and 0.0.
-    text = json.dumps(value, sort_keys=True, default=str, ensure_ascii=False)
-    return blake2b(re.sub(r"(?<=\d)\.0(?=[,}\]])", "", text).encode(), digest_size=4).hexdigest()
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False)
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()
 
 
 def stops(before: str, piece: str, strings: Sequence[str]) -> bool:
@@ -157,6 +158,17 @@ def _check(name: str, value: Any, low: float, high: float, *, whole: bool = Fals
         kind = "an integer" if whole else "a number"
         above = "above" if open_below else "from"
         raise InputError(f"{name} is {value!r}; it must be {kind} {above} {low:g} to {high:g}.")
+
+
+def _checked_strings(value: Any) -> tuple[str, ...]:
+    if isinstance(value, str):
+        raise InputError(f"stop_strings is {value!r}; it must be a list of strings: for this one alone, [{value!r}].")
+    fits = isinstance(value, (list, tuple)) and all(isinstance(string, str) and string for string in value)
+    if not fits or len(value) > MAX_STOP_STRINGS:
+        raise InputError(
+            f"stop_strings is {value!r}; it must be a list of at most {MAX_STOP_STRINGS} strings, none of them empty."
+        )
+    return tuple(value)
 
 
 def pure(temperature: float, **knobs: Any) -> Decoder:
@@ -191,45 +203,3 @@ def as_shipped(temperature: float, generation_config: Any, **knobs: Any) -> Deco
             "typical_p": generation_config.typical_p or 1.0,
         }
     return Decoder(temperature=temperature, **inherited, **knobs)
-
-
-WHITE_SPACE = frozenset(" \t\n\r\f\v")
-DIGITS = frozenset("0123456789")
-
-
-class Verdict(IntEnum):
-    """What is known of a text so far. Only `DECIDED` can't change: the integer is over and compliance is lost."""
-
-    BLANK = 0  # white space only
-    SIGN = 1  # white space and a sign
-    NUMBER = 2  # a number so far, and nothing else but white space before it
-    AFTER = 3  # a number and white space after it: still compliant, the integer is over
-    TEXT = 4  # other text, no integer yet
-    NUMBER_IN_TEXT = 5  # other text, and an integer still growing
-    DECIDED = 6
-
-
-def read(verdict: Verdict, text: str) -> Verdict:
-    """The verdict after `text` follows what led to `verdict`."""
-    for character in text:
-        if verdict is Verdict.DECIDED:
-            return verdict
-        verdict = _read_one(verdict, character)
-    return verdict
-
-
-def _read_one(verdict: Verdict, character: str) -> Verdict:
-    digit, space = character in DIGITS, character in WHITE_SPACE
-    if verdict is Verdict.NUMBER_IN_TEXT:
-        return verdict if digit else Verdict.DECIDED
-    if verdict is Verdict.TEXT:
-        return Verdict.NUMBER_IN_TEXT if digit else verdict
-    if verdict is Verdict.AFTER:
-        return verdict if space else Verdict.DECIDED
-    if verdict is Verdict.NUMBER:
-        return verdict if digit else Verdict.AFTER if space else Verdict.DECIDED
-    if digit:
-        return Verdict.NUMBER
-    if verdict is Verdict.BLANK and (space or character in "+-"):
-        return verdict if space else Verdict.SIGN
-    return Verdict.TEXT

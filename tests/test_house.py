@@ -13,21 +13,10 @@ import yaml
 
 from tests.conftest import ROOT
 
-FLOW = ["errors", "memory", "problems", "prompts", "quantize", "models", "decoding", "choice", "forest", "tree"]
-FLOW += ["probes", "lexer", "enumeration", "records", "answers", "failures"]
-FLOW += [
-    "metrics",
-    "inference",
-    "published",
-    "tables",
-    "sampling",
-    "parts",
-    "run",
-    "charts",
-    "floor",
-    "drawings",
-    "bench",
-]
+FLOW = ["errors", "memory", "problems", "prompts", "quantize", "models", "verdict", "decoding", "choice", "forest"]
+FLOW += ["tree", "probes", "lexer", "enumeration", "records", "answers", "failures"]
+FLOW += ["metrics", "inference", "published", "tables", "sampling", "parts", "run", "charts", "floor"]
+FLOW += ["drawings", "bench"]
 MAX_LINES = 300
 
 
