@@ -141,7 +141,7 @@ def contestants(bench: Bench) -> tuple[dict[str, Task], dict[str, str]]:
         "floor": bench.floor(),
     }
     for stop in ("eos", "decided"):
-        # A base model's draws run on after the answer and soon share nothing: a hundred of each are minutes of one core.
+        # A base model's draws run on and soon share nothing: a hundred to the end are minutes of one core.
         for runs in (4, 100, 1000) if stop == "decided" or REGISTRY[bench.name].instruct else (4,):
             tasks[f"{stop}, {runs} runs"] = lambda stop=stop, runs=runs: bench.engine(stop, runs)  # type: ignore[misc]
     absent: dict[str, str] = {}
