@@ -11,7 +11,7 @@ import yaml
 configfile: "study.yaml"
 
 RUNS = {model.replace("/", "--"): model for model in config["models"]}  # folder below results/, and model
-OTHERS = sorted(str(path) for path in Path("results").glob("*/run.json") if path.parent.name not in RUNS)
+OTHERS = sorted(str(path) for path in Path("results").glob("[!.]*/run.json") if path.parent.name not in RUNS)
 PROBLEMS = [path for path in [config["parameters"]["problems"]] if path != "paper"]
 NOT_IN_A_RUN = ("train", "tiny", "corpus", "card", "site", "bench", "floor")
 CODE = [str(path) for path in sorted(Path("lmrel").glob("*.py")) if path.stem not in NOT_IN_A_RUN]

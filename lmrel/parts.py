@@ -22,7 +22,7 @@ from lmrel import records
 from lmrel.errors import InputError
 
 PARTS = ".parts"
-BLOCK = 60  # problems in a part, at most
+BLOCK = 64  # problems in a part, at most
 
 
 def refuse_other(folder: Path, parameters: Mapping[str, Any]) -> None:
@@ -30,47 +30,58 @@ def refuse_other(folder: Path, parameters: Mapping[str, Any]) -> None:
     for path, state in ((folder / records.RUN, "a run"), (folder / PARTS / records.RUN, "an unfinished run")):
         if not path.exists():
             continue
-        theirs = _read(path).get("parameters", {})
-        ours = _plain(parameters)
-        names = [name for name in ours if theirs.get(name) != ours[name]]
-        if names:
-            said = [" and ".join(f"{name}={side.get(name)!r}" for name in names) for side in (theirs, ours)]
-            raise InputError(
-                f"{folder} holds {state} with {said[0]}; this one has {said[1]}. "
-                "Choose another output_dir, or pass replace=True."
-            )
+        _refuse_difference(folder, state, _read(path).get("parameters", {}), _plain(parameters))
+
+
+def _refuse_difference(folder: Path, state: str, theirs: dict[str, Any], ours: dict[str, Any]) -> None:
+    names = [name for name in ours if theirs.get(name) != ours[name]]
+    if names:
+        said = [" and ".join(f"{name}={side.get(name)!r}" for name in names) for side in (theirs, ours)]
+        raise InputError(
+            f"{folder} holds {state} with {said[0]}; this one has {said[1]}. "
+            "Choose another output_dir, or pass replace=True."
+        )
 
 
 @contextmanager
-def opened(folder: Path, identity: Mapping[str, Any], block: int) -> Iterator[tuple[Path, int]]:
+def opened(
+    folder: Path, identity: Mapping[str, Any], block: int, *, replace: bool = False
+) -> Iterator[tuple[Path, int]]:
     """The folder for the parts of this run, and the problems in each; a second run there meanwhile is refused.
 
     Parts of the same run are kept, and their block size with them. Parts of another one, be it only of another
-    version of lmrel or of torch, are removed. `InputError` if the folder is in use.
+    version of lmrel or of torch, are removed with `replace`. Otherwise they raise an `InputError` that names each
+    difference, as does a folder that is in use.
     """
     parts = folder / PARTS
-    parts.mkdir(exist_ok=True)
-    handle = os.open(parts, os.O_RDONLY)
+    with records.writing(parts):
+        parts.mkdir(exist_ok=True)
+        handle = os.open(parts, os.O_RDONLY | os.O_DIRECTORY)
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             raise InputError(f"another run is writing to {folder}; wait for it to end.") from error
+        except OSError:
+            pass  # some network file systems know no locks
         path, wanted = parts / records.RUN, _plain(identity)
         found = _read(path) if path.exists() else {}
         if {name: found.get(name) for name in wanted} != wanted:
-            changed = [name for name in wanted if found and found.get(name) != wanted[name]]
-            if changed:
-                print(f"{folder}: an unfinished run had other {', '.join(changed)}; starting again.")
-            for old in parts.iterdir():
-                old.unlink()
+            if found and not replace:
+                _refuse_difference(folder, "an unfinished run", _flat(found), _flat(wanted))
+            with records.writing(parts):
+                for old in parts.iterdir():
+                    old.unlink()
             found = {**wanted, "block": block}
             records.write_json(found, path)
-        for name in (records.DRAWS, records.SUMMARY, records.RUN):
-            for old in (*folder.glob(f".{name}.*"), *parts.glob(".*")):
-                old.unlink()  # half-written by a process that was killed
+        with records.writing(folder):
+            for pattern in (records.DRAWS, records.SUMMARY, records.RUN, "probe"):
+                for old in folder.glob(f".{pattern}.*"):
+                    old.unlink(missing_ok=True)  # half-written by a process that was killed
+            for old in parts.glob(".*"):
+                old.unlink()
         yield parts, int(found["block"])
-        shutil.rmtree(parts)
+        shutil.rmtree(parts, ignore_errors=True)  # the run is complete; what stays here harms nothing
     finally:
         os.close(handle)
 
@@ -100,6 +111,19 @@ def code_hash() -> str:
 def problems_hash(problems: pd.DataFrame) -> str:
     """One hash over the problems in their order."""
     return hashlib.sha256(problems.to_json(orient="records").encode()).hexdigest()
+
+
+def _flat(record: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested names joined by dots, decoders by their ids and hashes by eight digits: short enough for a sentence."""
+    flat: dict[str, Any] = {}
+    for name, value in record.items():
+        if name == "decoders":
+            flat[prefix + name] = [decoder["id"] for decoder in value]
+        elif isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value[:8] if prefix == "hashes." and value else value
+    return flat
 
 
 def _plain(value: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -51,20 +52,23 @@ def write_part(draws: pd.DataFrame, path: Path) -> Path:
 def is_whole(path: Path, rows: int) -> bool:
     """Whether `path` is an undamaged part with that many rows."""
     try:
-        return path.exists() and _read_table(path).num_rows == rows
+        return path.exists() and _read_as_draws(path).num_rows == rows
     except InputError:
         return False
 
 
 def join_parts(paths: Sequence[Path], folder: Path) -> Path:
-    """The parts in their order as ``folder/draws.parquet``, one at a time in memory."""
+    """The parts in their order as ``folder/draws.parquet``, one at a time in memory.
+
+    An older run's run.json goes at the last moment: from here on until the new one is written the run is unfinished.
+    """
 
     def write(temporary: Path) -> None:
         with pq.ParquetWriter(temporary, DRAWS_SCHEMA, write_page_checksum=True) as writer:
             for path in paths:
-                writer.write_table(_read_table(path).cast(DRAWS_SCHEMA))
+                writer.write_table(_read_as_draws(path))
 
-    return _atomically(folder / DRAWS, write)
+    return _atomically(folder / DRAWS, write, before=lambda: (folder / RUN).unlink(missing_ok=True))
 
 
 def write_summary(summary: pd.DataFrame, folder: Path) -> Path:
@@ -79,18 +83,29 @@ def write_json(value: Any, path: Path) -> Path:
     return _atomically(path, lambda temporary: Path(temporary).write_text(text, encoding="utf-8"))
 
 
-def _atomically(path: Path, write: Callable[[Path], Any]) -> Path:
+def _atomically(path: Path, write: Callable[[Path], Any], before: Callable[[], Any] = lambda: None) -> Path:
+    """Write beside `path`, to the disk; then call `before` and take its place."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        write(temporary)
-        with open(temporary, "rb") as handle:
-            os.fsync(handle.fileno())
-        os.replace(temporary, path)
+        with writing(path):
+            write(temporary)
+            with open(temporary, "rb") as handle:
+                os.fsync(handle.fileno())
+            before()
+            os.replace(temporary, path)
+    finally:
+        with suppress(OSError):  # where the disk has become read-only, that is what is said
+            temporary.unlink(missing_ok=True)
+    return path
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn what the system refuses while `path` is written into an `InputError`."""
+    try:
+        yield
     except OSError as error:
         raise InputError(f"{path} could not be written: {error.strerror or error}.") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
 
 
 def read_draws(folder: Path) -> pd.DataFrame:
@@ -105,16 +120,24 @@ def read_part(path: Path) -> pd.DataFrame:
     return table.to_pandas().assign(extracted=exact)
 
 
+def _read_as_draws(path: Path) -> pa.Table:
+    table = _read_table(path)
+    try:
+        return table.cast(DRAWS_SCHEMA)
+    except (ValueError, pa.ArrowException) as error:
+        raise InputError(f"{path} holds no draws: {str(error).splitlines()[0]}") from error
+
+
 def _read_table(path: Path) -> pa.Table:
     try:
         return pq.ParquetFile(path, page_checksum_verification=True).read()
-    except (OSError, pa.ArrowInvalid) as error:
+    except (OSError, ValueError, pa.ArrowException) as error:  # the footer has no checksum: anything may stand there
         raise InputError(f"{path} is missing or damaged: {str(error).splitlines()[0]}") from error
 
 
 def find_runs(results: Path) -> list[Path]:
     """The folders below `results` that hold a finished run, in order of name."""
-    return sorted(path.parent for path in results.glob(f"*/{RUN}"))
+    return sorted(path.parent for path in results.glob(f"[!.]*/{RUN}"))  # not the parts of one in `results` itself
 
 
 def read_runs(results: Path) -> pd.DataFrame:
@@ -137,7 +160,7 @@ def check_writable(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe.touch()
-        probe.unlink()
+        probe.unlink(missing_ok=True)  # a run in this folder may have cleaned it up
     except OSError as error:
         raise InputError(f"output_dir is {str(folder)!r}, which cannot be written to: {error.strerror}.") from error
 

@@ -33,7 +33,7 @@ from lmrel.sampling import check_seed, rows_that_fit, sample
 
 IPYTHON_NAMES = frozenset({"In", "Out", "get_ipython", "exit", "quit", "open"})
 PLAIN = (str, int, float, list, tuple, dict, type(None))
-VERSIONED = ("lmrel", "torch", "transformers", "accelerate", "bitsandbytes", "pandas", "numpy")
+VERSIONED = ("lmrel", "torch", "transformers", "tokenizers", "accelerate", "bitsandbytes", "pandas", "numpy", "pyarrow")
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,9 @@ class Run:
             print(added_by_checkpoint(decoders))
         loaded = time.perf_counter()
         folder = Path(self.output_dir)
-        weights = sorted(Path(resolve(self.model)).glob("*.safetensors"))  # none for a repo id: there is a revision
+        local = Path(resolve(self.model))  # no folder for a repo id: there is a revision
+        weights = sorted(local.glob("*.safetensors"))
+        config = sorted([*local.glob("*.json"), *local.glob("*.jinja")])  # of the model and the tokenizer
         environment = {
             "precision": precision_of(model),
             "decoders": [decoder.describe() for decoder in decoders],
@@ -136,27 +138,26 @@ class Run:
                 "code": parts.code_hash(),
                 "problems": parts.problems_hash(problems),
                 "weights": records.sha256(*weights) if weights else None,
+                "config": records.sha256(*config) if config else None,
             },
         }
         settings: dict[str, Any] = {"runs": self.runs, "seed": self.seed, "prompt_style": self.prompt_style}
         probe = determinism(model, tokenizer, problems, decoders, **settings)
         bar = tqdm(total=len(problems), unit="problem", disable=not progress)
-
-        def draw(some: pd.DataFrame) -> pd.DataFrame:
-            drawn = sample(
-                model, tokenizer, some, decoders, model_name=Path(self.model).name, decoding=self.decoding, **settings
-            )
-            bar.update(len(some))
-            return drawn
-
         fits = rows_that_fit(model, tokenizer, problems, decoders, self.runs, self.prompt_style)
         identity = {"parameters": self.identifying(), **environment}
         per_problem = sum(1 if decoder.greedy else self.runs for decoder in decoders)
-        with parts.opened(folder, identity, min(fits, parts.BLOCK)) as (place, block):
+        labels: dict[str, Any] = {"model_name": Path(self.model).name, "decoding": self.decoding}
+        with parts.opened(folder, identity, min(fits, parts.BLOCK), replace=self.replace) as (place, block):
+
+            def draw(some: pd.DataFrame) -> pd.DataFrame:
+                drawn = sample(model, tokenizer, some, decoders, chunk=block, **labels, **settings)
+                bar.update(len(some))
+                return drawn
+
             paths = parts.complete(place, decoders_id(decoders), problems, block, per_problem, draw)
             bar.close()
             sampled = time.perf_counter()
-            (folder / records.RUN).unlink(missing_ok=True)  # from here on until it is written the run is unfinished
             hashes = {"draws": records.sha256(records.join_parts(paths, folder))}
             draws = records.read_draws(folder)
             summary = summarize_with_intervals(draws)

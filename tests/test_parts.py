@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from lmrel import InputError, Run, parts, records, run
@@ -15,58 +18,90 @@ from tests.conftest import ROOT
 from tests.test_run import PARAMETERS
 
 SMALL = PARAMETERS | {"limit": 4}
-# A run in blocks of two problems, which a test may have kill itself: at the n-th rename, or in the middle of a write.
+# Runs in blocks of two problems, each in a process forked from one that has loaded torch. Where that is asked for, it
+# kills itself: right before the n-th rename, or the rename to that name, or in the middle of writing the n-th table.
+# There are eight renames: run.json and four parts below .parts, then draws, summary and run.json.
 SCRIPT = """
 import json, os, sys
 import pyarrow.parquet as pq
 from lmrel import Run, parts
 parts.BLOCK = 2
-parameters, kind, count = json.loads(sys.argv[1]), sys.argv[2], int(sys.argv[3])
-calls = 0
-def dying(real, half):
+for line in sys.stdin:
+    parameters, kind, moment, said = json.loads(line)
+    child = os.fork()
+    if child:
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+        continue
+    calls = []
     def call(*args, **kwargs):
-        global calls
-        calls += 1
-        if calls == count:
-            if half:
+        calls.append(str(args[1]))
+        if moment == len(calls) or moment == os.path.basename(calls[-1]):
+            if kind == "write":
                 open(args[1], "wb").write(b"PAR1 and no more")
             os.kill(os.getpid(), 9)
         return real(*args, **kwargs)
-    return call
-if kind == "rename":
-    os.replace = dying(os.replace, False)
-if kind == "write":
-    pq.write_table = dying(pq.write_table, True)
-Run(**parameters).carry_out(progress=False)
-print(calls)
+    module, name = {"rename": (os, "replace"), "write": (pq, "write_table")}[kind]
+    real = getattr(module, name)
+    setattr(module, name, call)
+    Run(**parameters).carry_out(progress=False)
+    with open(said, "w") as file:
+        file.write(str(len(calls)))
+    os._exit(0)
 """
+RNG = random.Random(2)
+MOMENTS = [("rename", moment) for moment in RNG.sample(range(1, 9), 4)]
+MOMENTS += [("write", moment) for moment in RNG.sample(range(1, 6), 2)]
 
 
-def start(folder: Path, kind: str = "not", count: int = 0) -> tuple[int, str]:
-    """The exit status, and what was printed last: the number of renames or writes."""
-    parameters = json.dumps(SMALL | {"output_dir": str(folder)})
-    command = [sys.executable, "-c", SCRIPT, parameters, kind, str(count)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    return done.returncode, done.stdout.strip()
+class Starter:
+    """Starts runs; a process that lasts as long as the tests of this module."""
+
+    def __init__(self, folder: Path) -> None:
+        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        self.process = subprocess.Popen([sys.executable, "-c", SCRIPT], cwd=ROOT, env=environment, text=True, **pipes)
+        self.said = folder / "said"
+
+    def __call__(self, folder: Path, kind: str = "rename", moment: int | str = 0) -> tuple[int, int | None]:
+        """The exit status, and how many renames or writes there were if the run came to its end."""
+        self.said.unlink(missing_ok=True)
+        parameters = SMALL | {"output_dir": str(folder)}
+        print(json.dumps([parameters, kind, moment, str(self.said)]), file=self.process.stdin, flush=True)
+        assert self.process.stdout is not None
+        status = int(self.process.stdout.readline())
+        return status, int(self.said.read_text()) if self.said.exists() else None
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> str:
+def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Starter]:
+    starter = Starter(tmp_path_factory.mktemp("starter"))
+    yield starter
+    starter.process.communicate()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, start: Starter) -> str:
     folder = tmp_path_factory.mktemp("undisturbed")
-    assert start(folder)[0] == 0
+    assert start(folder) == (0, 8)
     return records.sha256(folder / "draws.parquet")
 
 
-@pytest.mark.parametrize(("kind", "count"), [("rename", 2), ("rename", 4), ("rename", 6), ("write", 3)])
+def part_times(folder: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_mtime_ns for path in (folder / ".parts").glob("*-*.parquet")}
+
+
+@pytest.mark.parametrize(("kind", "moment"), MOMENTS)
 def test_a_killed_run_goes_on_to_the_same_bytes_and_does_nothing_twice(
-    tmp_path: Path, undisturbed: str, kind: str, count: int
+    tmp_path: Path, start: Starter, undisturbed: str, kind: str, moment: int
 ) -> None:
-    assert start(tmp_path, kind, count)[0] == -signal.SIGKILL
-    finished = len(list((tmp_path / ".parts").glob("*-*.parquet")))
-    assert finished == (count - 2 if kind == "rename" else count - 1)  # the first rename is that of .parts/run.json
-    status, renames = start(tmp_path, "rename", 99)
-    assert status == 0
-    assert int(renames) == (4 - finished) + 3  # what was missing, then draws, summary, run.json
+    assert start(tmp_path, kind, moment) == (-signal.SIGKILL, None)
+    finished = part_times(tmp_path)
+    assert len(finished) == (min(max(moment - 2, 0), 4) if kind == "rename" else min(moment - 1, 4))
+    assert start(tmp_path, "rename", "summary.parquet") == (-signal.SIGKILL, None)
+    complete = part_times(tmp_path)
+    assert len(complete) == 4
+    assert finished.items() <= complete.items()
+    assert start(tmp_path) == (0, 3)  # draws, summary, run.json, and no part
     assert records.sha256(tmp_path / "draws.parquet") == undisturbed
     assert sorted(path.name for path in tmp_path.iterdir()) == ["draws.parquet", "run.json", "summary.parquet"]
 
@@ -97,6 +132,7 @@ def counting(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     real, sampled = run.sample, []
 
     def counted(model: Any, tokenizer: Any, problems: Any, *args: Any, **kwargs: Any) -> Any:
+        assert kwargs["chunk"] == 2  # what is free in memory now must not change what is computed together
         sampled.append(len(problems))
         return real(model, tokenizer, problems, *args, **kwargs)
 
@@ -164,13 +200,47 @@ def test_replacing_keeps_the_old_run_until_the_new_one_is_there(
     assert records.sha256(tmp_path / "draws.parquet") != old
 
 
-def test_parts_of_other_code_are_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
-    interrupted(tmp_path, monkeypatch, after=3)
-    monkeypatch.setattr(parts, "code_hash", lambda: "other")
-    sampled = counting(monkeypatch)
+def test_the_old_run_is_left_whole_where_the_new_one_cannot_be_joined(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     carry_out(tmp_path)
+    old = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(pq, "ParquetWriter", full)
+    with pytest.raises(InputError, match=r"draws\.parquet could not be written: No space left on device\."):
+        carry_out(tmp_path, seed=1, replace=True)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == old
+
+
+def test_new_draws_are_never_beside_the_record_of_an_old_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    carry_out(tmp_path)
+    old = records.sha256(tmp_path / "draws.parquet")
+    with monkeypatch.context() as patch:
+        patch.setattr(records, "write_summary", lambda *_: (_ for _ in ()).throw(InputError("the power went out.")))
+        with pytest.raises(InputError, match="power"):
+            carry_out(tmp_path, seed=1, replace=True)
+    assert records.sha256(tmp_path / "draws.parquet") != old
+    assert not (tmp_path / "run.json").exists()
+    carry_out(tmp_path, seed=1)  # it is the unfinished run now, and needs no leave to replace
+    assert (tmp_path / "run.json").exists()
+
+
+def test_parts_of_other_code_are_refused_by_name_or_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    interrupted(tmp_path, monkeypatch, after=3)
+    monkeypatch.setattr(parts, "code_hash", lambda: "0123456789")
+    sampled = counting(monkeypatch)
+    found = r"holds an unfinished run with hashes\.code='\w{8}'; this one has hashes\.code='01234567'\. Choose another"
+    with pytest.raises(InputError, match=found):
+        carry_out(tmp_path)
+    assert len(part_times(tmp_path)) == 3
+    carry_out(tmp_path, replace=True)
     assert sampled == [2, 2, 2, 2]
-    assert "an unfinished run had other hashes; starting again." in capsys.readouterr().out
+    monkeypatch.setattr(parts, "code_hash", lambda: "another")
+    carry_out(tmp_path)  # a finished run with the same parameters is simply run again
+    assert sampled == [2] * 8
 
 
 def test_a_second_run_in_the_same_folder_is_refused(tmp_path: Path) -> None:
@@ -199,3 +269,20 @@ def test_a_full_disk_ends_in_a_sentence_and_loses_nothing(
     carry_out(tmp_path)
     assert sampled == [2, 2]
     assert records.sha256(tmp_path / "draws.parquet") == undisturbed
+
+
+def test_a_disk_that_becomes_read_only_ends_in_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError(30, "Read-only file system")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", refuse)
+        patch.setattr(Path, "unlink", refuse)
+        with pytest.raises(InputError, match=r"a could not be written: Read-only file system\."):
+            records.write_json({}, tmp_path / "a")
+    (tmp_path / parts.PARTS).touch()
+    with (
+        pytest.raises(InputError, match=r"\.parts could not be written: File exists\."),
+        parts.opened(tmp_path, {}, 2),
+    ):
+        pass

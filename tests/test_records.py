@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 import pandas as pd
@@ -53,9 +54,9 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
 
 
 def test_only_finished_runs_are_found(tmp_path: Path) -> None:
-    for name in ("b", "a", "unfinished"):
+    for name in ("b", "a", "unfinished", ".parts"):
         (tmp_path / name).mkdir()
-    for name in ("b", "a"):
+    for name in ("b", "a", ".parts"):  # the last as of a run whose output_dir is this folder
         (tmp_path / name / records.RUN).touch()
     assert [folder.name for folder in records.find_runs(tmp_path)] == ["a", "b"]
 
@@ -86,3 +87,21 @@ def test_joined_parts_are_the_rows_of_all_in_order(tmp_path: Path) -> None:
     assert records.is_whole(paths[1], 3)
     assert not records.is_whole(paths[1], 2)
     assert not records.is_whole(tmp_path / "nowhere", 2)
+
+
+def test_a_part_with_any_bit_flipped_is_not_whole_or_reads_the_same(tmp_path: Path) -> None:
+    path = records.write_part(draws(), tmp_path / "part")
+    data, good = path.read_bytes(), records.read_part(path)
+    rng = random.Random(0)
+    footer = len(data) - 8 - int.from_bytes(data[-8:-4], "little")  # it has no checksum
+    damaged = 0
+    for start in [0] * 100 + [footer] * 400:
+        changed = bytearray(data)
+        changed[rng.randrange(start, len(data))] ^= 1 << rng.randrange(8)
+        path.write_bytes(changed)
+        if records.is_whole(path, len(good)):
+            records.join_parts([path], tmp_path)
+            pd.testing.assert_frame_equal(records.read_draws(tmp_path), good)
+        else:
+            damaged += 1
+    assert damaged > 100

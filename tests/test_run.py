@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from lmrel import Decoder, InputError, Run, records, run
+from lmrel.decoding import DECODINGS, decoders_id
+from lmrel.prompts import PROMPT_STYLES
 
 PARAMETERS: dict[str, Any] = {
     "model": "tiny-sparse-instruct",
@@ -26,7 +29,8 @@ PARAMETERS: dict[str, Any] = {
 
 
 def test_run_writes_three_files_that_agree(tmp_path: Path) -> None:
-    draws, summary = Run(**PARAMETERS, output_dir=str(tmp_path)).carry_out(progress=False)
+    finished = Run(**PARAMETERS, output_dir=str(tmp_path))
+    draws, summary = finished.carry_out(progress=False)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["draws.parquet", "run.json", "summary.parquet"]
     assert pq.read_schema(tmp_path / "draws.parquet").names == records.DRAWS_SCHEMA.names
     assert len(records.read_draws(tmp_path)) == len(draws) == 4 * 3
@@ -34,12 +38,21 @@ def test_run_writes_three_files_that_agree(tmp_path: Path) -> None:
     record = json.loads((tmp_path / "run.json").read_text())
     assert record["parameters"] == {**PARAMETERS, "output_dir": str(tmp_path), "replace": False}
     assert [decoder["id"] for decoder in record["decoders"]] == [Decoder(0.0).id, Decoder(0.7).id]
+    assert record["decoding_id"] == decoders_id([Decoder(0.0), Decoder(0.7)])
     assert record["determinism"]["flipped"] == 0
     assert record["determinism"]["draws"] == 2 * 2 * 3
     assert [decoder["temperature"] for decoder in record["decoders"]] == [0.0, 0.7]
     assert record["decoders"][1]["top_k"] == 0
     assert record["precision"] == "fp32"
     assert record["sha256"]["draws"] == records.sha256(tmp_path / "draws.parquet")
+    assert finished.subtitle == f"few_shot · pure · decoders {record['decoding_id']}"
+
+
+def test_subtitles_fit_a_narrow_screen(tmp_path: Path) -> None:
+    records.write_json({"parameters": {}, "decoding_id": "0123abcd"}, tmp_path / records.RUN)
+    for prompt_style, decoding in itertools.product(PROMPT_STYLES, DECODINGS):
+        changes = {"prompt_style": prompt_style, "decoding": decoding, "output_dir": str(tmp_path), "replace": True}
+        assert len(Run(**(PARAMETERS | changes)).subtitle) <= 45
 
 
 def test_equal_parameters_give_equal_bytes(tmp_path: Path) -> None:
@@ -81,6 +94,7 @@ def test_as_shipped_run_records_and_prints_what_it_inherited(tmp_path: Path, cap
         ({"limit": 0}, "limit is 0; it must be None or an integer of at least 1"),
         ({"problems": "nowhere.jsonl"}, "problems is 'nowhere.jsonl'; it must be 'paper' or an existing"),
         ({"problems": 5}, "problems is 5; it must be a path"),
+        ({"replace": "yes"}, "replace is 'yes'; it must be True or False"),
         ({"output_dir": None}, "output_dir is None; it must be a path"),
         ({"output_dir": ""}, "output_dir is ''; it must be a path"),
         ({"temperatures": [1e-50]}, r"temperature is 1e-50; it must be 0 \(greedy\) or at least 1e-06"),
