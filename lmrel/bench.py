@@ -1,7 +1,9 @@
-"""The engine beside its peers: `python -m lmrel.bench`, all in one process and one run; see the book's page on it.
+"""The engine beside its peers: ``python -m lmrel.bench``, every contestant in one process and one run.
 
-Every contestant draws the same experiment, the paper's: 240 problems, greedy and `runs` draws at each of three
-temperatures, 16 new tokens. Each repeat runs all of them, so ratios are of paired times; the median is reported.
+All draw the paper's experiment: its problems, greedy and 4 runs at each of three temperatures, 16 new tokens, style
+`few_shot`. Peers are given encoded prompts; the engine encodes, reads the answers and makes the table on the clock.
+Each repeat runs all contestants, so ratios are of paired times. Peers that aren't installed are named as such; a
+peer's refusal stands in its own words. The module knows nothing of how the engine works.
 """
 
 from __future__ import annotations
@@ -12,9 +14,10 @@ import platform
 import statistics
 import tempfile
 import time
-from collections import defaultdict
 from collections.abc import Callable, Sequence
+from copy import copy
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,242 +25,263 @@ from typing import Any
 import pandas as pd
 import torch
 from transformers import GenerationConfig
+from transformers.generation.configuration_utils import ContinuousBatchingConfig
 
 from lmrel import records
 from lmrel.decoding import Decoder
-from lmrel.floor import bare_forward, distinct_prefixes
+from lmrel.floor import bare_forward, distinct_prefixes, shared_header
 from lmrel.models import REGISTRY, TINY_SUITE, load_model
 from lmrel.problems import paper_problems
 from lmrel.prompts import encode, render
 from lmrel.sampling import sample
 
-TEMPERATURES = (0.1, 0.5, 1.0)
-NEW_TOKENS = 16
-SAMPLED = {"one prompt at a time": 24, "continuous batching": 12}  # one problem in so many is timed, and scaled up
-MARKS = {
-    True: [("eos, 4 runs", "one prompt at a time", 80), ("eos, 4 runs", "batched generate", 15)],
-    False: [
-        ("eos, 4 runs", "one prompt at a time", 70),
-        ("eos, 4 runs", "batched generate", 7),
-        ("decided, 4 runs", "one prompt at a time", 200),
-    ],
-}
-Task = Callable[[], int]
+TEMPERATURES = (0.0, 0.1, 0.5, 1.0)
+RUNS, NEW_TOKENS, SLOW_REPEATS = 4, 16, 3
+DRAWS = [t for t in TEMPERATURES for _ in range(RUNS if t else 1)]  # of a problem
+SINGLY, BATCHED, CONTINUOUS, HARNESS = "one prompt at a time", "batched generate", "continuous batching", "lm-eval"
+SAMPLED = {SINGLY: 10}  # of so many problems, spread evenly, the time is scaled up to all
+Task = Callable[[], pd.DataFrame | None]
 
 
 class Bench:
-    """One model, its prompts, and what each contestant does with them."""
+    """One model and the prompts, token ids: all of them, those of equal length together, and those timed."""
 
     def __init__(self, name: str, problems: pd.DataFrame) -> None:
         self.name, self.problems = name, problems
         self.model, self.tokenizer = load_model(name)
-        rows: list[Any] = problems.to_dict("records")
-        self.prompts = [encode(render(row, "few_shot"), self.tokenizer) for row in rows]
-        self.draws = [0.0, *(t for t in TEMPERATURES for _ in range(4))]
-        self.nodes: dict[str, int] = {}
-
-    def generate(self, prompts: Sequence[Sequence[int]]) -> int:
-        """Every draw for prompts of equal length, as the paper made them: `generate` with its scores."""
-        ids = torch.tensor(prompts, device=self.model.device)
-        for temperature in self.draws:
-            drawing = {"temperature": temperature, "top_k": 0, "top_p": 1.0} if temperature else {}
-            self.model.generate(
-                ids,
-                attention_mask=torch.ones_like(ids),
-                max_new_tokens=NEW_TOKENS,
-                do_sample=temperature > 0,
-                output_scores=True,
-                return_dict_in_generate=True,
-                **drawing,
-            )
-        return len(prompts) * len(self.draws)
-
-    def one_at_a_time(self) -> int:
-        """Prompt by prompt, on a sample of them."""
-        return sum(self.generate([prompt]) for prompt in self.prompts[:: SAMPLED["one prompt at a time"]])
-
-    def batched(self) -> int:
-        """All prompts of one length at once."""
-        by_length = defaultdict(list)
-        for prompt in self.prompts:
-            by_length[len(prompt)].append(prompt)
-        return sum(self.generate(prompts) for prompts in by_length.values())
-
-    def continuous(self) -> int:
-        """transformers' continuous batching, on a sample of prompts."""
-        from transformers.generation.configuration_utils import ContinuousBatchingConfig
-
-        prompts = self.prompts[:: SAMPLED["continuous batching"]]
-        for temperature in (0.0, *TEMPERATURES):
-            drawing = {"temperature": temperature, "top_k": 0, "top_p": 1.0} if temperature else {}
-            config = GenerationConfig(
-                max_new_tokens=NEW_TOKENS,
-                do_sample=temperature > 0,
-                eos_token_id=self.model.generation_config.eos_token_id,
-                pad_token_id=0,
-                **drawing,
-            )
-            room = ContinuousBatchingConfig(num_blocks=256, page_size=32, max_batch_tokens=4096)
-            self.model.generate_batch(
-                prompts * (4 if temperature else 1), generation_config=config, continuous_batching_config=room
-            )
-        return len(prompts) * len(self.draws)
-
-    def ctranslate2(self, generator: Any) -> int:
-        """CTranslate2: all prompts at once, several hypotheses each, in its own choice of batches."""
-        tokens = [self.tokenizer.convert_ids_to_tokens(prompt) for prompt in self.prompts]
-        for temperature in (0.0, *TEMPERATURES):
-            drawing = {"sampling_temperature": temperature, "sampling_topk": 0, "num_hypotheses": 4}
-            generator.generate_batch(
-                tokens,
-                max_length=NEW_TOKENS,
-                include_prompt_in_result=False,
-                return_scores=True,
-                max_batch_size=240,
-                **(drawing if temperature else {"sampling_topk": 1}),
-            )
-        return len(self.prompts) * len(self.draws)
-
-    def engine(self, stop: str, runs: int) -> int:
-        """This engine, from prompts to the finished table."""
-        decoders = [Decoder(t, max_new_tokens=NEW_TOKENS, stop=stop) for t in (0.0, *TEMPERATURES)]
-        draws = sample(self.model, self.tokenizer, self.problems, decoders, runs=runs)
-        self.nodes[f"{stop}, {runs} runs"] = sum(map(len, distinct_prefixes(draws, self.problems)))
-        return len(draws)
-
-    def floor(self) -> Task:
-        """See `lmrel.floor`."""
-        decoders = [Decoder(t, max_new_tokens=NEW_TOKENS) for t in (0.0, *TEMPERATURES)]
-        draws = sample(self.model, self.tokenizer, self.problems, decoders)
-        return bare_forward(self.model, self.prompts, distinct_prefixes(draws, self.problems))
+        texts = [render(row, "few_shot") for row in problems.to_dict("records")]  # type: ignore[arg-type]
+        self.prompts = [encode(text, self.tokenizer) for text in texts]
+        lengths = sorted(set(map(len, self.prompts)))
+        self.by_length = [[prompt for prompt in self.prompts if len(prompt) == length] for length in lengths]
+        self.some = {task: spread(self.prompts, SAMPLED.get(task, len(self.prompts))) for task in SLOW}
 
 
-def contestants(bench: Bench) -> tuple[dict[str, Task], dict[str, str]]:
-    """What can be timed here, and why the rest cannot."""
+def spread(items: Sequence[Any], count: int) -> list[Any]:
+    """Up to `count` of `items`, at even distances."""
+    count = min(count, len(items))
+    return [items[i * len(items) // count] for i in range(count)]
+
+
+def knobs(temperature: float) -> dict[str, Any]:
+    """Pure sampling for transformers, which fills in ``top_k=50`` where it is told nothing."""
+    drawing = {"temperature": temperature, "top_k": 0, "top_p": 1.0} if temperature else {}
+    return {"do_sample": temperature > 0, **drawing}
+
+
+def generate(bench: Bench, batches: Sequence[Sequence[Sequence[int]]]) -> None:
+    """`model.generate` with its scores, as the paper calls it: one call per batch and draw."""
+    scores = {"max_new_tokens": NEW_TOKENS, "output_scores": True, "return_dict_in_generate": True}
+    for batch in batches:
+        ids = torch.tensor(batch, device=bench.model.device)
+        for temperature in DRAWS:
+            bench.model.generate(ids, attention_mask=torch.ones_like(ids), **scores, **knobs(temperature))
+
+
+def continuous_batching(bench: Bench) -> Callable[[], None]:
+    """transformers' `generate_batch`. On a CPU its defaults take most of the memory; a small cache is much faster."""
+    small = {"page_size": 16, "num_blocks": 128, "max_batch_tokens": 128, "scheduler_type": "prefill_first"}
+    room = ContinuousBatchingConfig(**({} if bench.model.device.type == "cuda" else small))
+    ends = {name: getattr(bench.model.generation_config, name) for name in ("eos_token_id", "pad_token_id")}
+    prompts = bench.some[CONTINUOUS]
+
+    def run() -> None:
+        for temperature in TEMPERATURES:
+            runs = RUNS if temperature else 1
+            asked = {"max_new_tokens": NEW_TOKENS, "num_return_sequences": runs, **ends, **knobs(temperature)}
+            found = bench.model.generate_batch(prompts, GenerationConfig(**asked), copy(room))
+            if len(found) != len(prompts) * runs:
+                raise RuntimeError(f"{len(found)} of {len(prompts) * runs} requests were answered")
+
+    return run
+
+
+def harness(bench: Bench) -> Callable[[], None]:
+    """lm-evaluation-harness: all requests in one call of its transformers model, which batches them itself."""
+    from lm_eval.api.instance import Instance  # type: ignore[import-not-found,unused-ignore]
+    from lm_eval.models.huggingface import HFLM  # type: ignore[import-not-found,unused-ignore]
+
+    peer = HFLM(pretrained=bench.model, tokenizer=bench.tokenizer, batch_size=64, add_bos_token=False)
+    texts = [bench.tokenizer.decode(prompt, clean_up_tokenization_spaces=False) for prompt in bench.prompts]
+
+    def run() -> None:
+        for temperature in DRAWS:
+            asked = {"until": [], "max_gen_toks": NEW_TOKENS, **knobs(temperature)}
+            requests = [Instance("generate_until", {}, (text, asked), i) for i, text in enumerate(texts)]
+            peer.generate_until(requests, disable_tqdm=True)
+
+    return run
+
+
+def ctranslate2(bench: Bench) -> Callable[[], None]:
+    """CTranslate2: batches of equal length, behind the state of the shared header, which it keeps."""
+    import ctranslate2  # type: ignore[import-not-found,unused-ignore]
+    from ctranslate2.converters import TransformersConverter  # type: ignore[import-not-found,unused-ignore]
+
+    with tempfile.TemporaryDirectory() as folder:
+        TransformersConverter(REGISTRY[bench.name].source).convert(folder, force=True)
+        threads = torch.get_num_threads()
+        peer = ctranslate2.Generator(folder, bench.model.device.type, intra_threads=threads, compute_type="float32")
+    shared = shared_header(bench.prompts)
+    words = bench.tokenizer.convert_ids_to_tokens
+    suffixes = [[words(prompt[shared:]) for prompt in prompts] for prompts in bench.by_length]
+    asked = {"static_prompt": words(bench.prompts[0][:shared]), "max_batch_size": 32, "max_length": NEW_TOKENS}
+    asked |= {"return_scores": True, "include_prompt_in_result": False}
+
+    def run() -> None:
+        for prompts in suffixes:
+            for temperature in TEMPERATURES:
+                drawing = {"sampling_topk": 0, "sampling_temperature": temperature, "num_hypotheses": RUNS}
+                peer.generate_batch(prompts, **asked, **(drawing if temperature else {"sampling_topk": 1}))
+
+    return run
+
+
+PEERS = {CONTINUOUS: continuous_batching, HARNESS: harness, "CTranslate2": ctranslate2}
+SLOW = (SINGLY, BATCHED, *PEERS)
+
+
+def contestants(bench: Bench) -> tuple[dict[str, Task], dict[str, int], dict[str, str]]:
+    """What can be timed here, the nodes of the floors, and why the other peers can't be timed."""
     tasks: dict[str, Task] = {
-        "one prompt at a time": bench.one_at_a_time,
-        "batched generate": bench.batched,
-        "continuous batching": bench.continuous,
-        "floor": bench.floor(),
+        SINGLY: lambda: generate(bench, [[prompt] for prompt in bench.some[SINGLY]]),
+        BATCHED: lambda: generate(bench, bench.by_length),
     }
-    for stop in ("eos", "decided"):
-        # A base model's draws run on and soon share nothing: a hundred to the end are minutes of one core.
-        for runs in (4, 100, 1000) if stop == "decided" or REGISTRY[bench.name].instruct else (4,):
-            tasks[f"{stop}, {runs} runs"] = lambda stop=stop, runs=runs: bench.engine(stop, runs)  # type: ignore[misc]
+    nodes: dict[str, int] = {}
     absent: dict[str, str] = {}
-    try:
-        import ctranslate2  # type: ignore[import-not-found,unused-ignore]
-        from ctranslate2.converters import TransformersConverter  # type: ignore[import-not-found,unused-ignore]
+    for peer, prepare in PEERS.items():
+        try:
+            tasks[peer] = prepare(bench)
+        except Exception as error:  # whatever a package of others comes up with
+            absent[peer] = reason(error)
+    for stop in ("eos", "decided"):
+        decoders = [Decoder(t, max_new_tokens=NEW_TOKENS, stop=stop) for t in TEMPERATURES]
+        # A base model's draws run on and soon share nothing: a hundred to the end are minutes of one core.
+        for runs in (RUNS, 100, 1000) if stop == "decided" or REGISTRY[bench.name].instruct else (RUNS,):
+            tasks[f"{stop}, {runs} runs"] = partial(
+                sample, bench.model, bench.tokenizer, bench.problems, decoders, runs=runs, prompt_style="few_shot"
+            )
+        trees = distinct_prefixes(sample(bench.model, bench.tokenizer, bench.problems, decoders), bench.problems)
+        tasks[f"floor of {stop}"] = bare_forward(bench.model, bench.prompts, trees)
+        nodes[f"floor of {stop}"] = sum(map(len, trees))
+    return tasks, nodes, absent
 
-        with tempfile.TemporaryDirectory() as folder:
-            TransformersConverter(REGISTRY[bench.name].source).convert(folder, force=True)
-            generator = ctranslate2.Generator(folder, intra_threads=torch.get_num_threads(), compute_type="float32")
-        tasks["CTranslate2"] = lambda: bench.ctranslate2(generator)
-    except ImportError:
-        absent["CTranslate2"] = "not installed"
-    except ValueError as error:
-        absent["CTranslate2"] = str(error).split(" (supported")[0]
-    return tasks, absent
+
+def reason(error: Exception) -> str:
+    """Why a peer can't be timed, in its own first sentence."""
+    if isinstance(error, ModuleNotFoundError) and error.name in ("lm_eval", "ctranslate2"):
+        return "not installed"
+    return " ".join(str(error).split()).split(" (supported")[0].split(". ")[0][:200] or type(error).__name__
 
 
-def measure(name: str, problems: pd.DataFrame, repeats: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Rows of times and of ratios for one model."""
+def measure(name: str, problems: pd.DataFrame, repeats: int) -> list[dict[str, Any]]:
+    """One row per contestant: the times of all repeats in seconds, scaled up to all problems, and what was computed."""
     bench = Bench(name, problems)
-    tasks, absent = contestants(bench)
-    times: dict[str, list[float]] = defaultdict(list)
-    drawn, peak = {}, {}
+    tasks, nodes, absent = contestants(bench)
+    share = dict.fromkeys(tasks, 1.0) | {task: len(prompts) / len(problems) for task, prompts in bench.some.items()}
+    draws = {task: len(prompts) * len(DRAWS) for task, prompts in bench.some.items()}
+    times: dict[str, list[float]] = {task: [] for task in tasks}
+    peak: dict[str, int | None] = {}
     for repeat in range(repeats + 1):  # the first is to warm up
-        for task, run in list(tasks.items()):
-            gc.collect()
-            reset_peak()
-            began = time.perf_counter()
+        for task in list(tasks):
+            if repeat > SLOW_REPEATS and task in SLOW:
+                continue
             try:
-                drawn[task] = run()
-            except Exception as error:  # a peer's own refusal, whatever it is
-                absent[task] = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+                seconds, peak[task], table = timed(tasks[task], bench.model.device)
+            except Exception as error:
+                if task not in PEERS:
+                    raise
+                absent[task] = reason(error)
                 del tasks[task]
                 continue
-            if bench.model.device.type == "cuda":
-                torch.cuda.synchronize()
-            seconds = time.perf_counter() - began
-            peak[task] = peak_megabytes()
             if repeat:
-                times[task].append(seconds * SAMPLED.get(task, 1))
-    rows = [
-        {
-            "model": name,
-            "contestant": task,
-            "seconds": round(statistics.median(times[task]), 3),
-            "draws": drawn[task] * SAMPLED.get(task, 1),
-            "nodes": bench.nodes.get(task),
-            "peak_megabytes": peak[task],
-            "note": f"one problem in {SAMPLED[task]} timed, scaled up" if task in SAMPLED else "",
-        }
-        for task in tasks
-    ]
-    rows += [{"model": name, "contestant": task, "note": reason} for task, reason in absent.items()]
-    return rows, ratios(name, times)
+                times[task].append(seconds / share[task])
+            elif table is not None:
+                draws[task], nodes[task] = len(table), sum(map(len, distinct_prefixes(table, problems)))
+    rows = []
+    for task in tasks:
+        runs = int(task.split()[1]) if task.endswith(" runs") else RUNS
+        stop = "decided" if "decided" in task else "eos"
+        row: dict[str, Any] = {"model": name, "contestant": task, "stop": stop, "runs": runs}
+        row |= {"seconds": statistics.median(times[task]), "times": times[task], "draws": draws.get(task)}
+        row |= {"nodes": nodes.get(task), "peak_mb": peak[task], "sample": share[task]}
+        rows.append(row | {"note": f"1 problem in {1 / share[task]:g}, scaled up" if share[task] < 1 else ""})
+    return rows + [{"model": name, "contestant": task, "note": note} for task, note in absent.items()]
 
 
-def reset_peak() -> None:
-    """Begin to watch for the most memory that the process holds (Linux)."""
-    Path("/proc/self/clear_refs").write_text("5")
+def timed(task: Task, device: torch.device) -> tuple[float, int | None, pd.DataFrame | None]:
+    """Seconds; the most that the whole process held in memory meanwhile (on a GPU, tensors there), MB; the result."""
+    cuda, status = device.type == "cuda", Path("/proc/self/status")
+    gc.collect()
+    if cuda:
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+    elif status.exists():
+        Path("/proc/self/clear_refs").write_text("5")  # the high-water mark of memory begins anew
+    began = time.perf_counter()
+    result = task()
+    if cuda:
+        torch.cuda.synchronize()
+    seconds = time.perf_counter() - began
+    if cuda:
+        return seconds, torch.cuda.max_memory_allocated() // 1_000_000, result
+    peak = status.read_text().partition("VmHWM:")[2].split()[:1] if status.exists() else []
+    return seconds, int(peak[0]) * 1024 // 1_000_000 if peak else None, result
 
 
-def peak_megabytes() -> int:
-    """The most that the process, everything in it included, held in memory since."""
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
-    return int(line.split()[1]) // 1024
-
-
-def ratios(name: str, times: dict[str, list[float]]) -> list[dict[str, Any]]:
-    """Medians over repeats of paired ratios, beside the marks that were set for them."""
-    instruct = REGISTRY[name].instruct
-    wanted: list[tuple[str, str, str, float, bool]] = [
-        (f"{slow} / {fast}", slow, fast, mark, True) for fast, slow, mark in MARKS[instruct]
-    ]
-    stop = "eos" if instruct else "decided"
-    wanted += [
-        (f"1,000 runs / 4 runs, {stop}", f"{stop}, 1000 runs", f"{stop}, 4 runs", 5, False),
-        ("engine / floor", "eos, 4 runs", "floor", 1.3, False),
+def ratios(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Of one model's rows: medians over repeats of paired ratios, beside the marks that were set, if any."""
+    name, instruct = rows[0]["model"], REGISTRY[rows[0]["model"]].instruct
+    times = {row["contestant"]: row["times"] for row in rows if "times" in row}
+    grown = "eos" if instruct else "decided"
+    wanted: list[tuple[str, str, float | None]] = [
+        (SINGLY, "eos, 4 runs", 80 if instruct else 70),
+        (BATCHED, "eos, 4 runs", 15 if instruct else 7),
+        (SINGLY, "decided, 4 runs", None if instruct else 200),
+        *((peer, "eos, 4 runs", None) for peer in PEERS),
+        (f"{grown}, 1000 runs", f"{grown}, 4 runs", 5),
+        ("eos, 4 runs", "floor of eos", 1.3),
+        ("decided, 4 runs", "floor of decided", None),
     ]
     found = []
-    for label, above, below, mark, at_least in wanted:
-        value = statistics.median(a / b for a, b in zip(times[above], times[below], strict=True))
-        reached = value >= mark if at_least else value <= mark
-        found.append({"model": name, "ratio": label, "value": round(value, 2), "mark": mark, "reached": reached})
+    for above, below, mark in wanted:
+        if times.keys() >= {above, below}:
+            value = statistics.median(a / b for a, b in zip(times[above], times[below], strict=False))
+            at_most = above.startswith(grown) or "floor" in below
+            reached = None if mark is None else value <= mark if at_most else value >= mark
+            ratio = {"model": name, "ratio": f"{above} / {below}", "above": above, "below": below}
+            found.append(ratio | {"value": value, "mark": mark, "reached": reached})
     return found
 
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--models", nargs="+", default=list(TINY_SUITE), choices=TINY_SUITE)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--problems", type=int, default=240)
-    parser.add_argument("--out", type=Path, default=Path("book/data/bench"))
-    arguments = parser.parse_args()
-    problems = paper_problems().iloc[:: 240 // arguments.problems]
-    rows, found = [], []
-    for name in arguments.models:
-        measured = measure(name, problems, arguments.repeats)
-        rows += measured[0]
-        found += measured[1]
-        print(pd.DataFrame(measured[0]).to_string(), pd.DataFrame(measured[1]).to_string(), sep="\n\n", flush=True)
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--models", default=",".join(TINY_SUITE), help="names, separated by commas")
+    parser.add_argument("--repeats", type=int, default=5, help=f"of contestants that are slow, {SLOW_REPEATS} at most")
+    parser.add_argument("--problems", type=int, default=240)
+    parser.add_argument("--out", type=Path, default=Path(f"book/data/bench/{device}.json"))
+    arguments = parser.parse_args()
+    problems = paper_problems()
+    problems = problems.iloc[spread(range(len(problems)), arguments.problems)]
+    rows, found = [], []
+    for name in arguments.models.split(","):
+        rows += (measured := measure(name, problems, arguments.repeats))
+        found += ratios(measured)
+    known = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    record: dict[str, Any] = {"problems": len(problems), "repeats": arguments.repeats, "rows": rows, "ratios": found}
     record = {
-        "command": "python -m lmrel.bench",
         "date": datetime.now(UTC).date().isoformat(),
         "device": torch.cuda.get_device_name() if device == "cuda" else f"cpu ({platform.machine()})",
+        "cpu": known.partition("model name\t: ")[2].partition("\n")[0] or platform.processor(),
         "threads": torch.get_num_threads(),
         "versions": {package: version(package) for package in ("lmrel", "torch", "transformers")},
-        "problems": len(problems),
-        "repeats": arguments.repeats,
-        "rows": rows,
-        "ratios": found,
+        **record,
     }
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    print(records.write_json(record, arguments.out / f"{device}.json"))
+    for table in (rows, found):
+        print(pd.DataFrame(table).drop(columns=["times", "above", "below"], errors="ignore").round(3).to_string())
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    print(records.write_json(record, arguments.out))
 
 
 if __name__ == "__main__":

@@ -26,13 +26,12 @@ def distinct_prefixes(draws: pd.DataFrame, problems: pd.DataFrame) -> list[list[
 
 def bare_forward(
     model: PreTrainedModel, prompts: Sequence[Sequence[int]], trees: Sequence[Sequence[Prefix]]
-) -> Callable[[], int]:
-    """A function that computes `prompts` and their trees, the header that all prompts share once; it returns 0.
+) -> Callable[[], None]:
+    """A function that computes `prompts` and their trees, the header that all prompts share once.
 
     Masks are made beforehand. Nothing is chosen, and nothing is kept.
     """
-    differs = (i for i, tokens in enumerate(zip(*prompts, strict=False)) if len(set(tokens)) > 1)
-    shared = min(next(differs), min(map(len, prompts)) - 1)
+    shared = shared_header(prompts)
     by_length = defaultdict(list)
     for prompt, tree in zip(prompts, trees, strict=True):
         by_length[len(prompt)].append((prompt[shared:], tree))
@@ -40,15 +39,22 @@ def bare_forward(
     header = torch.tensor([list(prompts[0][:shared])], device=model.device)
 
     @torch.inference_mode()
-    def forward() -> int:
+    def forward() -> None:
+        first = DynamicCache()
+        model(header, past_key_values=first, use_cache=True, logits_to_keep=1)
         for ids, positions, mask in batches:
-            cache = DynamicCache()
-            model(header, past_key_values=cache, use_cache=True, logits_to_keep=1)
-            cache.batch_repeat_interleave(len(ids))
+            kept = [(layer.keys, layer.values) for layer in first.layers]
+            cache = DynamicCache([tuple(tensor.expand(len(ids), -1, -1, -1) for tensor in pair) for pair in kept])
             model(ids, position_ids=positions, attention_mask=mask, past_key_values=cache, use_cache=True)
-        return 0
 
     return forward
+
+
+def shared_header(prompts: Sequence[Sequence[int]]) -> int:
+    """How many tokens all `prompts` begin with, none of them to its end."""
+    differs = (i for i, tokens in enumerate(zip(*prompts, strict=False)) if len(set(tokens)) > 1)
+    shortest = min(map(len, prompts)) - 1
+    return min(next(differs, shortest), shortest)
 
 
 def floor_batch(rows: Sequence[tuple[Sequence[int], Sequence[Prefix]]], shared: int) -> tuple[Tensor, Tensor, Tensor]:
