@@ -18,10 +18,6 @@ import torch
 from torch import Tensor
 
 from lmrel.errors import InputError
-from lmrel.verdict import DIGITS as DIGITS
-from lmrel.verdict import WHITE_SPACE as WHITE_SPACE
-from lmrel.verdict import Verdict as Verdict
-from lmrel.verdict import read as read
 
 MIN_TEMPERATURE, MAX_TEMPERATURE = 1e-6, 10.0  # below the minimum, only 0
 MAX_STOP_STRINGS = 16

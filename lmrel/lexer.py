@@ -8,76 +8,26 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from enum import IntEnum
 
 import torch
 from torch import Tensor
 
-from lmrel.decoding import DIGITS, WHITE_SPACE
 from lmrel.tree import PieceReader
-
-
-class Reading(IntEnum):
-    """How far a text has been read. Only in the first five may it still be compliant."""
-
-    BLANK = 0  # white space only
-    MINUS = 1  # and a minus sign
-    PLUS = 2  # and a plus sign
-    NUMBER = 3  # a number so far and nothing else but white space before it
-    AFTER = 4  # a number, and white space after it
-    TEXT = 5  # other text, no integer yet
-    TEXT_MINUS = 6  # the same, ending in a minus sign
-    NUMBER_IN_TEXT = 7  # other text, and an integer still growing
-    OVER = 8  # other text, and the first integer is over
-
-
-def advance(reading: Reading, text: str) -> tuple[Reading, str, bool]:
-    """The reading after `text`, the digits that it adds to the first integer, and whether a minus opens that integer.
-
-    The last is False where the integer had begun before.
-    """
-    digits, negative = "", False
-    for character in text:
-        before = reading
-        reading = _advance_one(reading, character)
-        if reading in (Reading.NUMBER, Reading.NUMBER_IN_TEXT):
-            digits += character
-            negative |= before in (Reading.MINUS, Reading.TEXT_MINUS)
-    return reading, digits, negative
-
-
-def _advance_one(reading: Reading, character: str) -> Reading:
-    digit, space = character in DIGITS, character in WHITE_SPACE
-    if reading is Reading.OVER:
-        return reading
-    if reading is Reading.NUMBER_IN_TEXT:
-        return reading if digit else Reading.OVER
-    if reading is Reading.AFTER:
-        return reading if space else Reading.OVER
-    if reading is Reading.NUMBER:
-        return reading if digit else Reading.AFTER if space else Reading.OVER
-    if reading in (Reading.TEXT, Reading.TEXT_MINUS):
-        return Reading.NUMBER_IN_TEXT if digit else Reading.TEXT_MINUS if character == "-" else Reading.TEXT
-    if digit:
-        return Reading.NUMBER
-    if reading is Reading.BLANK and (space or character in "+-"):
-        return reading if space else Reading.MINUS if character == "-" else Reading.PLUS
-    return Reading.TEXT_MINUS if character == "-" else Reading.TEXT
+from lmrel.verdict import Verdict, advance
 
 
 class Lexer:
     """The states of answers to problems whose `expected` integers are given, over the tokens of a vocabulary.
 
-    A state is a pair of tensors (reading, progress). Progress 0: no integer yet; 1 + k: the first integer, leading
+    A state is a pair of tensors: reading, a `Verdict`, and progress. Progress 0: no integer yet; 1 + k: the first integer, leading
     zeros aside, is so far the first k digits of the expected one, sign included; `dead`: it is not.
     """
 
     def __init__(self, reader: PieceReader, vocabulary: int, expected: Sequence[int], device: torch.device) -> None:
-        self.device = device
         runs: dict[str, int] = {"": 0}
         tables = []
         pieces = [reader.piece(token) for token in range(vocabulary)]
-        for reading in Reading:
+        for reading in Verdict:
             rows = [advance(reading, piece) for piece in pieces]
             tables.append([(after, runs.setdefault(digits, len(runs)), minus) for after, digits, minus in rows])
         # (readings, vocabulary) each: the next reading, which run of digits is added, whether a minus opens it.
@@ -110,9 +60,9 @@ class Lexer:
             return progress
         if progress == 0 and minus != negative and not zero:
             return self.dead
-        sofar = digits[: max(progress - 1, 0)]
         if progress - 1 > len(digits):
             return self.dead
+        sofar = digits[: max(progress - 1, 0)]
         number = (sofar + added).lstrip("0")
         return len(number) + 1 if digits.startswith(number) else self.dead
 
@@ -124,9 +74,9 @@ class Lexer:
 
     def outcome(self, problem: Tensor, reading: Tensor, progress: Tensor) -> tuple[Tensor, Tensor]:
         """Whether a text that ends in this state is correct, and whether it is compliant; shapes broadcast."""
-        return progress == self.full[problem], (reading == Reading.NUMBER) | (reading == Reading.AFTER)
+        return progress == self.full[problem], (reading == Verdict.NUMBER) | (reading == Verdict.AFTER)
 
     def settled(self, reading: Tensor, progress: Tensor) -> tuple[Tensor, Tensor]:
         """Whether nothing later can change correctness, and whether compliance is lost for good."""
-        over = (reading == Reading.AFTER) | (reading == Reading.OVER)
-        return over | (progress == self.dead), reading > Reading.AFTER
+        over = (reading == Verdict.AFTER) | (reading == Verdict.DECIDED)
+        return over | (progress == self.dead), reading > Verdict.AFTER

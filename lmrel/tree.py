@@ -20,9 +20,10 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lmrel.choice import choose, rank
-from lmrel.decoding import Decoder, Verdict, read, stops
+from lmrel.decoding import Decoder, stops
 from lmrel.errors import InputError
 from lmrel.forest import Forest
+from lmrel.verdict import Verdict, read
 
 AS_IS = {"clean_up_tokenization_spaces": False}
 Children = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]

@@ -5,8 +5,8 @@ import random
 import torch
 
 from lmrel import extract_answer
-from lmrel.decoding import Verdict, read
-from lmrel.lexer import Lexer, Reading, advance
+from lmrel.lexer import Lexer
+from lmrel.verdict import Verdict, advance, read
 
 PIECES = ["", "0", "1", "2", "12", "21", "-", "+", " ", "\n", "x", "-1", " 1", "1 ", "1x2", "--", "x-", "00", "2-1"]
 
@@ -63,11 +63,12 @@ def test_undecided_is_said_only_where_something_can_still_change() -> None:
 
 def test_readings_refine_the_verdict() -> None:
     rng = random.Random(2)
-    names = {Reading.OVER: Verdict.DECIDED, Reading.NUMBER: Verdict.NUMBER, Reading.AFTER: Verdict.AFTER}
+    names = {Verdict.DECIDED: Verdict.DECIDED, Verdict.NUMBER: Verdict.NUMBER, Verdict.AFTER: Verdict.AFTER}
     for _ in range(2000):
         text = "".join(rng.choice("07 +-\nx") for _ in range(rng.randint(0, 7)))
-        reading, digits, _ = advance(Reading.BLANK, text)
+        reading, digits, _ = advance(Verdict.BLANK, text)
         verdict = read(Verdict.BLANK, text)
+        assert reading is verdict
         assert (reading in names) == (verdict in names.values())
         assert names.get(reading, verdict) == verdict
         found, _ = extract_answer(text)
