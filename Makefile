@@ -27,7 +27,7 @@ serve: book
 lint: $(SETUP)
 	@ruff check --fix . && ruff format . && mypy
 
-# The engine beside its peers, some 10 minutes; CTranslate2 joins in if it is installed. Leaves book/data/bench/.
+# The engine beside its peers, some 15 minutes; lm-eval and CTranslate2 join in if they are installed. Leaves book/data/bench/.
 bench: $(SETUP)
 	@$(BIN)/python -m lmrel.bench
 

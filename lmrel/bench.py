@@ -29,7 +29,8 @@ from transformers.generation.configuration_utils import ContinuousBatchingConfig
 
 from lmrel import records
 from lmrel.decoding import Decoder
-from lmrel.floor import bare_forward, distinct_prefixes, shared_header
+from lmrel.floor import bare_forward, distinct_prefixes
+from lmrel.forest import shared_header
 from lmrel.models import REGISTRY, TINY_SUITE, load_model
 from lmrel.problems import paper_problems
 from lmrel.prompts import encode, render

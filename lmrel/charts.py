@@ -85,7 +85,7 @@ def response(
             alt.Tooltip(f"{metric}_high:Q", format=number, title="to"),
         ],
     )
-    return themed(alt.layer(line, interval, point).properties(title=_title(title, subtitle)), description)
+    return themed(alt.layer(line, interval, point).properties(title=titled(title, subtitle)), description)
 
 
 def confidence(summary: pd.DataFrame, title: str, description: str, *, subtitle: str = "") -> Any:
@@ -113,10 +113,11 @@ def runs(of_runs: pd.DataFrame, title: str, description: str, *, subtitle: str =
             tooltip=["temperature:Q", "run:Q", alt.Tooltip("accuracy:Q", format=".1%")],
         )
     )
-    return themed(chart.properties(title=_title(title, subtitle)), description)
+    return themed(chart.properties(title=titled(title, subtitle)), description)
 
 
-def _title(title: str, subtitle: str) -> Any:
+def titled(title: str, subtitle: str) -> Any:
+    """A chart's title, with a line below it if there is one."""
     return alt.TitleParams(title, subtitle=subtitle) if subtitle else title
 
 
@@ -148,7 +149,7 @@ def failures(shares: pd.DataFrame, title: str, description: str, *, subtitle: st
             tooltip=["T:N", "failure:N", "count:Q", alt.Tooltip("share:Q", format=".1%")],
         )
     )
-    return themed(chart.properties(title=_title(title, subtitle)), description)
+    return themed(chart.properties(title=titled(title, subtitle)), description)
 
 
 def training(curve: pd.DataFrame, title: str, description: str) -> Any:

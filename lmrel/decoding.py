@@ -71,6 +71,10 @@ class Decoder:
         """Whether the highest logit is taken, no draw being made."""
         return self.temperature == 0.0
 
+    def draws(self, runs: int) -> int:
+        """How many draws a problem gets in that many runs: greedy decoding gives but one."""
+        return 1 if self.greedy else runs
+
     @property
     def pure(self) -> bool:
         """Whether temperature is the only knob in use."""

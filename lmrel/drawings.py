@@ -8,7 +8,7 @@ import altair as alt
 import pandas as pd
 from transformers import PreTrainedTokenizerBase
 
-from lmrel.charts import PALETTE, themed
+from lmrel.charts import PALETTE, themed, titled
 from lmrel.floor import distinct_prefixes
 from lmrel.tree import PieceReader
 
@@ -132,8 +132,7 @@ def exact(curves: pd.DataFrame, sampled: pd.DataFrame, title: str, description: 
             tooltip=["temperature:Q", "run:Q", alt.Tooltip("accuracy:Q", format=".1%")],
         )
     )
-    heading = alt.TitleParams(title, subtitle=subtitle)
-    return themed((area + line + dots).properties(title=heading), description)
+    return themed((area + line + dots).properties(title=titled(title, subtitle)), description)
 
 
 def speeds(rows: pd.DataFrame, title: str, description: str) -> Any:

@@ -20,7 +20,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from lmrel.decoding import Decoder
 from lmrel.errors import InputError, check_count
 from lmrel.lexer import Lexer
-from lmrel.memory import free_memory, in_chunks
+from lmrel.memory import free_memory, in_halves
 from lmrel.probes import check_model, check_tree
 from lmrel.prompts import encode, render
 from lmrel.tree import PieceReader, eos_ids, walk
@@ -76,7 +76,8 @@ def enumerate_outcomes(
         nodes = walk(model, encoded[block], enumerator.children, budget=0.8 * free_memory(model.device))
         return *enumerator.bounds(), nodes
 
-    parts = [part for _, part in in_chunks(len(rows), chunk, grow)]
+    chunks = [slice(start, min(start + chunk, len(rows))) for start in range(0, len(rows), chunk)]
+    parts = [part for whole in chunks for _, part in in_halves(whole, grow)]
     lowers, uppers, nodes = zip(*parts, strict=True)
     lower, upper = (torch.cat(column).cpu().flatten().numpy() for column in (lowers, uppers))
     index = pd.MultiIndex.from_product(

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
+from lmrel.forest import shared_header
+
 Prefix = tuple[int, ...]
 
 
@@ -48,13 +50,6 @@ def bare_forward(
             model(ids, position_ids=positions, attention_mask=mask, past_key_values=cache, use_cache=True)
 
     return forward
-
-
-def shared_header(prompts: Sequence[Sequence[int]]) -> int:
-    """How many tokens all `prompts` begin with, none of them to its end."""
-    differs = (i for i, tokens in enumerate(zip(*prompts, strict=False)) if len(set(tokens)) > 1)
-    shortest = min(map(len, prompts)) - 1
-    return min(next(differs, shortest), shortest)
 
 
 def floor_batch(rows: Sequence[tuple[Sequence[int], Sequence[Prefix]]], shared: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -35,6 +35,13 @@ def attend(
 AttentionInterface.register(ATTENTION, attend)
 
 
+def shared_header(prompts: Sequence[Sequence[int]]) -> int:
+    """How many tokens all `prompts` begin with, none of them to its end."""
+    differs = (i for i, tokens in enumerate(zip(*prompts, strict=False)) if len(set(tokens)) > 1)
+    shortest = min(map(len, prompts)) - 1
+    return min(next(differs, shortest), shortest)
+
+
 class Forest:
     """The trees that grow from `prompts`, token ids that may differ in length; `logits` are those of their ends.
 
@@ -56,9 +63,8 @@ class Forest:
         self.store: dict[int, tuple[Tensor, Tensor]] = {}
         self.bias: Tensor | None = None
         rows, lengths = len(prompts), [len(prompt) for prompt in prompts]
-        differs = (i for i, tokens in enumerate(zip(*prompts, strict=False)) if len(set(tokens)) > 1)
-        shared = min(next(differs, min(lengths)), min(lengths) - 1)
-        if shared and rows > 1:
+        shared = shared_header(prompts) if rows > 1 else 0
+        if shared:
             self.columns = shared
             own = torch.arange(shared, device=self.device)
             self._forward(self._tensor(prompts[0][:shared]), own, self._causal(shared), (own * 0, own, own), 1)
@@ -66,8 +72,6 @@ class Forest:
                 layer: (keys.expand(rows, -1, -1, -1), values.expand(rows, -1, -1, -1))
                 for layer, (keys, values) in self.store.items()
             }
-        else:
-            shared = 0
         own_lengths = self._tensor(lengths) - shared
         width = int(own_lengths.max())
         row = torch.arange(rows, device=self.device).repeat_interleave(own_lengths)

@@ -19,8 +19,8 @@ from lmrel.verdict import Verdict, advance
 class Lexer:
     """The states of answers to problems whose `expected` integers are given, over the tokens of a vocabulary.
 
-    A state is a pair of tensors: reading, a `Verdict`, and progress. Progress 0: no integer yet; 1 + k: the first integer, leading
-    zeros aside, is so far the first k digits of the expected one, sign included; `dead`: it is not.
+    A state is a pair of tensors: reading, a `Verdict`, and progress. Progress 0: no integer yet; 1 + k: the first
+    integer, leading zeros aside, is so far the first k digits of the expected one, sign included; `dead`: it is not.
     """
 
     def __init__(self, reader: PieceReader, vocabulary: int, expected: Sequence[int], device: torch.device) -> None:

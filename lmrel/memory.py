@@ -21,12 +21,12 @@ def free_memory(device: torch.device) -> int:
     return int(psutil.virtual_memory().available)
 
 
-def in_chunks(count: int, size: int, work: Callable[[slice], T]) -> Iterator[tuple[slice, T]]:
-    """``work`` on `count` problems, `size` at a time, or on halves of those where memory does not suffice; says so.
+def in_halves(chunk: slice, work: Callable[[slice], T]) -> Iterator[tuple[slice, T]]:
+    """``work`` on a chunk of problems, or on halves of it where memory does not suffice; says so.
 
     Raises `InputError` where it does not suffice for a single one.
     """
-    waiting = [slice(start, min(start + size, count)) for start in range(0, count, size)]
+    waiting = [chunk]
     while waiting:
         part = waiting.pop(0)
         length = part.stop - part.start

@@ -146,7 +146,7 @@ class Run:
         bar = tqdm(total=len(problems), unit="problem", disable=not progress)
         fits = rows_that_fit(model, tokenizer, problems, decoders, self.runs, self.prompt_style)
         identity = {"parameters": self.identifying(), **environment}
-        per_problem = sum(1 if decoder.greedy else self.runs for decoder in decoders)
+        per_problem, name = sum(decoder.draws(self.runs) for decoder in decoders), decoders_id(decoders)
         labels: dict[str, Any] = {"model_name": Path(self.model).name, "decoding": self.decoding}
         with parts.opened(folder, identity, min(fits, parts.BLOCK), replace=self.replace) as (place, block):
 
@@ -155,7 +155,7 @@ class Run:
                 bar.update(len(some))
                 return drawn
 
-            paths = parts.complete(place, decoders_id(decoders), problems, block, per_problem, draw)
+            paths = parts.complete(place, name, problems, block, per_problem, draw)
             bar.close()
             sampled = time.perf_counter()
             hashes = {"draws": records.sha256(records.join_parts(paths, folder))}
@@ -164,7 +164,7 @@ class Run:
             hashes["summary"] = records.sha256(records.write_summary(summary, folder))
             record = {
                 "parameters": asdict(self),
-                "decoding_id": decoders_id(decoders),
+                "decoding_id": name,
                 **environment,
                 "determinism": probe,
                 "started": began.isoformat(timespec="seconds"),

@@ -1,4 +1,4 @@
-"""From problems and decoders to a table of draws: prompts in buckets, chunks that fit into memory, rows joined."""
+"""From problems and decoders to a table of draws: chunks that fit into memory, rows joined."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lmrel.decoding import Decoder
 from lmrel.errors import InputError, check_count
 from lmrel.failures import paper_failure
 from lmrel.forest import CROWDED
-from lmrel.memory import free_memory, in_chunks
+from lmrel.memory import free_memory, in_halves
 from lmrel.models import precision_of
 from lmrel.probes import check_model, check_tree
 from lmrel.prompts import encode, render
@@ -71,13 +71,12 @@ def sample(
     length, done = max(map(len, encoded)), 0
     size = chunk or _rows_that_fit(model, length, decoders, runs)
     while done < len(rows):
-        block = encoded[done : done + size]
-        first, widest = done, 0.0
-        for part, draws in in_chunks(len(block), len(block), lambda part, at=first: draw(shifted(part, at))):  # type: ignore[misc]
-            pieces.append((shifted(part, first), draws))
+        whole, widest = slice(done, min(done + size, len(rows))), 0.0
+        for part, draws in in_halves(whole, draw):
+            pieces.append((part, draws))
             widest = max(widest, draws.widest / (part.stop - part.start))
             bar.update(part.stop - part.start)
-        done += len(block)
+        done = whole.stop
         if chunk is None:  # twice what these problems needed, for the next
             size = _rows_that_fit(model, length, decoders, runs, 2 * math.ceil(widest))
     bar.close()
@@ -107,17 +106,12 @@ def rows_that_fit(
     return _rows_that_fit(model, length, decoders, runs)
 
 
-def shifted(part: slice, by: int) -> slice:
-    """`part`, moved."""
-    return slice(part.start + by, part.stop + by)
-
-
 def _rows_that_fit(
     model: PreTrainedModel, length: int, decoders: Sequence[Decoder], runs: int, width: int | None = None
 ) -> int:
     """Rows for which half of the free memory suffices if a problem has `width` distinct nodes at a depth."""
     config = model.config.get_text_config()
-    draws = sum(1 if decoder.greedy else runs for decoder in decoders)
+    draws = sum(decoder.draws(runs) for decoder in decoders)
     width = min(draws, 16 * math.isqrt(draws) if width is None else max(width, 1))
     steps = max(decoder.max_new_tokens for decoder in decoders)
     in_tree, forked = length + width * steps, width * (length + steps)

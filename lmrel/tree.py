@@ -136,9 +136,7 @@ class Sampler:
 
     def __post_init__(self) -> None:
         rows, device = len(self.prompts), self.device
-        pairs = [
-            (d, run) for d, decoder in enumerate(self.decoders) for run in range(1 if decoder.greedy else self.runs)
-        ]
+        pairs = [(d, run) for d, decoder in enumerate(self.decoders) for run in range(decoder.draws(self.runs))]
         self.decoder, self.run = (
             torch.tensor(column, device=device).repeat(rows) for column in zip(*pairs, strict=True)
         )
@@ -155,6 +153,10 @@ class Sampler:
         self.verdict = torch.zeros(rows, dtype=torch.long, device=device)
         self.tails = [""] * rows if any(decoder.stop_strings for decoder in self.decoders) else None
         self.seen: Tensor | None = None
+        # The stop rules, for tokens and for decoders.
+        self.ends = torch.tensor(self.eos, dtype=torch.long, device=device)
+        self.longest = torch.tensor([decoder.max_new_tokens for decoder in self.decoders], device=device)
+        self.decided = torch.tensor([decoder.stop == "decided" for decoder in self.decoders], device=device)
 
     def children(self, numbers: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
         """Every living draw takes its next token; the distinct nodes that go on are returned. See `walk`."""
@@ -203,15 +205,12 @@ class Sampler:
 
     def _ended(self, parent: Tensor, child: Tensor, inverse: Tensor) -> Tensor:
         """Which living draws end with the token they took."""
-        device, decoder = self.device, self.decoder[self.alive]
-        longest = torch.tensor([rule.max_new_tokens for rule in self.decoders], device=device)
-        ended = torch.isin(child, torch.tensor(self.eos, dtype=torch.long, device=self.device))[inverse]
-        ended |= self.depth + 1 >= longest[decoder]
+        decoder = self.decoder[self.alive]
+        ended = torch.isin(child, self.ends)[inverse] | (self.depth + 1 >= self.longest[decoder])
         self.verdict = self.verdict[parent]
-        if any(rule.stop == "decided" for rule in self.decoders):
+        if self.decided.any():
             self.verdict = self.reader.read(self.verdict, child)
-            decided = torch.tensor([rule.stop == "decided" for rule in self.decoders], device=self.device)
-            ended |= decided[decoder] & (self.verdict == Verdict.DECIDED)[inverse]
+            ended |= self.decided[decoder] & (self.verdict == Verdict.DECIDED)[inverse]
         if self.tails is not None:
             pieces = [self.reader.piece(t) for t in child.tolist()]
             tails = [self.tails[p] for p in parent.tolist()]

@@ -6,7 +6,8 @@ import pandas as pd
 import torch
 
 from lmrel import Decoder, paper_problems, sample
-from lmrel.floor import bare_forward, distinct_prefixes, floor_batch, shared_header
+from lmrel.floor import bare_forward, distinct_prefixes, floor_batch
+from lmrel.forest import shared_header
 from lmrel.prompts import encode, render
 from tests.conftest import tiny
 
