@@ -33,28 +33,36 @@ from lmrel.floor import bare_forward, distinct_prefixes
 from lmrel.forest import shared_header
 from lmrel.models import REGISTRY, TINY_SUITE, load_model
 from lmrel.problems import paper_problems
-from lmrel.prompts import encode, render
+from lmrel.profiling import shares
+from lmrel.prompts import encode_problems
 from lmrel.sampling import sample
 
 TEMPERATURES = (0.0, 0.1, 0.5, 1.0)
 RUNS, NEW_TOKENS, SLOW_REPEATS = 4, 16, 3
 DRAWS = [t for t in TEMPERATURES for _ in range(RUNS if t else 1)]  # of a problem
 SINGLY, BATCHED, CONTINUOUS, HARNESS = "one prompt at a time", "batched generate", "continuous batching", "lm-eval"
-SAMPLED = {SINGLY: 10}  # of so many problems, spread evenly, the time is scaled up to all
+ENGINE = {(stop, runs): f"{stop}, {runs} runs" for stop in ("eos", "decided") for runs in (RUNS, 100, 1000)}
+# Of so many problems, spread evenly, the time is scaled up to all. A base model's draws run on and soon share nothing.
+SAMPLED = {SINGLY: 10}
+SAMPLED_BASE = {ENGINE["eos", 100]: 24, ENGINE["eos", 1000]: 8}
 Task = Callable[[], pd.DataFrame | None]
 
 
 class Bench:
-    """One model and the prompts, token ids: all of them, those of equal length together, and those timed."""
+    """One model and the prompts, token ids: all of them, those of equal length together, and the sample of a task."""
 
     def __init__(self, name: str, problems: pd.DataFrame) -> None:
         self.name, self.problems = name, problems
         self.model, self.tokenizer = load_model(name)
-        texts = [render(row, "few_shot") for row in problems.to_dict("records")]  # type: ignore[arg-type]
-        self.prompts = [encode(text, self.tokenizer) for text in texts]
+        self.prompts = encode_problems(problems.to_dict("records"), "few_shot", self.tokenizer)  # type: ignore[arg-type]
         lengths = sorted(set(map(len, self.prompts)))
         self.by_length = [[prompt for prompt in self.prompts if len(prompt) == length] for length in lengths]
-        self.some = {task: spread(self.prompts, SAMPLED.get(task, len(self.prompts))) for task in SLOW}
+        sampled = SAMPLED if REGISTRY[name].instruct else SAMPLED | SAMPLED_BASE
+        self.sampled = {task: spread(range(len(problems)), count) for task, count in sampled.items()}
+
+    def share(self, task: str) -> float:
+        """Of the problems, those that are timed."""
+        return len(self.sampled[task]) / len(self.problems) if task in self.sampled else 1.0
 
 
 def spread(items: Sequence[Any], count: int) -> list[Any]:
@@ -83,15 +91,14 @@ def continuous_batching(bench: Bench) -> Callable[[], None]:
     small = {"page_size": 16, "num_blocks": 128, "max_batch_tokens": 128, "scheduler_type": "prefill_first"}
     room = ContinuousBatchingConfig(**({} if bench.model.device.type == "cuda" else small))
     ends = {name: getattr(bench.model.generation_config, name) for name in ("eos_token_id", "pad_token_id")}
-    prompts = bench.some[CONTINUOUS]
 
     def run() -> None:
         for temperature in TEMPERATURES:
             runs = RUNS if temperature else 1
             asked = {"max_new_tokens": NEW_TOKENS, "num_return_sequences": runs, **ends, **knobs(temperature)}
-            found = bench.model.generate_batch(prompts, GenerationConfig(**asked), copy(room))
-            if len(found) != len(prompts) * runs:
-                raise RuntimeError(f"{len(found)} of {len(prompts) * runs} requests were answered")
+            found = bench.model.generate_batch(bench.prompts, GenerationConfig(**asked), copy(room))
+            if len(found) != len(bench.prompts) * runs:
+                raise RuntimeError(f"{len(found)} of {len(bench.prompts) * runs} requests were answered")
 
     return run
 
@@ -144,7 +151,7 @@ SLOW = (SINGLY, BATCHED, *PEERS)
 def contestants(bench: Bench) -> tuple[dict[str, Task], dict[str, int], dict[str, str]]:
     """What can be timed here, the nodes of the floors, and why the other peers can't be timed."""
     tasks: dict[str, Task] = {
-        SINGLY: lambda: generate(bench, [[prompt] for prompt in bench.some[SINGLY]]),
+        SINGLY: lambda: generate(bench, [[bench.prompts[i]] for i in bench.sampled[SINGLY]]),
         BATCHED: lambda: generate(bench, bench.by_length),
     }
     nodes: dict[str, int] = {}
@@ -154,16 +161,15 @@ def contestants(bench: Bench) -> tuple[dict[str, Task], dict[str, int], dict[str
             tasks[peer] = prepare(bench)
         except Exception as error:  # whatever a package of others comes up with
             absent[peer] = reason(error)
-    for stop in ("eos", "decided"):
+    for (stop, runs), task in ENGINE.items():
         decoders = [Decoder(t, max_new_tokens=NEW_TOKENS, stop=stop) for t in TEMPERATURES]
-        # A base model's draws run on and soon share nothing: a hundred to the end are minutes of one core.
-        for runs in (RUNS, 100, 1000) if stop == "decided" or REGISTRY[bench.name].instruct else (RUNS,):
-            tasks[f"{stop}, {runs} runs"] = partial(
-                sample, bench.model, bench.tokenizer, bench.problems, decoders, runs=runs, prompt_style="few_shot"
-            )
-        trees = distinct_prefixes(sample(bench.model, bench.tokenizer, bench.problems, decoders), bench.problems)
-        tasks[f"floor of {stop}"] = bare_forward(bench.model, bench.prompts, trees)
-        nodes[f"floor of {stop}"] = sum(map(len, trees))
+        problems = bench.problems.iloc[bench.sampled[task]] if task in bench.sampled else bench.problems
+        draw = partial(sample, bench.model, bench.tokenizer, problems, decoders, runs=runs, prompt_style="few_shot")
+        tasks[task] = draw
+        if runs == RUNS:
+            trees = distinct_prefixes(draw(), problems)
+            tasks[f"floor of {stop}"] = bare_forward(bench.model, bench.prompts, trees)
+            nodes[f"floor of {stop}"] = sum(map(len, trees))
     return tasks, nodes, absent
 
 
@@ -174,17 +180,17 @@ def reason(error: Exception) -> str:
     return " ".join(str(error).split()).split(" (supported")[0].split(". ")[0][:200] or type(error).__name__
 
 
-def measure(name: str, problems: pd.DataFrame, repeats: int) -> list[dict[str, Any]]:
-    """One row per contestant: the times of all repeats in seconds, scaled up to all problems, and what was computed."""
+def measure(name: str, problems: pd.DataFrame, repeats: int) -> tuple[list[dict[str, Any]], dict[str, float]]:
+    """One row per contestant: times in seconds, scaled up to all problems, and what was computed; then a profile."""
     bench = Bench(name, problems)
     tasks, nodes, absent = contestants(bench)
-    share = dict.fromkeys(tasks, 1.0) | {task: len(prompts) / len(problems) for task, prompts in bench.some.items()}
-    draws = {task: len(prompts) * len(DRAWS) for task, prompts in bench.some.items()}
+    share = {task: bench.share(task) for task in tasks}
+    draws = {task: round(bench.share(task) * len(problems)) * len(DRAWS) for task in SLOW}
     times: dict[str, list[float]] = {task: [] for task in tasks}
     peak: dict[str, int | None] = {}
     for repeat in range(repeats + 1):  # the first is to warm up
         for task in list(tasks):
-            if repeat > SLOW_REPEATS and task in SLOW:
+            if repeat > SLOW_REPEATS and (task in SLOW or share[task] < 1):
                 continue
             try:
                 seconds, peak[task], table = timed(tasks[task], bench.model.device)
@@ -205,8 +211,9 @@ def measure(name: str, problems: pd.DataFrame, repeats: int) -> list[dict[str, A
         row: dict[str, Any] = {"model": name, "contestant": task, "stop": stop, "runs": runs}
         row |= {"seconds": statistics.median(times[task]), "times": times[task], "draws": draws.get(task)}
         row |= {"nodes": nodes.get(task), "peak_mb": peak[task], "sample": share[task]}
-        rows.append(row | {"note": f"1 problem in {1 / share[task]:g}, scaled up" if share[task] < 1 else ""})
-    return rows + [{"model": name, "contestant": task, "note": note} for task, note in absent.items()]
+        rows.append(row | {"note": f"1 problem in {1 / share[task]:g}" if share[task] < 1 else ""})
+    rows += [{"model": name, "contestant": task, "note": note} for task, note in absent.items()]
+    return rows, shares(tasks[ENGINE["eos", RUNS]])
 
 
 def timed(task: Task, device: torch.device) -> tuple[float, int | None, pd.DataFrame | None]:
@@ -265,21 +272,23 @@ def main() -> None:
     arguments = parser.parse_args()
     problems = paper_problems()
     problems = problems.iloc[spread(range(len(problems)), arguments.problems)]
-    rows, found = [], []
+    rows, found, profiles = [], [], []
     for name in arguments.models.split(","):
-        rows += (measured := measure(name, problems, arguments.repeats))
+        measured, parts = measure(name, problems, arguments.repeats)
+        rows += measured
         found += ratios(measured)
+        profiles += [{"model": name, "part": part, "share": share} for part, share in parts.items()]
     known = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
-    record: dict[str, Any] = {"problems": len(problems), "repeats": arguments.repeats, "rows": rows, "ratios": found}
-    record = {
+    record: dict[str, Any] = {
         "date": datetime.now(UTC).date().isoformat(),
         "device": torch.cuda.get_device_name() if device == "cuda" else f"cpu ({platform.machine()})",
         "cpu": known.partition("model name\t: ")[2].partition("\n")[0] or platform.processor(),
         "threads": torch.get_num_threads(),
         "versions": {package: version(package) for package in ("lmrel", "torch", "transformers")},
-        **record,
     }
-    for table in (rows, found):
+    record |= {"problems": len(problems), "repeats": arguments.repeats}
+    record |= {"rows": rows, "ratios": found, "profiles": profiles}
+    for table in (rows, found, profiles):
         print(pd.DataFrame(table).drop(columns=["times", "above", "below"], errors="ignore").round(3).to_string())
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     print(records.write_json(record, arguments.out))

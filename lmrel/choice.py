@@ -12,12 +12,12 @@ from torch import Tensor
 
 from lmrel.decoding import Decoder
 
-CANDIDATES = 512  # of each node, the tokens that are sorted
+CANDIDATES = 512  # of each node, the tokens that are sorted, at most; and an eighth of the vocabulary at most
 BLOCK = 1 << 24  # numbers in a block as wide as the vocabulary
 
 
 def rank(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Of each row the log of the sum of exponentials, float32, and the `CANDIDATES` highest tokens in descending order.
+    """Of each row the log of the sum of exponentials, float32, and its highest tokens in descending order.
 
     Equal logits stand in order of token. Tokens equal to the lowest candidate, of which chance let some in, are -1.
     """
@@ -25,10 +25,7 @@ def rank(logits: Tensor) -> tuple[Tensor, Tensor]:
     for block in _blocks(logits):
         rows = logits[block].float()
         normalizers.append(rows.logsumexp(dim=-1))
-        if rows.shape[-1] <= CANDIDATES:
-            orders.append(rows.argsort(dim=-1, descending=True, stable=True))
-            continue
-        values, order = rows.topk(CANDIDATES, dim=-1)
+        values, order = rows.topk(min(CANDIDATES, -(-rows.shape[-1] // 8)), dim=-1)
         order, by_token = order.sort(dim=-1)
         values, by_value = values.gather(-1, by_token).sort(dim=-1, descending=True, stable=True)
         orders.append(order.gather(-1, by_value).masked_fill(values == values[:, -1:], -1))

@@ -22,7 +22,7 @@ from lmrel.errors import InputError, check_count
 from lmrel.lexer import Lexer
 from lmrel.memory import free_memory, in_halves
 from lmrel.probes import check_model, check_tree
-from lmrel.prompts import encode, render
+from lmrel.prompts import encode_problems
 from lmrel.tree import PieceReader, eos_ids, walk
 
 METRICS = ("correct", "compliant", "strict", "finished", "mean_logprob")
@@ -64,7 +64,7 @@ def enumerate_outcomes(
     if not len(problems) or not decoders:
         raise InputError("there is nothing to enumerate: no problems or no temperatures.")
     rows: list[dict[str, Any]] = problems.to_dict("records")  # type: ignore[assignment]
-    encoded = [encode(render(row, prompt_style), tokenizer) for row in rows]
+    encoded = encode_problems(rows, prompt_style, tokenizer)
     check_model(model, max(map(len, encoded)) + max_new_tokens)
     check_tree(model, encoded[0])
     eos, vocabulary = eos_ids(model, tokenizer), model.config.get_text_config().vocab_size

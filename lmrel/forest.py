@@ -158,11 +158,12 @@ class Forest:
             kept[row, :, column] = new[0].transpose(0, 1)
         keys, values = (kept[:, :, : self.columns] for kept in self.store[layer])
         rows, queries = len(keys), self.mask.shape[1]
-        heads, groups = query.shape[1], query.shape[1] // key.shape[1]
-        padded = query.new_zeros(rows, queries, heads, query.shape[-1])
-        padded[row, slot] = query[0].transpose(0, 1)
+        shared, size = key.shape[1], query.shape[-1]
+        groups = query.shape[1] // shared
         # Query heads that share a key head stand side by side as queries, so that no key is repeated.
-        padded = padded.view(rows, queries, -1, groups, query.shape[-1]).permute(0, 2, 3, 1, 4).flatten(2, 3)
+        padded = query.new_zeros(rows, shared, groups, queries, size)
+        padded[row, :, :, slot] = query[0].transpose(0, 1).view(-1, shared, groups, size)
+        padded = padded.view(rows, shared, groups * queries, size)
         if self.bias is None or self.bias.shape[2] != groups * queries or self.bias.dtype != query.dtype:
             hidden = query.new_zeros(self.mask.shape).masked_fill(~self.mask, float("-inf"))
             self.bias = hidden[:, None, None].expand(-1, -1, groups, -1, -1).flatten(2, 3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
+from weakref import WeakSet
 
 import pandas as pd
 import torch
@@ -12,8 +13,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from lmrel.decoding import Decoder
 from lmrel.errors import InputError
 from lmrel.models import precision_of
-from lmrel.prompts import encode, render
+from lmrel.prompts import encode_problems
 from lmrel.tree import PieceReader, Sampler, Uniforms, eos_ids, walk
+
+_TREES: WeakSet[PreTrainedModel] = WeakSet()  # models that passed `check_tree`
 
 
 def check_model(model: PreTrainedModel, context: int) -> None:
@@ -33,8 +36,11 @@ def check_tree(model: PreTrainedModel, prompt: list[int]) -> None:
     """Raise `InputError` if a branch of a tree gets other logits than a plain forward over the same tokens.
 
     So it is for models that carry a state from token to token instead of attending to them. The error allowed is 0.1 %
-    of the logits' spread in 32 bit, and 20 % in fewer, where a mixture may route a token elsewhere.
+    of the logits' spread in 32 bit, and 20 % in fewer, where a mixture may route a token elsewhere. A model that passed
+    is not tried again.
     """
+    if model in _TREES:
+        return
     ends = [prompt[-1], prompt[0]]
     found: list[torch.Tensor] = []
 
@@ -55,6 +61,7 @@ def check_tree(model: PreTrainedModel, prompt: list[int]) -> None:
     error_share = ((found[-1] - plain).norm() / (plain - plain.mean()).norm()).item()
     if error_share > (1e-3 if precision_of(model) == "fp32" else 0.2):
         raise InputError(f"{refusal}: its logits are off by {error_share:.1%} there.")
+    _TREES.add(model)
 
 
 def determinism(
@@ -74,7 +81,7 @@ def determinism(
     nodes that both have; raw logits).
     """
     rows: list[dict[str, Any]] = problems.head(probed).to_dict("records")  # type: ignore[assignment]
-    encoded = [encode(render(row, prompt_style), tokenizer) for row in rows]
+    encoded = encode_problems(rows, prompt_style, tokenizer)
     names = [row["problem_id"] for row in rows]
     eos, reader = eos_ids(model, tokenizer), PieceReader(tokenizer)
 

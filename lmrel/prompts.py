@@ -6,6 +6,7 @@ made its table, so the prompt is a factor here. The shapes are the paper's, the 
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from lmrel.errors import InputError
@@ -80,19 +81,23 @@ def render(problem: Problem, style: str) -> str:
     raise InputError(f"prompt_style is {style!r}; it must be one of {', '.join(PROMPT_STYLES)}.")
 
 
-def encode(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Token ids of a prompt, chat template applied where there is one, with one BOS if the tokenizer uses one.
+def encode(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
+    """Token ids of prompts, chat template applied where there is one, with one BOS if the tokenizer uses one.
 
     A templated string that is tokenized with special tokens gets a second BOS; hence no special tokens are
     added after templating, and one is added where the template leaves it out.
     """
-    if tokenizer.chat_template:
-        text = tokenizer.apply_chat_template(
-            [{"role": "user", "content": text}], tokenize=False, add_generation_prompt=True
-        )
-        adds_bos = tokenizer.encode("")[:1] == [tokenizer.bos_token_id]
-        ids = tokenizer.encode(text, add_special_tokens=False)
-        if adds_bos and ids[:1] != [tokenizer.bos_token_id]:
-            ids = [tokenizer.bos_token_id, *ids]
-        return ids
-    return tokenizer.encode(text)
+    if not tokenizer.chat_template:
+        return tokenizer(list(texts))["input_ids"]
+    chats = [[{"role": "user", "content": text}] for text in texts]
+    templated = tokenizer.apply_chat_template(chats, tokenize=False, add_generation_prompt=True)
+    found: list[list[int]] = tokenizer(templated, add_special_tokens=False)["input_ids"]
+    bos = tokenizer.encode("")[:1]
+    if bos != [tokenizer.bos_token_id]:
+        return found
+    return [ids if ids[:1] == bos else [*bos, *ids] for ids in found]
+
+
+def encode_problems(problems: Iterable[Problem], style: str, tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
+    """Token ids of the prompts of `problems` in `style`: see `render` and `encode`."""
+    return encode([render(problem, style) for problem in problems], tokenizer)

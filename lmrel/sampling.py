@@ -21,7 +21,7 @@ from lmrel.forest import CROWDED
 from lmrel.memory import free_memory, in_halves
 from lmrel.models import precision_of
 from lmrel.probes import check_model, check_tree
-from lmrel.prompts import encode, render
+from lmrel.prompts import encode_problems
 from lmrel.tree import AS_IS, Draws, eos_ids, sample_chunk
 
 INT64 = np.iinfo(np.int64)
@@ -57,7 +57,7 @@ def sample(
     if not len(problems) or not decoders:
         raise InputError("there is nothing to sample: no problems or no decoders.")
     rows: list[dict[str, Any]] = problems.to_dict("records")  # type: ignore[assignment]
-    encoded = [encode(render(row, prompt_style), tokenizer) for row in rows]
+    encoded = encode_problems(rows, prompt_style, tokenizer)
     check_model(model, max(map(len, encoded)) + max(decoder.max_new_tokens for decoder in decoders))
     check_tree(model, encoded[0])
     pieces: list[tuple[slice, Draws]] = []
@@ -102,7 +102,7 @@ def rows_that_fit(
 ) -> int:
     """How many problems are expected to take half of the free memory, all draws of them together; at least 1."""
     rows: list[dict[str, Any]] = problems.to_dict("records")  # type: ignore[assignment]
-    length = max(len(encode(render(row, prompt_style), tokenizer)) for row in rows)
+    length = max(map(len, encode_problems(rows, prompt_style, tokenizer)))
     return _rows_that_fit(model, length, decoders, runs)
 
 

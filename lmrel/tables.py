@@ -137,14 +137,18 @@ def _range(low: float, high: float) -> str:
 
 def contestants(rows: pd.DataFrame) -> pd.DataFrame:
     """The times of `lmrel.bench`: contestants in rows, models in columns, seconds, or why there are none."""
-    timed = rows["seconds"].notna()
-    cells = rows["seconds"].map("{:.2f} s".format).where(timed, rows["note"])
-    scaled = rows["contestant"] + rows["note"].map(lambda note: f" ({note})" if note else "").where(timed, "")
-    names = dict(zip(rows["contestant"], scaled, strict=True))
-    names |= dict(zip(rows["contestant"][timed], scaled[timed], strict=True))
-    table = rows.assign(cell=cells, contestant=rows["contestant"].map(names))
-    wide = table.pivot(index="contestant", columns="model", values="cell").reindex(list(dict.fromkeys(names.values())))
+    of_sample = rows["note"].map(lambda note: f" ({note})" if note else "")
+    cells = (rows["seconds"].map("{:.2f} s".format) + of_sample).where(rows["seconds"].notna(), rows["note"])
+    wide = rows.assign(cell=cells).pivot(index="contestant", columns="model", values="cell")
+    wide = wide.reindex(rows["contestant"].unique())
     return _plain(wide.rename_axis(columns=None).fillna("").reset_index())
+
+
+def profiles(shares: pd.DataFrame) -> pd.DataFrame:
+    """Where the engine's time goes, by `lmrel.bench`: parts in rows, models in columns."""
+    cells = shares.assign(share=shares["share"].map("{:.0%}".format))
+    wide = cells.pivot(index="part", columns="model", values="share").reindex(shares["part"].unique())
+    return _plain(wide.rename_axis(columns=None).reset_index())
 
 
 def marks(ratios: pd.DataFrame) -> pd.DataFrame:

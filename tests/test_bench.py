@@ -78,6 +78,7 @@ def test_the_script_times_every_contestant_or_says_why_not_and_its_ratios_follow
     )
     assert found["eos, 4 runs"]["draws"] == 3 * 13 == 3 * found["one prompt at a time"]["draws"]
     assert found["one prompt at a time"]["sample"] == pytest.approx(1 / 3)
+    assert sum(part["share"] for part in record["profiles"]) == pytest.approx(1)
     assert found["one prompt at a time"]["seconds"] in [seconds / (1 / 3) for seconds in raw]
     assert found["decided, 1000 runs"]["draws"] == 3 * 3001
     model, tokenizer = tiny(MODEL)

@@ -11,7 +11,7 @@ from scipy import stats
 
 from lmrel import Decoder, InputError, enumerate_outcomes, extract_answer, paper_problems, sample
 from lmrel.enumeration import METRICS
-from lmrel.prompts import encode, render
+from lmrel.prompts import encode_problems
 from tests.conftest import random_model, small_tokenizer, tiny
 
 PROBLEMS = paper_problems()
@@ -27,7 +27,7 @@ def toy() -> tuple[Any, Any, pd.DataFrame]:
 
 def by_brute_force(model: Any, tokenizer: Any, problem: dict[str, Any], temperature: float) -> dict[str, float]:
     """Every text of at most LIMIT tokens, one plain forward per prefix."""
-    prompt = encode(render(problem, "few_shot"), tokenizer)
+    [prompt] = encode_problems([problem], "few_shot", tokenizer)
     totals = dict.fromkeys(METRICS, 0.0)
 
     def end(tokens: list[int], mass: float, raw: float) -> None:

@@ -8,7 +8,7 @@ import torch
 from lmrel import Decoder, paper_problems, sample
 from lmrel.floor import bare_forward, distinct_prefixes, floor_batch
 from lmrel.forest import shared_header
-from lmrel.prompts import encode, render
+from lmrel.prompts import encode_problems
 from tests.conftest import tiny
 
 
@@ -35,7 +35,7 @@ def test_the_floor_computes_what_plain_forwards_compute() -> None:
     problems = paper_problems().iloc[[0, 1, 150]]
     draws = sample(model, tokenizer, problems, [Decoder(1.5, max_new_tokens=4)], runs=5)
     trees = distinct_prefixes(draws, problems)
-    prompts = [encode(render(row, "few_shot"), tokenizer) for row in problems.to_dict("records")]
+    prompts = encode_problems(problems.to_dict("records"), "few_shot", tokenizer)
     shared = shared_header(prompts)
     assert (
         len({tuple(prompt[:shared]) for prompt in prompts})

@@ -16,7 +16,7 @@ from tests.conftest import ROOT
 FLOW = ["errors", "memory", "problems", "prompts", "quantize", "models", "verdict", "decoding", "choice", "forest"]
 FLOW += ["tree", "probes", "lexer", "enumeration", "records", "answers", "failures"]
 FLOW += ["metrics", "inference", "published", "tables", "sampling", "parts", "run", "charts", "floor"]
-FLOW += ["drawings", "bench"]
+FLOW += ["drawings", "profiling", "bench"]
 MAX_LINES = 300
 
 

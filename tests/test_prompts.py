@@ -34,7 +34,7 @@ def test_prompts_have_one_bos_and_no_token_spans_prompt_and_answer(style: str, c
     tokenizer = build_tokenizer(chat)
     for problem in PROBLEMS:
         text = render(problem, style)
-        ids = encode(text, tokenizer)
+        [ids] = encode([text], tokenizer)
         assert ids.count(BOS) == 1
         assert ids[0] == BOS
         whole = tokenizer.decode(ids) + f" {problem['answer']}\n"
@@ -45,7 +45,7 @@ def test_prompts_have_one_bos_and_no_token_spans_prompt_and_answer(style: str, c
 def test_bos_is_added_where_the_template_leaves_it_out_and_only_there() -> None:
     tokenizer = build_tokenizer(chat=True)
     tokenizer.chat_template = "[INST] {{ messages[0]['content'] }} [/INST]"
-    assert encode("1", tokenizer)[:2] == [BOS, tokenizer.convert_tokens_to_ids("[INST]")]
+    assert encode(["1"], tokenizer)[0][:2] == [BOS, tokenizer.convert_tokens_to_ids("[INST]")]
     without = small_tokenizer()  # its tokenizer adds no BOS of its own
     without.chat_template = "{{ messages[0]['content'] }}"
-    assert encode("1", without) == without.encode("1", add_special_tokens=False)
+    assert encode(["1"], without) == [without.encode("1", add_special_tokens=False)]

@@ -11,7 +11,7 @@ import torch
 from scipy import stats
 
 from lmrel import Decoder, InputError, forest, paper_problems, sample
-from lmrel.prompts import encode, render
+from lmrel.prompts import encode_problems
 from lmrel.tree import Uniforms, sample_chunk, walk
 from tests.conftest import ARCHITECTURES, random_model, small_tokenizer, tiny
 
@@ -29,7 +29,7 @@ def test_greedy_draws_are_those_of_generate_on_every_tiny_model(tiny_name: str) 
     model, tokenizer = tiny(tiny_name)
     draws = sample(model, tokenizer, PROBLEMS, [Decoder(0.0)], prompt_style="zero_shot")
     by_length: dict[int, list[int]] = {}
-    encoded = [encode(render(row, "zero_shot"), tokenizer) for row in PROBLEMS.to_dict("records")]
+    encoded = encode_problems(PROBLEMS.to_dict("records"), "zero_shot", tokenizer)
     for i, ids in enumerate(encoded):
         by_length.setdefault(len(ids), []).append(i)
     for members in by_length.values():
@@ -204,7 +204,7 @@ def test_prompts_of_any_length_go_together_and_what_they_share_is_computed_once(
 
 def test_stop_strings_end_a_draw_as_in_generate() -> None:
     model, tokenizer = tiny("tiny-dense-base")
-    prompts = [encode(render(row, "few_shot"), tokenizer) for row in PROBLEMS.head(6).to_dict("records")]
+    prompts = encode_problems(PROBLEMS.head(6).to_dict("records"), "few_shot", tokenizer)
     decoder = Decoder(0.0, stop_strings=("\n", "7"))
     names = [str(i) for i in range(6)]
     draws = sample_chunk(model, tokenizer, prompts, names, [decoder, Decoder(0.0)], runs=1, seed=0)
