@@ -17,7 +17,6 @@ from lmrel.answers import extract_answer
 from lmrel.decoding import Decoder
 from lmrel.errors import InputError, check_count
 from lmrel.failures import paper_failure
-from lmrel.forest import CROWDED
 from lmrel.memory import free_memory, in_halves
 from lmrel.models import precision_of
 from lmrel.probes import check_model, check_tree
@@ -114,15 +113,13 @@ def _rows_that_fit(
     draws = sum(decoder.draws(runs) for decoder in decoders)
     width = min(draws, 16 * math.isqrt(draws) if width is None else max(width, 1))
     steps = max(decoder.max_new_tokens for decoder in decoders)
-    in_tree, forked = length + width * steps, width * (length + steps)
-    columns = min(in_tree, CROWDED * (length + steps) + width)  # from there on they are forked
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     cache = 2 * config.num_hidden_layers * heads * head_size * model.dtype.itemsize
-    cache *= 3 * forked if in_tree > columns else 2 * in_tree
+    cache *= length + 2 * width * steps
     logits = width * config.vocab_size * (model.dtype.itemsize + 1)
-    mask = width * columns * (1 + model.dtype.itemsize * config.num_attention_heads // heads)
-    return max(1, int(free_memory(model.device) / 2 / (cache + logits + mask)))
+    scores = 16 * width * (length + steps) * config.num_attention_heads
+    return max(1, int(free_memory(model.device) / 2 / (cache + logits + scores)))
 
 
 def _frame(

@@ -1,4 +1,4 @@
-"""The engine: all draws for a problem are paths in one tree of token prefixes, and the tree lives in the mask.
+"""The engine: all draws for a problem are paths in one tree of token prefixes, and each prefix is computed once.
 
 A node is a prefix. Its logits depend on neither temperature nor run nor decoder, so every draw that shares a prefix
 shares the node, and each node is computed once, in a `Forest` with a row per problem. There is one walk, and there are

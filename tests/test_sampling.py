@@ -109,7 +109,7 @@ def test_chunks_after_the_first_are_sized_by_what_it_needed(monkeypatch: pytest.
         return real(model, tokenizer, prompts, *rest)
 
     monkeypatch.setattr(sampling, "sample_chunk", watched)
-    monkeypatch.setattr(sampling, "free_memory", lambda device: 400_000_000)
+    monkeypatch.setattr(sampling, "free_memory", lambda device: 100_000_000)
     problems = PROBLEMS.head(40)
     draws = sample(model, tokenizer, problems, [Decoder(1.0)], runs=200)
     assert len(draws) == 40 * 200

@@ -10,7 +10,7 @@ import pytest
 import torch
 from scipy import stats
 
-from lmrel import Decoder, InputError, forest, paper_problems, sample
+from lmrel import Decoder, InputError, paper_problems, sample
 from lmrel.prompts import encode_problems
 from lmrel.tree import Uniforms, sample_chunk, walk
 from tests.conftest import ARCHITECTURES, random_model, small_tokenizer, tiny
@@ -217,26 +217,17 @@ def test_stop_strings_end_a_draw_as_in_generate() -> None:
         assert len(stopped) < len(whole) == 16
 
 
-def test_where_sharing_no_longer_pays_nodes_get_rows_of_their_own_and_nothing_changes(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    model = random_model("mistral")
-    forks: list[int] = []
-    real = forest.Forest._replace
-
-    def counted(self: Any, change: Any) -> None:
-        real(self, change)
-        forks.append(len(next(iter(self.store.values()))[0]))
-
-    monkeypatch.setattr(forest.Forest, "_replace", counted)
+def test_long_draws_that_share_little_have_the_log_probs_of_a_plain_forward() -> None:
+    model, prompts = random_model("mistral"), [[1, 5, 3, 9], [1, 7]]
     decoders = [Decoder(t, max_new_tokens=60) for t in (0.0, 1.0, 1.8)]
-    prompts, names = [[1, 5, 3, 9], [1, 7]], ["a", "b"]
-    draws = sample_chunk(model, small_tokenizer(), prompts, names, decoders, runs=12, seed=0)
-    assert max(forks) > len(prompts)
-    monkeypatch.setattr(forest, "CROWDED", math.inf)
-    expected = sample_chunk(model, small_tokenizer(), prompts, names, decoders, runs=12, seed=0)
-    assert [draws.token_ids[a] for a in draws.answer] == [expected.token_ids[a] for a in expected.answer]
-    assert draws.raw == pytest.approx(expected.raw, abs=1e-3)
+    draws = sample_chunk(model, small_tokenizer(), prompts, ["a", "b"], decoders, runs=12, seed=0)
+    prompt_of = dict(zip(draws.answer.tolist(), draws.row.tolist(), strict=True))
+    assert max(map(len, draws.token_ids)) > 40
+    for answer, (ids, raw) in enumerate(zip(draws.token_ids, draws.raw, strict=True)):
+        prompt = prompts[prompt_of[answer]]
+        with torch.inference_mode():
+            logprobs = model(torch.tensor([prompt + ids])).logits[0].log_softmax(-1)
+        assert raw == pytest.approx(sum(logprobs[len(prompt) - 1 + i, t].item() for i, t in enumerate(ids)), abs=1e-3)
 
 
 def test_a_tree_that_would_not_fit_is_refused_before_memory_is_taken() -> None:
