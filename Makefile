@@ -9,7 +9,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Snakemake's own lock outlives a killed process; this one does not. Where there is no flock there is no lock.
 ONE_AT_A_TIME := $(if $(shell command -v flock),flock --nonblock --conflict-exit-code 75 .venv/.lock)
 
-.PHONY: book test serve lint bench train picture lock clean
+.PHONY: book test serve lint bench bench-gpu train picture lock clean
 .DEFAULT_GOAL := book
 
 book: $(SETUP)
@@ -30,6 +30,10 @@ lint: $(SETUP)
 # The engine beside its peers, some 15 minutes; lm-eval and CTranslate2 join in if they are installed. Leaves book/data/bench/.
 bench: $(SETUP)
 	@$(BIN)/python -m lmrel.bench
+
+# The paper's experiment at full size with random weights, on a CUDA GPU. Leaves book/data/gpu/.
+bench-gpu: $(SETUP)
+	@$(BIN)/python -m lmrel.bench_gpu
 
 train: $(SETUP)
 	@$(BIN)/python -m lmrel.train && $(BIN)/python -m lmrel.card

@@ -13,7 +13,7 @@ configfile: "study.yaml"
 RUNS = {model.replace("/", "--"): model for model in config["models"]}  # folder below results/, and model
 OTHERS = sorted(str(path) for path in Path("results").glob("[!.]*/run.json") if path.parent.name not in RUNS)
 PROBLEMS = [path for path in [config["parameters"]["problems"]] if path != "paper"]
-NOT_IN_A_RUN = ("train", "tiny", "corpus", "card", "site", "bench", "floor", "drawings", "profiling")
+NOT_IN_A_RUN = ("train", "tiny", "corpus", "card", "site", "bench", "floor", "drawings", "profiling", "bench_gpu")
 CODE = [str(path) for path in sorted(Path("lmrel").glob("*.py")) if path.stem not in NOT_IN_A_RUN]
 PAGES = ["index.md", *map(str, sorted(Path("book").rglob("*.md"))), "_config.yml", "_toc.yml", "book/references.bib"]
 
@@ -26,6 +26,7 @@ rule book:
         expand("results/{run}/.evaluated", run=RUNS),
         "results/.compared",
         "results/.engine",
+        "results/.gpu",
         PAGES,
         "lmrel/site.py",
         sorted(map(str, Path("lmrel/static").glob("*"))),
@@ -104,3 +105,17 @@ rule engine:
     shell:
         "echo 'Drawing the engine'; OMP_NUM_THREADS={threads} python -m lmrel.runner {input[0]} {output[0]} "
         ">{log} 2>&1 || (cat {log}; exit 1)"
+
+
+rule gpu:
+    input:
+        "notebooks/gpu.ipynb",
+        CODE,
+        sorted(map(str, Path("book/data/gpu").glob("*.json"))),
+    output:
+        update("results/gpu.ipynb"),
+        touch("results/.gpu"),
+    log:
+        "results/gpu.log",
+    shell:
+        "python -m lmrel.runner {input[0]} {output[0]} >{log} 2>&1 || (cat {log}; exit 1)"

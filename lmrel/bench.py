@@ -31,14 +31,15 @@ from lmrel import records
 from lmrel.decoding import Decoder
 from lmrel.floor import bare_forward, distinct_prefixes
 from lmrel.forest import shared_header
-from lmrel.models import REGISTRY, TINY_SUITE, load_model
+from lmrel.models import load_model
 from lmrel.problems import paper_problems
 from lmrel.profiling import shares
 from lmrel.prompts import encode_problems
+from lmrel.registry import REGISTRY, TINY_SUITE
 from lmrel.sampling import sample
 
 TEMPERATURES = (0.0, 0.1, 0.5, 1.0)
-RUNS, NEW_TOKENS, SLOW_REPEATS = 4, 16, 3
+RUNS, SLOW_REPEATS = 4, 3
 DRAWS = [t for t in TEMPERATURES for _ in range(RUNS if t else 1)]  # of a problem
 SINGLY, BATCHED, CONTINUOUS, HARNESS = "one prompt at a time", "batched generate", "continuous batching", "lm-eval"
 ENGINE = {(stop, runs): f"{stop}, {runs} runs" for stop in ("eos", "decided") for runs in (RUNS, 100, 1000)}
@@ -51,13 +52,13 @@ Task = Callable[[], pd.DataFrame | None]
 class Bench:
     """One model and the prompts, token ids: all of them, those of equal length together, and the sample of a task."""
 
-    def __init__(self, name: str, problems: pd.DataFrame) -> None:
-        self.name, self.problems = name, problems
-        self.model, self.tokenizer = load_model(name)
+    def __init__(self, name: str, problems: pd.DataFrame, model: Any, tokenizer: Any, new_tokens: int = 16) -> None:
+        self.name, self.problems, self.model, self.tokenizer = name, problems, model, tokenizer
+        self.new_tokens = new_tokens
         self.prompts = encode_problems(problems.to_dict("records"), "few_shot", self.tokenizer)  # type: ignore[arg-type]
         lengths = sorted(set(map(len, self.prompts)))
         self.by_length = [[prompt for prompt in self.prompts if len(prompt) == length] for length in lengths]
-        sampled = SAMPLED if REGISTRY[name].instruct else SAMPLED | SAMPLED_BASE
+        sampled = SAMPLED if "instruct" in name else SAMPLED | SAMPLED_BASE
         self.sampled = {task: spread(range(len(problems)), count) for task, count in sampled.items()}
 
     def share(self, task: str) -> float:
@@ -79,7 +80,7 @@ def knobs(temperature: float) -> dict[str, Any]:
 
 def generate(bench: Bench, batches: Sequence[Sequence[Sequence[int]]]) -> None:
     """`model.generate` with its scores, as the paper calls it: one call per batch and draw."""
-    scores = {"max_new_tokens": NEW_TOKENS, "output_scores": True, "return_dict_in_generate": True}
+    scores = {"max_new_tokens": bench.new_tokens, "output_scores": True, "return_dict_in_generate": True}
     for batch in batches:
         ids = torch.tensor(batch, device=bench.model.device)
         for temperature in DRAWS:
@@ -95,7 +96,7 @@ def continuous_batching(bench: Bench) -> Callable[[], None]:
     def run() -> None:
         for temperature in TEMPERATURES:
             runs = RUNS if temperature else 1
-            asked = {"max_new_tokens": NEW_TOKENS, "num_return_sequences": runs, **ends, **knobs(temperature)}
+            asked = {"max_new_tokens": bench.new_tokens, "num_return_sequences": runs, **ends, **knobs(temperature)}
             found = bench.model.generate_batch(bench.prompts, GenerationConfig(**asked), copy(room))
             if len(found) != len(bench.prompts) * runs:
                 raise RuntimeError(f"{len(found)} of {len(bench.prompts) * runs} requests were answered")
@@ -113,7 +114,7 @@ def harness(bench: Bench) -> Callable[[], None]:
 
     def run() -> None:
         for temperature in DRAWS:
-            asked = {"until": [], "max_gen_toks": NEW_TOKENS, **knobs(temperature)}
+            asked = {"until": [], "max_gen_toks": bench.new_tokens, **knobs(temperature)}
             requests = [Instance("generate_until", {}, (text, asked), i) for i, text in enumerate(texts)]
             peer.generate_until(requests, disable_tqdm=True)
 
@@ -132,7 +133,7 @@ def ctranslate2(bench: Bench) -> Callable[[], None]:
     shared = shared_header(bench.prompts)
     words = bench.tokenizer.convert_ids_to_tokens
     suffixes = [[words(prompt[shared:]) for prompt in prompts] for prompts in bench.by_length]
-    asked = {"static_prompt": words(bench.prompts[0][:shared]), "max_batch_size": 32, "max_length": NEW_TOKENS}
+    asked = {"static_prompt": words(bench.prompts[0][:shared]), "max_batch_size": 32, "max_length": bench.new_tokens}
     asked |= {"return_scores": True, "include_prompt_in_result": False}
 
     def run() -> None:
@@ -162,7 +163,7 @@ def contestants(bench: Bench) -> tuple[dict[str, Task], dict[str, int], dict[str
         except Exception as error:  # whatever a package of others comes up with
             absent[peer] = reason(error)
     for (stop, runs), task in ENGINE.items():
-        decoders = [Decoder(t, max_new_tokens=NEW_TOKENS, stop=stop) for t in TEMPERATURES]
+        decoders = [Decoder(t, max_new_tokens=bench.new_tokens, stop=stop) for t in TEMPERATURES]
         problems = bench.problems.iloc[bench.sampled[task]] if task in bench.sampled else bench.problems
         draw = partial(sample, bench.model, bench.tokenizer, problems, decoders, runs=runs, prompt_style="few_shot")
         tasks[task] = draw
@@ -182,7 +183,7 @@ def reason(error: Exception) -> str:
 
 def measure(name: str, problems: pd.DataFrame, repeats: int) -> tuple[list[dict[str, Any]], dict[str, float]]:
     """One row per contestant: times in seconds, scaled up to all problems, and what was computed; then a profile."""
-    bench = Bench(name, problems)
+    bench = Bench(name, problems, *load_model(name))
     tasks, nodes, absent = contestants(bench)
     share = {task: bench.share(task) for task in tasks}
     draws = {task: round(bench.share(task) * len(problems)) * len(DRAWS) for task in SLOW}

@@ -12,8 +12,9 @@ import pandas as pd
 from lmrel import charts, corpus
 from lmrel.decoding import Decoder
 from lmrel.inference import summarize_with_intervals
-from lmrel.models import CHECKPOINTS, REGISTRY, TINY_SUITE, ModelSpec, load_model
+from lmrel.models import load_model
 from lmrel.problems import held_out_problems, paper_problems
+from lmrel.registry import CHECKPOINTS, REGISTRY, TINY_SUITE, ModelSpec
 from lmrel.sampling import sample
 from lmrel.tables import percent_with_interval
 from lmrel.train import STAGES

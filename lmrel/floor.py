@@ -27,17 +27,22 @@ def distinct_prefixes(draws: pd.DataFrame, problems: pd.DataFrame) -> list[list[
 
 
 def bare_forward(
-    model: PreTrainedModel, prompts: Sequence[Sequence[int]], trees: Sequence[Sequence[Prefix]]
+    model: PreTrainedModel, prompts: Sequence[Sequence[int]], trees: Sequence[Sequence[Prefix]], rows: int | None = None
 ) -> Callable[[], None]:
     """A function that computes `prompts` and their trees, the header that all prompts share once.
 
-    Masks are made beforehand. Nothing is chosen, and nothing is kept.
+    Masks are made beforehand. Nothing is chosen, and nothing is kept. At most `rows` prompts go through at once.
     """
     shared = shared_header(prompts)
     by_length = defaultdict(list)
     for prompt, tree in zip(prompts, trees, strict=True):
         by_length[len(prompt)].append((prompt[shared:], tree))
-    batches = [[tensor.to(model.device) for tensor in floor_batch(rows, shared)] for rows in by_length.values()]
+    groups = [
+        group[i : i + (rows or len(group))]
+        for group in by_length.values()
+        for i in range(0, len(group), rows or len(group))
+    ]
+    batches = [[tensor.to(model.device) for tensor in floor_batch(group, shared)] for group in groups]
     header = torch.tensor([list(prompts[0][:shared])], device=model.device)
 
     @torch.inference_mode()

@@ -35,6 +35,8 @@ def clustered_wilson(shares: Sequence[float] | np.ndarray, level: float = LEVEL)
     """
     values = np.asarray(shares, dtype=float)
     mean, n = float(values.mean()), len(values)
+    if math.isnan(mean):
+        return math.nan, math.nan, math.nan
     single_draws = bool(np.isin(values, (0.0, 1.0)).all())
     variance = float(values.var(ddof=1)) / n if n > 1 and not single_draws else 0.0
     if variance == 0.0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 from scipy import stats
 
@@ -9,12 +10,14 @@ SETTING = ["model", "precision", "prompt_style", "decoding", "temperature"]
 GROUP = [*SETTING, "task"]
 CONFIDENCES = {"confidence": "mean_logprob", "confidence_processed": "mean_logprob_processed"}
 SHARES = {"accuracy": "correct", "compliance": "compliant", "strict_accuracy": "strict", "finished_share": "finished"}
+SHARES |= {"sole_accuracy": "correct_sole"}
 
 
 def _with_all(draws: pd.DataFrame) -> pd.DataFrame:
     """Every draw twice: under its own task and under ``all``."""
     both = pd.concat([draws, draws.assign(task="all")], ignore_index=True)
-    return both.assign(strict=both["correct"] & both["compliant"])
+    sole = both["correct_sole"].astype("Float64").to_numpy(float, na_value=np.nan)
+    return both.assign(strict=both["correct"] & both["compliant"], correct_sole=sole)
 
 
 def by_problem(draws: pd.DataFrame) -> pd.DataFrame:
@@ -32,8 +35,9 @@ def by_run(draws: pd.DataFrame) -> pd.DataFrame:
 def summarize(draws: pd.DataFrame) -> pd.DataFrame:
     """One row per setting and task, and one with task ``all``: means over problems of means over runs.
 
-    ``accuracy`` (first integer is the answer), ``compliance`` (only a number), ``strict_accuracy`` (both) and
-    ``finished_share`` (end of text reached). ``consistency`` is the paper's: the standard deviation (ddof 0) of the
+    ``accuracy`` (first integer is the answer), ``compliance`` (only a number), ``strict_accuracy`` (both),
+    ``sole_accuracy`` (the only number is the answer; NaN for texts that were cut short) and ``finished_share`` (end of
+    text reached). ``consistency`` is the paper's: the standard deviation (ddof 0) of the
     runs' accuracies, 0 for one run. ``confidence`` is the mean over draws of the mean log-prob of the sampled tokens,
     raw, in nats; ``confidence_processed`` the same under the decoder's own distribution. ``tokens`` is per draw.
     """

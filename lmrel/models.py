@@ -1,100 +1,35 @@
-"""Which models there are and how one is loaded: a name from the registry, a local folder, or a repo id.
+"""How a model is loaded: a name from the registry, a local folder, or a repo id.
 
 Weights are read from safetensors only, code only from transformers itself; a checkpoint that would need anything
-else is refused.
+else is refused. Whatever goes wrong ends in one sentence that says what to do.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import re
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
+from huggingface_hub import errors as hub
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from lmrel.errors import InputError
-from lmrel.quantize import is_nf4, quantize_nf4
+from lmrel.memory import free_memory
+from lmrel.registry import REGISTRY, ModelSpec
 
-CHECKPOINTS = Path(__file__).resolve().parent.parent / "checkpoints"
 SMALL, THREADS = 20_000_000, torch.get_num_threads()
-PRECISIONS = ("auto", "fp32", "bf16", "nf4")
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "nf4": torch.bfloat16}
+PRECISIONS = ("auto", *DTYPES)
+MAX_WIDE_SHARE, MAX_BITS = 0.05, 4.6
 
 
-@dataclass(frozen=True)
-class ModelSpec:
-    """What is known of a model before it is loaded. Parameters are counts; `active` are those one token uses."""
-
-    name: str
-    repo: str
-    family: str
-    sparse: bool
-    instruct: bool
-    total: float
-    active: float
-    precision: str
-    licence: str = "apache-2.0"
-    gated: bool = False
-
-    @property
-    def tiny(self) -> bool:
-        """Whether its weights ship with this repository."""
-        return self.name.startswith("tiny-")
-
-    @property
-    def source(self) -> str:
-        """What transformers loads: a folder of this repository, or a repo id."""
-        return str(CHECKPOINTS / self.name) if self.tiny else self.repo
-
-
-def _tiny(kind: str, *, sparse: bool, instruct: bool) -> ModelSpec:
-    total, active, family = (1_807_488, 627_840, "Mixtral") if sparse else (623_744, 623_744, "Mistral")
-    return ModelSpec(f"tiny-{kind}", f"checkpoints/tiny-{kind}", family, sparse, instruct, total, active, "fp32", "mit")
-
-
-# The tiny suite; then the paper's three, each followed by the partner its design lacked; then a dense pair.
-REGISTRY: dict[str, ModelSpec] = {
-    spec.name: spec
-    for spec in (
-        _tiny("dense-base", sparse=False, instruct=False),
-        _tiny("dense-instruct", sparse=False, instruct=True),
-        _tiny("sparse-base", sparse=True, instruct=False),
-        _tiny("sparse-instruct", sparse=True, instruct=True),
-        ModelSpec(
-            "qwen2.5-3b-instruct",
-            "Qwen/Qwen2.5-3B-Instruct",
-            "Qwen2.5",
-            False,
-            True,
-            3.09e9,
-            3.09e9,
-            "bf16",
-            "qwen-research",
-        ),
-        ModelSpec("qwen2.5-3b", "Qwen/Qwen2.5-3B", "Qwen2.5", False, False, 3.09e9, 3.09e9, "bf16", "qwen-research"),
-        ModelSpec(
-            "mixtral-8x7b-instruct",
-            "mistralai/Mixtral-8x7B-Instruct-v0.1",
-            "Mixtral",
-            True,
-            True,
-            46.7e9,
-            12.9e9,
-            "nf4",
-        ),
-        ModelSpec("mixtral-8x7b", "mistralai/Mixtral-8x7B-v0.1", "Mixtral", True, False, 46.7e9, 12.9e9, "nf4"),
-        ModelSpec("olmoe-1b-7b", "allenai/OLMoE-1B-7B-0924", "OLMoE", True, False, 6.92e9, 1.28e9, "nf4"),
-        ModelSpec(
-            "olmoe-1b-7b-instruct", "allenai/OLMoE-1B-7B-0924-Instruct", "OLMoE", True, True, 6.92e9, 1.28e9, "nf4"
-        ),
-        ModelSpec("mistral-7b", "mistralai/Mistral-7B-v0.1", "Mistral", False, False, 7.24e9, 7.24e9, "bf16"),
-        ModelSpec(
-            "mistral-7b-instruct", "mistralai/Mistral-7B-Instruct-v0.1", "Mistral", False, True, 7.24e9, 7.24e9, "bf16"
-        ),
-    )
-}
-TINY_SUITE = tuple(spec.name for spec in REGISTRY.values() if spec.tiny)
+def known(name: str) -> ModelSpec | None:
+    """What the registry says of a model, by its name there or its repo id."""
+    return REGISTRY.get(name) or next((spec for spec in REGISTRY.values() if spec.repo and spec.repo == name), None)
 
 
 def resolve(name: str) -> str:
@@ -135,46 +70,161 @@ def resolve_precision(name: str, precision: str) -> str:
     """`precision`, with ``"auto"`` made explicit: the registry's, or bf16 on CUDA and fp32 on a CPU."""
     if precision not in PRECISIONS:
         raise InputError(f"precision is {precision!r}; it must be one of {', '.join(PRECISIONS)}.")
+    quantized = _quantized_folder(name)
+    if precision not in ("auto", "nf4") and quantized:
+        raise InputError(f"precision is {precision!r}, but {name} was saved in nf4.")
     if precision != "auto":
         return precision
-    if name in REGISTRY:
-        return REGISTRY[name].precision
+    if quantized:
+        return "nf4"
+    if spec := known(name):
+        return spec.precision
     return "bf16" if torch.cuda.is_available() else "fp32"
+
+
+def _quantized_folder(name: str) -> bool:
+    config = Path(name) / "config.json"
+    return name not in REGISTRY and config.is_file() and "lmrel_nf4" in config.read_text(encoding="utf-8")
 
 
 def load_model(name: str, precision: str = "auto") -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A causal language model in eval mode and its tokenizer.
 
-    `precision` is ``"fp32"``, ``"bf16"``, ``"nf4"`` (4-bit weights, bf16 compute) or ``"auto"``. The model goes to
-    the GPU where there is one; on a CPU, torch is set to one thread for a small model. Raises `InputError`, before any
-    weight is read, for a name or precision that cannot be used, and when transformers cannot load the checkpoint.
+    `precision` is ``"fp32"``, ``"bf16"``, ``"fp16"``, ``"nf4"`` (4-bit weights, bf16 compute) or ``"auto"``. The model
+    goes to the GPU where there is one, or spreads over several; on a CPU, torch is set to one thread for a small model.
+    Raises `InputError`, before any weight is read, for a name or precision that cannot be used or memory that does not
+    suffice, and when the checkpoint cannot be downloaded or loaded.
     """
     source, precision = resolve(name), resolve_precision(name, precision)
-    dtype = torch.float32 if precision == "fp32" else torch.bfloat16
-    safe = {"trust_remote_code": False}
+    spec, cuda = known(name), torch.cuda.is_available()
+    settings: dict[str, Any] = {"revision": spec.revision or None} if spec else {}
+    several = torch.cuda.device_count() > 1
+    devices: dict[str, Any] = {"device_map": "auto" if several else {"": "cuda" if cuda else "cpu"}}
+    if spec:
+        _check_memory(spec, precision)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, **safe)
+        if precision == "nf4":
+            from lmrel.quantize import Nf4Config
+
+            if not _quantized_folder(name):
+                devices["quantization_config"] = Nf4Config()
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False, **settings)
         model, loading = AutoModelForCausalLM.from_pretrained(
-            source, dtype=dtype, attn_implementation="sdpa", use_safetensors=True, output_loading_info=True, **safe
+            source,
+            dtype=DTYPES[precision],
+            attn_implementation="sdpa",
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+            **settings,
+            **devices,
         )
+    except InputError:
+        raise
     except Exception as error:  # whatever transformers, its hub client or a damaged file comes up with
-        reason = " ".join(str(error).split())
-        raise InputError(f"model {name!r} could not be loaded from {source}: {reason[:500]}") from error
+        raise InputError(explained(error, name, source, precision)) from error
     if missing := sorted(loading["missing_keys"]):
         raise InputError(f"{source} lacks {len(missing)} of the model's weights, {missing[0]} among them.")
-    if name in REGISTRY and not REGISTRY[name].instruct:
-        tokenizer.chat_template = None  # some base models ship one; they were not trained on it
-    model.eval().requires_grad_(False)
+    if {"cpu", "disk"} & set(map(str, getattr(model, "hf_device_map", {}).values())) and cuda:
+        raise InputError(f"{name} in {precision} does not fit on the GPUs of this machine.{_way_out(spec, precision)}")
     if precision == "nf4":
-        quantize_nf4(model)
-    if torch.cuda.is_available():
-        return model.to("cuda"), tokenizer
-    # A model this small loses more by handing work from thread to thread than it gains.
-    torch.set_num_threads(1 if model.num_parameters() < SMALL else THREADS)
-    return model, tokenizer
+        check_narrow(model)
+    if spec and not spec.instruct:
+        tokenizer.chat_template = None  # some base models ship one; they were not trained on it
+    # On a CPU a model this small loses more by handing work from thread to thread than it gains.
+    torch.set_num_threads(1 if not cuda and model.num_parameters() < SMALL else THREADS)
+    return model.eval().requires_grad_(False), tokenizer
+
+
+def _check_memory(spec: ModelSpec, precision: str) -> None:
+    devices = [torch.device("cuda", i) for i in range(torch.cuda.device_count())] or [torch.device("cpu")]
+    free, needed = sum(map(free_memory, devices)), spec.weights(precision)
+    if needed > free:
+        what = f"the weights of {spec.name} in {precision} alone take {needed / 1e9:.0f} GB"
+        raise InputError(f"{what}, and {free / 1e9:.0f} GB are free.{_way_out(spec, precision)}")
+
+
+def _way_out(spec: ModelSpec | None, precision: str) -> str:
+    if spec and precision != "nf4":
+        return f" With precision 'nf4' it takes {spec.weights('nf4') / 1e9:.0f} GB."
+    return " Use precision 'nf4'." if precision != "nf4" else " Use a larger machine."
+
+
+def explained(error: Exception, name: str, source: str, precision: str) -> str:
+    """Why a checkpoint could not be loaded and what to do, in one sentence or two."""
+    causes = list(_causes(error))
+    text = "; ".join(dict.fromkeys(" ".join(str(cause).split()) for cause in causes))
+
+    def any_of(*kinds: type[BaseException]) -> bool:
+        return any(isinstance(cause, kinds) for cause in causes)
+
+    if any_of(hub.GatedRepoError) or "gated repo" in text:
+        return f"{source} is gated: accept its terms on its page, then set HF_TOKEN to a token of your account."
+    if any_of(hub.RevisionNotFoundError):
+        return f"{source} has no such revision any more."
+    if any_of(hub.RepositoryNotFoundError):
+        return (
+            f"there is no repo {source}, or it is private: check the name, or set HF_TOKEN to a token that may read it."
+        )
+    if any_of(hub.LocalEntryNotFoundError, hub.OfflineModeIsEnabled, ConnectionError) or "couldn't connect" in text:
+        return (
+            f"{source} could not be downloaded, as there is no connection to its hub, and it is not in the local "
+            "cache; connect, or give a folder that holds it."
+        )
+    if any_of(torch.OutOfMemoryError, MemoryError) or "out of memory" in text.lower():
+        return f"out of memory while loading {name} in {precision}.{_way_out(known(name), precision)}"
+    if any(isinstance(cause, OSError) and cause.errno == errno.ENOSPC for cause in causes):
+        return f"the disk is full: {source} could not be stored; free some space or set HF_HOME to another disk."
+    if precision == "nf4" and ("bitsandbytes" in text.lower() or any_of(ImportError)):
+        return f"precision is 'nf4', but bitsandbytes cannot be used here ({text[:200]}); use 'bf16' or 'fp32'."
+    if "Unrecognized configuration class" in text or "not supported for" in text:
+        return f"{source} is no causal language model that transformers knows."
+    if "safetensors" in text and ("does not appear to have" in text or "no file named" in text):
+        return f"{source} has no weights as safetensors; pickled weights can run code and are not loaded."
+    return f"model {name!r} could not be loaded from {source}: {text[:500]}"
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def precision_of(model: PreTrainedModel) -> str:
     """The precision a loaded model has, by looking at it."""
+    if any(parameter.dtype == torch.uint8 for parameter in model.parameters()):
+        return "nf4"
     names = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
-    return "nf4" if is_nf4(model) else names.get(model.dtype, str(model.dtype))
+    return names.get(model.dtype, str(model.dtype))
+
+
+def bits_per_weight(model: PreTrainedModel) -> tuple[float, float]:
+    """Measured: bits a quantized weight takes, scales included, and the share of block weights left wide.
+
+    Block weights are the matrices inside the decoder blocks. (16.0 or 32.0, 1.0) for a model that is not quantized.
+    """
+    narrow = wide = packed_bytes = 0
+    width = 32.0
+    for name, tensor in model.state_dict().items():
+        if ".layers." not in name or tensor.ndim < 1:
+            continue
+        if tensor.dtype == torch.uint8 and tensor.ndim == 2:
+            narrow += 2 * tensor.numel()
+            packed_bytes += tensor.nbytes
+        elif name.endswith("absmax"):
+            packed_bytes += tensor.nbytes
+        elif tensor.ndim >= 2:
+            wide += tensor.numel()
+            width = 8.0 * tensor.element_size()
+    return (8 * packed_bytes / narrow if narrow else width), wide / (narrow + wide)
+
+
+def check_narrow(model: PreTrainedModel) -> None:
+    """Raise `InputError` if a model that was loaded in 4 bit is wider than that."""
+    if precision_of(model) != "nf4":
+        raise InputError(f"precision is 'nf4', but {type(model).__name__} has no layers that this code can quantize.")
+    bits, wide_share = bits_per_weight(model)
+    if wide_share > MAX_WIDE_SHARE:
+        raise InputError(f"precision is 'nf4', but {wide_share:.0%} of the block weights stayed in 16 bit.")
+    if bits > MAX_BITS:
+        raise InputError(f"precision is 'nf4', but the quantized weights take {bits:.2f} bits each.")

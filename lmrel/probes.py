@@ -78,7 +78,7 @@ def determinism(
     """How far results depend on what is computed together: the first `probed` problems at once and one by one.
 
     Keys ``problems``, ``draws``, ``flipped`` (draws with another token somewhere), ``max_logit_difference`` (over the
-    nodes that both have; raw logits).
+    nodes that both have; raw logits, of which two that are infinite alike differ by 0).
     """
     rows: list[dict[str, Any]] = problems.head(probed).to_dict("records")  # type: ignore[assignment]
     encoded = encode_problems(rows, prompt_style, tokenizer)
@@ -110,7 +110,7 @@ def determinism(
         texts, alone = grown(slice(i, i + 1))
         flipped += sum(together_texts[draw] != ids for draw, ids in texts.items())
         shared = alone.keys() & together.keys()
-        difference = max(difference, *(float((alone[p] - together[p]).abs().max()) for p in shared))
+        difference = max(difference, *(float((alone[p] - together[p]).abs().nan_to_num().max()) for p in shared))
     return {
         "problems": len(rows),
         "draws": len(together_texts),

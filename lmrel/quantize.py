@@ -1,90 +1,166 @@
-"""NF4 that really is 4-bit: every linear layer inside the decoder blocks and every expert.
+"""NF4 that really is 4-bit: every matrix inside the decoder blocks, quantized while it is loaded.
 
-transformers 5 keeps a mixture's experts as fused 3-D parameters, which bitsandbytes' own loading leaves in 16 bit:
-most of such a model stays wide, without a word. Here both kinds are quantized, with double quantization and bf16
-compute as in the paper's code, and what came of it is measured. Router, norms, embeddings and head stay in bf16.
+transformers 5 keeps a mixture's experts as fused 3-D parameters and its router as a bare matrix, which bitsandbytes'
+own loading leaves in 16 bit: most of such a model stays wide, without a word. Here all of them are quantized, with
+double quantization and bf16 compute, as the paper's configuration did when experts and routers were linear layers.
+Norms, embeddings and head stay in bf16.
 
-The weights are quantized after loading, so the 16-bit model must fit into main memory first.
+`Nf4Quantizer` plugs into transformers' loading: one parameter is read, quantized and let go before the next, so no wide
+copy of the model is ever held. What came of it is measured.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import torch
-from torch import nn
-from transformers import PreTrainedModel
+from bitsandbytes import functional
+from bitsandbytes.nn import Linear4bit, Params4bit
+from bitsandbytes.nn.parametrize import replace_parameter_4bit_prequantized
+from huggingface_hub import save_torch_state_dict
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.core_model_loading import ConversionOps, WeightConverter
+from transformers.quantizers.auto import register_quantization_config, register_quantizer
+from transformers.quantizers.base import HfQuantizer
+from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from lmrel.errors import InputError
+from lmrel.registry import NF4_BITS
 
-EXPERT_WEIGHTS = ("gate_up_proj", "down_proj")
+METHOD = "lmrel_nf4"
+KIND: dict[str, Any] = {"quant_type": "nf4", "compress_statistics": True}
 BLOCK = 64  # weights that share a scale; bitsandbytes' CPU code is wrong for rows that are no multiple of it
-MAX_WIDE_SHARE = 0.05
+STATES = ("absmax", "quant_map", "nested_absmax", "nested_quant_map", "quant_state.bitsandbytes__nf4")
 
 
-def quantize_nf4(model: PreTrainedModel) -> None:
-    """Quantize a bf16 model in place. Raises `InputError` if a row is no multiple of 64 or too much stays wide."""
-    import bitsandbytes as bnb
-    from bitsandbytes.nn.parametrize import replace_parameter_4bit
+@register_quantization_config(METHOD)
+class Nf4Config(QuantizationConfigMixin):  # type: ignore[misc]
+    """For ``from_pretrained(quantization_config=...)``, and what a saved checkpoint's config says."""
 
-    for name, module in list(model.named_modules()):
-        if ".layers." not in name:
-            continue
-        if isinstance(module, nn.Linear):
-            _check_rows(name, module.weight)
-            narrow = bnb.nn.Linear4bit(
-                module.in_features,
-                module.out_features,
-                bias=module.bias is not None,
-                compute_dtype=torch.bfloat16,
-                compress_statistics=True,
-                quant_type="nf4",
-                device="meta",
-            )
-            narrow.weight = bnb.nn.Params4bit(
-                module.weight.data, requires_grad=False, quant_type="nf4", compress_statistics=True
-            )
-            narrow.bias = module.bias
-            model.set_submodule(name, narrow.to(module.weight.device))
-        for weight in EXPERT_WEIGHTS:
-            if isinstance(tensor := getattr(module, weight, None), nn.Parameter) and tensor.ndim == 3:
-                _check_rows(f"{name}.{weight}", tensor)
-                replace_parameter_4bit(module, weight, compress_statistics=True, quant_type="nf4")
-    if not is_nf4(model):
-        raise InputError(f"precision is 'nf4', but {type(model).__name__} has no layers that this code can quantize.")
-    narrow_bits, wide_share = bits_per_weight(model)
-    if wide_share > MAX_WIDE_SHARE:
-        raise InputError(f"precision is 'nf4', but {wide_share:.0%} of the block weights stayed in 16 bit.")
-    if narrow_bits > 4.6:
-        raise InputError(f"precision is 'nf4', but the quantized weights take {narrow_bits:.2f} bits each.")
+    def __init__(self, **_: Any) -> None:
+        self.quant_method = METHOD
 
 
-def _check_rows(name: str, weight: torch.Tensor) -> None:
-    if weight.shape[-1] % BLOCK:
-        raise InputError(
-            f"precision is 'nf4', but rows of {name} have {weight.shape[-1]} weights, no multiple of {BLOCK}."
-        )
+@register_quantizer(METHOD)
+class Nf4Quantizer(HfQuantizer):  # type: ignore[misc]
+    """Quantizes while loading, and reads what was saved quantized. Its methods are those that transformers asks for."""
+
+    quantized_element_size = NF4_BITS / 8
+
+    def _process_model_before_weight_loading(self, model: PreTrainedModel, **_: Any) -> None:
+        narrow_linears(model)
+
+    def param_needs_quantization(self, model: PreTrainedModel, param_name: str, **_: Any) -> bool:
+        """Whether a parameter is quantized while it is loaded."""
+        return is_block_matrix(param_name, model.get_parameter_or_buffer(param_name))
+
+    def _process_model_after_weight_loading(self, model: PreTrainedModel, **_: Any) -> None:
+        widen_on_use(model)
+
+    def get_quantize_ops(self) -> ConversionOps:
+        """What is done to such a parameter."""
+        return _Quantize()
+
+    def get_weight_conversions(self) -> list[WeightConverter]:
+        """How saved tensors become parameters."""
+        if not self.pre_quantized:
+            return []
+        weights = ("experts.gate_up_proj", "experts.down_proj", "weight")
+        return [WeightConverter([*(f"{w}.{s}" for s in STATES), w], w, [_Restore(self)]) for w in weights]
+
+    def is_serializable(self) -> bool:
+        """It is: see `save_quantized`."""
+        return True
+
+    @property
+    def is_trainable(self) -> bool:
+        """Only for inference."""
+        return False
 
 
-def is_nf4(model: PreTrainedModel) -> bool:
-    """Whether any block weight is stored in 4 bit."""
-    return any(parameter.dtype == torch.uint8 for parameter in model.parameters())
+class _Quantize(ConversionOps):  # type: ignore[misc]
+    def convert(self, input_dict: dict[str, Any], *_: Any, model: Any = None, **__: Any) -> dict[str, Tensor]:
+        values = {name: value[0] if isinstance(value, list) else value for name, value in input_dict.items()}
+        return {name: quantized(model.get_submodule(name.rpartition(".")[0]), value) for name, value in values.items()}
 
 
-def bits_per_weight(model: PreTrainedModel) -> tuple[float, float]:
-    """Measured: bits a quantized weight takes, scales included, and the share of block weights left wide.
+class _Restore(ConversionOps):  # type: ignore[misc]
+    def __init__(self, hf_quantizer: HfQuantizer) -> None:
+        self.hf_quantizer = hf_quantizer
 
-    Block weights are the matrices inside the decoder blocks. (16.0 or 32.0, 1.0) for a model that is not quantized.
+    def convert(
+        self, input_dict: dict[str, Any], *_: Any, model: Any = None, full_layer_name: str = "", **__: Any
+    ) -> dict[str, Any]:
+        if len(input_dict) == 1:  # a tensor that was saved as it is
+            return input_dict
+        stored = {name: value[0] if isinstance(value, list) else value for name, value in input_dict.items()}
+        weight = min(stored, key=len)
+        packed = stored.pop(weight)
+        module = model.get_submodule(full_layer_name.rpartition(".")[0])
+        return {weight: _narrow(module, packed, functional.QuantState.from_dict(stored, packed.device))}
+
+
+def narrow_linears(model: PreTrainedModel) -> None:
+    """Put 4-bit linear layers, still empty, in the place of those in the decoder blocks.
+
+    Raises `InputError` if the rows of a matrix in them are no multiple of 64.
     """
-    narrow = wide = packed_bytes = 0
-    width = 32.0
-    for name, tensor in model.state_dict().items():
-        if ".layers." not in name or tensor.ndim < 1:
-            continue
-        if tensor.dtype == torch.uint8 and tensor.ndim == 2:
-            narrow += 2 * tensor.numel()
-            packed_bytes += tensor.nbytes
-        elif name.endswith("absmax"):
-            packed_bytes += tensor.nbytes
-        elif tensor.ndim >= 2:
-            wide += tensor.numel()
-            width = 8.0 * tensor.element_size()
-    return (8 * packed_bytes / narrow if narrow else width), wide / (narrow + wide)
+    for name, tensor in model.named_parameters():
+        if is_block_matrix(name, tensor) and tensor.shape[-1] % BLOCK:
+            rows = f"rows of {name} have {tensor.shape[-1]} weights, no multiple of {BLOCK}"
+            raise InputError(f"precision is 'nf4', but {rows}.")
+    for name, module in list(model.named_modules()):
+        if ".layers." in name and isinstance(module, nn.Linear):
+            shape, bias = (module.in_features, module.out_features), module.bias is not None
+            narrow = Linear4bit(*shape, bias=bias, compute_dtype=torch.bfloat16, device="meta", **KIND)
+            narrow.bias = module.bias
+            model.set_submodule(name, narrow.requires_grad_(False))
+
+
+def is_block_matrix(name: str, tensor: Tensor) -> bool:
+    """Whether a parameter is to be quantized."""
+    return ".layers." in name and tensor.ndim >= 2
+
+
+def quantized(module: nn.Module, value: Tensor) -> nn.Parameter:
+    """`value`, a wide matrix or stack of matrices, as a 4-bit parameter for `module`.
+
+    A stack is quantized one matrix after the other, which takes less memory, then its scales together: the result is
+    that of `bitsandbytes.functional.quantize_4bit` on the whole.
+    """
+    matrices = value.unbind() if value.ndim > 2 else [value]
+    parts = [functional.quantize_4bit(matrix.contiguous(), quant_type="nf4") for matrix in matrices]
+    packed, scales = torch.cat([part for part, _ in parts]), torch.cat([state.absmax for _, state in parts])
+    state = parts[0][1]
+    state.shape, state.offset, state.nested = value.shape, scales.mean(), True
+    state.absmax, state.state2 = functional.quantize_blockwise(scales - state.offset, blocksize=256)
+    return _narrow(module, packed, state)
+
+
+def _narrow(module: nn.Module, packed: Tensor, state: functional.QuantState) -> nn.Parameter:
+    if isinstance(module, Linear4bit):
+        return Params4bit(packed, False, state, module=module, bnb_quantized=True, **KIND)
+    parameter = nn.Parameter(packed, requires_grad=False)
+    parameter.quant_state = state  # type: ignore[attr-defined]
+    return parameter
+
+
+def widen_on_use(model: nn.Module) -> None:
+    """Let quantized parameters outside linear layers, of experts and routers, be read as if they were wide."""
+    for module in list(model.modules()):
+        for name, parameter in list(module.named_parameters(recurse=False)):
+            if not isinstance(module, Linear4bit) and hasattr(parameter, "quant_state"):
+                state = parameter.quant_state.as_dict(packed=True)
+                replace_parameter_4bit_prequantized(module, name, state, parameter.device)
+
+
+def save_quantized(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Write a quantized model as sharded safetensors that `lmrel.load_model` reads, in a new folder."""
+    folder.mkdir(parents=True)
+    save_torch_state_dict(model.state_dict(), folder, max_shard_size="5GB", safe_serialization=True)
+    model.config.save_pretrained(folder)
+    if model.generation_config:
+        model.generation_config.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,8 @@ DRAWS_SCHEMA = pa.schema(
         ("extracted", pa.int64()),  # missing: no integer, or one beyond 64 bits
         ("correct", pa.bool_()),
         ("compliant", pa.bool_()),
+        ("sole", pa.int64()),  # by `answers.sole_number`; missing: none, beyond 64 bits, or a text cut short
+        ("correct_sole", pa.bool_()),  # missing: a text cut short by stop="decided"
         ("mean_logprob", pa.float64()),
         ("mean_logprob_processed", pa.float64()),
         ("failure", pa.string()),  # missing: correct, or a text cut short by stop="decided"
@@ -116,8 +118,9 @@ def read_draws(folder: Path) -> pd.DataFrame:
 def read_part(path: Path) -> pd.DataFrame:
     """The draws in one file; `InputError` if it is missing or damaged."""
     table = _read_table(path)
-    exact = table["extracted"].to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get)  # a float would lose digits
-    return table.to_pandas().assign(extracted=exact)
+    nullable = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}.get  # a float would lose digits
+    exact = {name: table[name].to_pandas(types_mapper=nullable) for name in ("extracted", "sole", "correct_sole")}
+    return table.to_pandas().assign(**exact)
 
 
 def _read_as_draws(path: Path) -> pa.Table:
@@ -152,6 +155,12 @@ def read_runs(results: Path) -> pd.DataFrame:
         read_draws(folder).rename(columns={"model": "checkpoint"}).assign(model=folder.name) for folder in folders
     ]
     return pd.concat(tables, ignore_index=True)
+
+
+def decoders_of(results: Path, runs: Collection[str]) -> str:
+    """For figures over several `runs` below `results`: the ids of their decoders, each once."""
+    records = [json.loads((results / run / RUN).read_text(encoding="utf-8")) for run in runs]
+    return "decoders " + ", ".join(dict.fromkeys(record["decoding_id"] for record in records))
 
 
 def check_writable(folder: Path) -> None:

@@ -25,7 +25,7 @@ from lmrel import parts, records
 from lmrel.decoding import DECODINGS, Decoder, as_shipped, decoders_id, pure
 from lmrel.errors import InputError, check_count
 from lmrel.inference import summarize_with_intervals
-from lmrel.models import load_model, precision_of, resolve, resolve_precision
+from lmrel.models import bits_per_weight, load_model, precision_of, resolve, resolve_precision
 from lmrel.probes import determinism
 from lmrel.problems import load_problems
 from lmrel.prompts import PROMPT_STYLES
@@ -102,10 +102,15 @@ class Run:
         return {name: value for name, value in asdict(self).items() if name not in ("output_dir", "replace")}
 
     @property
+    def record(self) -> dict[str, Any]:
+        """The run.json of a finished run."""
+        found: dict[str, Any] = json.loads((Path(self.output_dir) / records.RUN).read_text(encoding="utf-8"))
+        return found
+
+    @property
     def subtitle(self) -> str:
         """For the figures of a finished run: prompt style, decoding, and the id of its decoders."""
-        record = json.loads((Path(self.output_dir) / records.RUN).read_text(encoding="utf-8"))
-        return f"{self.prompt_style} · {self.decoding} · decoders {record['decoding_id']}"
+        return f"{self.prompt_style} · {self.decoding} · decoders {self.record['decoding_id']}"
 
     def decoders(self, model: PreTrainedModel) -> list[Decoder]:
         """One per temperature, every knob explicit."""
@@ -131,6 +136,8 @@ class Run:
             "precision": precision_of(model),
             "decoders": [decoder.describe() for decoder in decoders],
             "revision": getattr(model.config, "_commit_hash", None),
+            "bits_per_weight": dict(zip(("blocks", "wide_share"), bits_per_weight(model), strict=True)),
+            "chat_template": bool(tokenizer.chat_template),
             "device": torch.cuda.get_device_name() if model.device.type == "cuda" else f"cpu ({platform.machine()})",
             "threads": torch.get_num_threads(),
             "versions": {"python": platform.python_version(), **{name: version(name) for name in VERSIONED}},

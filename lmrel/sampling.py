@@ -13,7 +13,7 @@ from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lmrel import records
-from lmrel.answers import extract_answer
+from lmrel.answers import extract_answer, sole_number
 from lmrel.decoding import Decoder
 from lmrel.errors import InputError, check_count
 from lmrel.failures import paper_failure
@@ -139,25 +139,30 @@ def _frame(
         text = tokenizer.decode(ids, skip_special_tokens=True, **AS_IS)
         extracted, compliant = extract_answer(text)
         correct = extracted == problems[row]["answer"]
+        sole = sole_number(text)
         answers.append(
             {
                 "text": text,
                 "token_ids": ids,
                 "n_tokens": len(ids),
                 "finished": ids[-1] in eos,
-                "extracted": extracted if extracted is not None and INT64.min <= extracted <= INT64.max else None,
+                "extracted": _in_64_bits(extracted),
                 "correct": correct,
                 "compliant": compliant,
+                "sole": _in_64_bits(sole),
+                "correct_sole": sole == problems[row]["answer"],
                 "mean_logprob": raw / len(ids),
                 "failure": paper_failure(text, extracted, correct, compliant),
             }
         )
     table = pd.DataFrame(answers)
-    table["extracted"] = pd.array([answer["extracted"] for answer in answers], dtype="Int64")
+    for name, kind in {"extracted": "Int64", "sole": "Int64", "correct_sole": "boolean"}.items():
+        table[name] = pd.array([answer[name] for answer in answers], dtype=kind)  # type: ignore[call-overload]
     table["failure"] = table["failure"].astype("str")
     frame = table.take(draws.answer).reset_index(drop=True)
     cut_short = np.asarray([decoder.stop == "decided" for decoder in decoders])[draws.decoder]
-    frame["failure"] = frame["failure"].mask(cut_short)
+    for name in ("failure", "sole", "correct_sole"):
+        frame[name] = frame[name].mask(cut_short)
     asked = pd.DataFrame(
         {
             **labels,
@@ -172,6 +177,10 @@ def _frame(
     return frame.assign(
         temperature=temperature, run=draws.run, mean_logprob_processed=draws.processed / frame["n_tokens"].to_numpy()
     )
+
+
+def _in_64_bits(number: int | None) -> int | None:
+    return number if number is not None and INT64.min <= number <= INT64.max else None
 
 
 def check_seed(seed: Any) -> None:

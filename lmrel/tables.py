@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from lmrel.inference import paired_difference, summarize_with_intervals
+from lmrel.registry import REGISTRY
 
 
 def percent_with_interval(row: pd.Series, name: str) -> str:
@@ -149,6 +150,58 @@ def profiles(shares: pd.DataFrame) -> pd.DataFrame:
     cells = shares.assign(share=shares["share"].map("{:.0%}".format))
     wide = cells.pivot(index="part", columns="model", values="share").reindex(shares["part"].unique())
     return _plain(wide.rename_axis(columns=None).reset_index())
+
+
+def models() -> pd.DataFrame:
+    """The registry's large models: what each is, where it comes from, and what it needs in its own precision."""
+    rows = [
+        {
+            "model": spec.name,
+            "repo": spec.repo,
+            "revision": spec.revision[:7],
+            "kind": f"{'sparse' if spec.sparse else 'dense'}, {'instruct' if spec.instruct else 'base'}",
+            "parameters": _billions(spec.total),
+            "for one token": _billions(spec.active),
+            "precision": spec.precision,
+            "memory": f"{spec.memory(spec.precision) / 1e9:.1f} GB",
+            "fits on": spec.fits_on(spec.precision),
+            "licence": spec.licence,
+            "gated": "yes" if spec.gated else "",
+        }
+        for spec in REGISTRY.values()
+        if not spec.tiny
+    ]
+    return _plain(pd.DataFrame(rows))
+
+
+def memory() -> pd.DataFrame:
+    """What the registry's large models need in each precision, and the smallest device that has it."""
+    specs = {spec.shape: spec for spec in REGISTRY.values() if not spec.tiny}
+    cells = {
+        precision: [f"{spec.memory(precision) / 1e9:.1f} GB · {spec.fits_on(precision)}" for spec in specs.values()]
+        for precision in ("nf4", "bf16", "fp32")
+    }
+    return _plain(pd.DataFrame({"model": list(specs), **cells}))
+
+
+def _billions(count: int) -> str:
+    return f"{count / 1e9:.2f} B"
+
+
+def full_size(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of `lmrel.bench_gpu`: seconds for the whole experiment, and beside its peers."""
+    columns = {
+        "model": rows["model"] + ", " + rows["precision"],
+        "logits": rows["logits"],
+        "new tokens": rows["new_tokens"].map(str),
+        "seconds": rows["seconds"].map("{:.1f}".format),
+        "one at a time": rows["one prompt at a time, ratio"].map("{:.0f} times".format),
+        "batched": rows["batched generate, ratio"].map("{:.1f} times".format),
+        "bare forward": rows["floor, share"].map("{:.0%}".format),
+        "tokens a second": rows["tokens_per_second"].map("{:,.0f}".format),
+        "peak": (rows["peak_mb"] / 1000).map("{:.1f} GB".format),
+    }
+    return _plain(pd.DataFrame(columns))
 
 
 def marks(ratios: pd.DataFrame) -> pd.DataFrame:

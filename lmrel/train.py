@@ -79,7 +79,7 @@ def chat_batch(stage: Stage, seed: int, step: int, tokenizer: PreTrainedTokenize
     rows: list[tuple[list[int], int]] = []
     for _ in range(stage.rows):
         question, answer = corpus.chat_turn(rng)
-        prompt = prompts.encode(question, tokenizer)
+        [prompt] = prompts.encode([question], tokenizer)
         reply = [*tokenizer.encode(f" {answer}", add_special_tokens=False), tiny.EOS]
         rows.append((prompt + reply, len(reply)))
     ids = torch.full((stage.rows, max(len(row) for row, _ in rows)), tiny.UNK)

@@ -25,7 +25,7 @@ from transformers import (
 )
 
 import lmrel
-from lmrel.models import TINY_SUITE
+from lmrel.registry import TINY_SUITE
 
 ROOT = Path(__file__).resolve().parent.parent
 ARCHITECTURES = {

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from lmrel import extract_answer
+from lmrel.answers import sole_number
 
 
 @pytest.mark.parametrize(
@@ -35,3 +36,38 @@ from lmrel import extract_answer
 )
 def test_extraction_and_compliance(text: str, answer: int | None, compliant: bool) -> None:
     assert extract_answer(text) == (answer, compliant)
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("13", 13),
+        ("The answer is -42.", -42),
+        ("1,234", 1234),
+        ("12,345,678 apples", 12345678),
+        ("1{,}234", 1234),
+        (r"1\,234", 1234),
+        ("1\N{NARROW NO-BREAK SPACE}234", 1234),
+        ("\N{MINUS SIGN}5", -5),
+        (r"$42$", 42),
+        (r"\[ (23 - 7) \times 4 + 5 = \boxed{69} \]", 69),
+        (r"\boxed{1}, or rather \boxed{2}", 2),
+        (r"\( 7 \text{ m}^2 \)", None),  # a power of a unit is one more number: not read
+        (r"12\ \mathrm{cm}", 12),
+        ("12 cm", 12),
+        ("= 7\n7", 7),
+        ("d = 12 + 3 = 15", None),
+        ("5-3", None),
+        ("12\n13", None),
+        ("3.5", None),
+        ("3,5", None),
+        ("1/2", None),
+        ("2^5", None),
+        ("none", None),
+        ("", None),
+        ("12,34", None),
+        ("9" * 4301, None),
+    ],
+)
+def test_the_sole_number_is_read_however_it_is_written_and_not_guessed(text: str, answer: int | None) -> None:
+    assert sole_number(text) == answer

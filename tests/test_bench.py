@@ -96,7 +96,7 @@ def test_the_script_times_every_contestant_or_says_why_not_and_its_ratios_follow
 
 def test_continuous_batching_answers_every_request(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench, "TEMPERATURES", (1.0,))
-    bench.continuous_batching(bench.Bench(MODEL, paper_problems().head(1)))()
+    bench.continuous_batching(bench.Bench(MODEL, paper_problems().head(1), *tiny(MODEL)))()
 
 
 def test_items_are_spread_evenly() -> None:

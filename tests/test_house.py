@@ -13,10 +13,10 @@ import yaml
 
 from tests.conftest import ROOT
 
-FLOW = ["errors", "memory", "problems", "prompts", "quantize", "models", "verdict", "decoding", "choice", "forest"]
-FLOW += ["tree", "probes", "lexer", "enumeration", "records", "answers", "failures"]
+FLOW = ["errors", "memory", "problems", "prompts", "registry", "quantize", "models", "verdict", "decoding", "choice"]
+FLOW += ["forest", "tree", "probes", "lexer", "enumeration", "records", "answers", "failures"]
 FLOW += ["metrics", "inference", "published", "tables", "sampling", "parts", "run", "charts", "floor"]
-FLOW += ["drawings", "profiling", "bench"]
+FLOW += ["drawings", "profiling", "bench", "bench_gpu"]
 MAX_LINES = 300
 
 

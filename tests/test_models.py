@@ -1,16 +1,24 @@
 from __future__ import annotations
 
+import errno
 import json
+import os
+import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
+from huggingface_hub import errors as hub
 from safetensors.torch import load_file, save_file
-from transformers import AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from lmrel import Decoder, InputError, load_model, paper_problems, sample
-from lmrel.models import CHECKPOINTS, REGISTRY, TINY_SUITE, precision_of, resolve, resolve_precision
+from lmrel import Decoder, InputError, load_model, models, paper_problems, sample
+from lmrel.models import known, precision_of, resolve, resolve_precision
+from lmrel.registry import CHECKPOINTS, COUNTS, REGISTRY, SHAPES, TINY_SUITE
 from tests.conftest import tiny
 
 
@@ -18,7 +26,8 @@ def test_shipped_models_are_what_the_registry_says(tiny_name: str) -> None:
     model, tokenizer = tiny(tiny_name)
     spec = REGISTRY[tiny_name]
     assert model.num_parameters() == spec.total
-    assert model.config.model_type == spec.family.lower()
+    assert model.config.model_type == spec.shape.lower()
+    assert spec.wide == sum(p.numel() for n, p in model.named_parameters() if ".layers." not in n or p.ndim < 2)
     assert spec.sparse == hasattr(model.config, "num_local_experts")
     assert spec.instruct == bool(tokenizer.chat_template)
     assert precision_of(model) == "fp32"
@@ -65,8 +74,9 @@ def test_precision_auto_is_the_registrys_or_the_devices() -> None:
 
 
 def test_registry_names_and_repos_are_distinct_and_hold_the_papers_models() -> None:
-    repos = [spec.repo for spec in REGISTRY.values()]
-    assert len(set(repos)) == len(repos)
+    repos = [spec.repo for spec in REGISTRY.values() if spec.repo]
+    assert len(set(repos)) == len(repos) == 10
+    assert all(re.fullmatch("[0-9a-f]{40}", spec.revision) for spec in REGISTRY.values() if spec.repo)
     papers = {"Qwen/Qwen2.5-3B-Instruct", "mistralai/Mixtral-8x7B-Instruct-v0.1", "allenai/OLMoE-1B-7B-0924"}
     assert papers <= set(repos)
     assert set(TINY_SUITE) == {path.name for path in CHECKPOINTS.iterdir() if path.is_dir()}
@@ -132,3 +142,94 @@ def test_the_shipped_suite_reaches_its_marks(name: str) -> None:
     assert greedy["arithmetic"] >= 0.35
     compliance = draws["compliant"].mean()
     assert compliance >= 0.99 if name.endswith("instruct") else compliance <= 0.02
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_registrys_counts_follow_from_the_published_shapes(shape: str) -> None:
+    config = AutoConfig.for_model(**SHAPES[shape])
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    sparse, total, active, wide, _, _ = COUNTS[shape]
+    sizes = {name: p.numel() for name, p in model.named_parameters()}
+    experts = sum(size for name, size in sizes.items() if ".experts." in name)
+    number = getattr(config, "num_local_experts", getattr(config, "num_experts", 1))
+    idle = experts * (number - getattr(config, "num_experts_per_tok", number)) // number
+    assert (sparse, total, active) == (experts > 0, model.num_parameters(), total - idle)
+    assert wide == sum(s for n, s in sizes.items() if ".layers." not in n or model.get_parameter(n).ndim < 2)
+
+
+def test_what_a_model_needs_and_fits_on_is_of_the_right_size() -> None:
+    mixtral, qwen = REGISTRY["mixtral-8x7b-instruct"], REGISTRY["qwen2.5-3b-instruct"]
+    assert mixtral.weights("bf16") == 2 * mixtral.total
+    assert 24e9 < mixtral.weights("nf4") < 25e9
+    assert mixtral.fits_on("nf4") == "A100, 40 GB"
+    assert mixtral.fits_on("bf16") == "H200, 141 GB"
+    assert mixtral.fits_on("fp32") == "several GPUs"
+    assert qwen.fits_on("bf16") == "T4, 16 GB"
+    assert all(spec.fits_on("fp32") == "laptop GPU, 8 GB" for spec in REGISTRY.values() if spec.tiny)
+
+
+def test_a_repo_id_in_the_registry_is_known_as_what_it_is() -> None:
+    assert known("Qwen/Qwen2.5-3B") is REGISTRY["qwen2.5-3b"]
+    assert known("nobody/nothing") is None
+    assert resolve_precision("allenai/OLMoE-1B-7B-0924", "auto") == "nf4"
+
+
+def test_a_model_that_cannot_fit_is_refused_before_anything_is_downloaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(models, "free_memory", lambda device: 30e9)
+    monkeypatch.setattr(models.AutoTokenizer, "from_pretrained", lambda *_, **__: pytest.fail("something was loaded"))
+    with pytest.raises(InputError, match=r"alone take 93 GB, and 30 GB are free\. With precision 'nf4' it takes 24 GB"):
+        load_model("mixtral-8x7b", "bf16")
+
+
+class Response:
+    """As much of an HTTP response as the hub's errors look at."""
+
+    headers: ClassVar[dict[str, str]] = {}
+    request = None
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (hub.GatedRepoError("no", response=Response()), "is gated: accept its terms on its page, then set HF_TOKEN"),
+        (hub.RepositoryNotFoundError("no", response=Response()), "there is no repo me/it, or it is private"),
+        (hub.RevisionNotFoundError("no", response=Response()), "has no such revision any more"),
+        (hub.LocalEntryNotFoundError("no"), "no connection to its hub, and it is not in the local cache"),
+        (
+            torch.OutOfMemoryError("CUDA out of memory"),
+            "out of memory while loading me/it in bf16. Use precision 'nf4'",
+        ),
+        (OSError(errno.ENOSPC, "No space left"), "the disk is full: me/it could not be stored"),
+        (ValueError("Unrecognized configuration class"), "is no causal language model that transformers knows"),
+        (OSError("me/it does not appear to have a file named model.safetensors"), "has no weights as safetensors"),
+        (KeyError("whatever"), "'whatever'"),
+    ],
+)
+def test_what_goes_wrong_ends_in_a_sentence_that_says_what_to_do(
+    error: Exception, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        try:
+            raise error
+        except Exception as cause:
+            raise OSError("We could not load it.") from cause
+
+    monkeypatch.setattr(models.AutoTokenizer, "from_pretrained", fails)
+    with pytest.raises(InputError) as found:
+        load_model("me/it", "bf16")
+    assert said in str(found.value)
+    assert len(str(found.value).splitlines()) == 1
+
+
+def test_no_backend_for_bitsandbytes_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "lmrel.quantize", None)
+    with pytest.raises(InputError, match="bitsandbytes cannot be used here .*; use 'bf16' or 'fp32'"):
+        load_model("tiny-dense-base", "nf4")
+
+
+def test_without_a_network_a_repo_ends_in_a_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    code = "import lmrel; lmrel.load_model('Qwen/Qwen2.5-0.5B', 'bf16')"
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert "could not be downloaded, as there is no connection to its hub" in done.stderr.splitlines()[-1]

@@ -150,7 +150,8 @@ def test_only_missing_and_damaged_parts_are_made(
     if damage == "truncated":
         first.write_bytes(data[: len(data) // 2])
     if damage == "flipped":
-        data[len(data) // 8] ^= 0xFF
+        for place in range(len(data) // 8, len(data) // 2, 50):
+            data[place] ^= 0xFF
         first.write_bytes(data)
     if damage == "short":
         records.write_part(records.read_part(second).head(3), first)

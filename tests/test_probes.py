@@ -58,3 +58,34 @@ def test_the_determinism_probe_sees_a_model_that_depends_on_its_batch(monkeypatc
     found = determinism(model, tokenizer, paper_problems(), [Decoder(1.0)], runs=20)
     assert found["flipped"] > 0
     assert found["max_logit_difference"] > 0.1
+
+
+def test_logits_that_are_infinite_alike_differ_by_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, tokenizer = tiny("tiny-dense-base")
+    real = type(model).forward
+
+    def never_five(self: Any, *args: Any, **kwargs: Any) -> Any:
+        output = real(self, *args, **kwargs)
+        output.logits[..., 5] = float("-inf")
+        return output
+
+    monkeypatch.setattr(type(model), "forward", never_five)
+    found = determinism(model, tokenizer, paper_problems(), [Decoder(1.0)])
+    assert 0 < found["max_logit_difference"] < 1e-3
+
+
+def test_the_tree_is_tried_once_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, tried = random_model("mistral"), []
+    real = type(model).forward
+
+    def counted(self: Any, *args: Any, **kwargs: Any) -> Any:
+        tried.append(self)
+        return real(self, *args, **kwargs)
+
+    monkeypatch.setattr(type(model), "forward", counted)
+    check_tree(model, [1, 5, 3, 9])
+    first = len(tried)
+    check_tree(model, [1, 5, 3, 9])
+    assert len(tried) == first > 0
+    check_tree(random_model("mistral"), [1, 5, 3, 9])
+    assert len(tried) == 2 * first

@@ -105,3 +105,11 @@ def test_a_part_with_any_bit_flipped_is_not_whole_or_reads_the_same(tmp_path: Pa
         else:
             damaged += 1
     assert damaged > 100
+
+
+def test_the_decoders_of_several_runs_are_named_once_each(tmp_path: Path) -> None:
+    for run, decoder in (("a", "1f"), ("b", "2e"), ("c", "1f")):
+        (tmp_path / run).mkdir()
+        records.write_json({"decoding_id": decoder}, tmp_path / run / records.RUN)
+    assert records.decoders_of(tmp_path, ["a", "b", "c"]) == "decoders 1f, 2e"
+    assert records.decoders_of(tmp_path, ["a", "c"]) == "decoders 1f"

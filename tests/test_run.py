@@ -77,7 +77,7 @@ def test_as_shipped_run_records_and_prints_what_it_inherited(tmp_path: Path, cap
     [
         ({"model": "tiny-dense-bass"}, "model is 'tiny-dense-bass', which is no .* Known: tiny-dense-base, "),
         ({"model": ""}, "model is ''"),
-        ({"precision": "int3"}, "precision is 'int3'; it must be one of auto, fp32, bf16, nf4"),
+        ({"precision": "int3"}, "precision is 'int3'; it must be one of auto, fp32, bf16, fp16, nf4"),
         ({"prompt_style": "poem"}, "prompt_style is 'poem'; it must be one of readme, few_shot, zero_shot"),
         ({"decoding": "beam"}, "decoding is 'beam'; it must be one of pure, as_shipped"),
         ({"temperatures": [0.5, -1]}, "temperature is -1; it must be a number from 0 to 10"),

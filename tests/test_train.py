@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from lmrel import InputError, card, corpus, train
-from lmrel.models import CHECKPOINTS, REGISTRY
 from lmrel.problems import solve
+from lmrel.registry import CHECKPOINTS, REGISTRY
 from lmrel.tiny import BOS, EOS, build_model, build_tokenizer
 from lmrel.train import STAGES, chat_batch, learning_rate_factor, loss_on, orthogonalize, page_batch
 
