@@ -145,7 +145,7 @@ def speeds(rows: pd.DataFrame, title: str, description: str) -> Any:
         .mark_point(filled=True, size=70, opacity=0.9)
         .encode(
             x=alt.X("seconds:Q", title="seconds", scale=alt.Scale(type="log"), axis=alt.Axis(format="~g")),
-            y=alt.Y("contestant:N", sort=order, title=None, axis=alt.Axis(labelLimit=200)),
+            y=alt.Y("contestant:N", sort=order, title=None, axis=alt.Axis(labelLimit=200, minExtent=150)),
             color=alt.Color("model:N", scale=alt.Scale(domain=models, range=PALETTE[: len(models)])),
             tooltip=["model:N", "contestant:N", "seconds:Q"],
         )

@@ -157,16 +157,16 @@ def models() -> pd.DataFrame:
     rows = [
         {
             "model": spec.name,
-            "repo": spec.repo,
-            "revision": spec.revision[:7],
+            "fits on": spec.fits_on(spec.precision),
+            "memory": f"{spec.memory(spec.precision) / 1e9:.1f} GB",
+            "precision": spec.precision,
             "kind": f"{'sparse' if spec.sparse else 'dense'}, {'instruct' if spec.instruct else 'base'}",
             "parameters": _billions(spec.total),
             "for one token": _billions(spec.active),
-            "precision": spec.precision,
-            "memory": f"{spec.memory(spec.precision) / 1e9:.1f} GB",
-            "fits on": spec.fits_on(spec.precision),
             "licence": spec.licence,
             "gated": "yes" if spec.gated else "",
+            "repo": spec.repo,
+            "revision": spec.revision[:7],
         }
         for spec in REGISTRY.values()
         if not spec.tiny
