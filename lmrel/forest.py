@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -41,6 +41,16 @@ def shared_header(prompts: Sequence[Sequence[int]]) -> int:
     return min(next(differs, shortest), shortest)
 
 
+class Step(NamedTuple):
+    """What attention must know of the tokens that go through the model."""
+
+    row: Tensor  # of each token: its prompt
+    slot: Tensor  # and its number among those of that prompt
+    most: int  # tokens of a prompt, at most
+    mask: Tensor  # what each sees: (rows, most, columns) of prompts' tokens, (nodes, columns) of nodes
+    ancestors: Tensor | None = None  # of nodes: (nodes, path), the numbers of those that each may see
+
+
 class Forest:
     """The trees that grow from `prompts`, token ids that may differ in length; `logits` are those of their ends.
 
@@ -62,12 +72,13 @@ class Forest:
         # Keys and values by layer: (rows, heads, columns, size) of the prompts, (heads, nodes, size) of what grew.
         self.prompts: dict[int, tuple[Tensor, Tensor]] = {}
         self.nodes: dict[int, tuple[Tensor, Tensor]] = {}
-        self.ancestors: Tensor | None = None  # of the nodes that are being computed; None for prompts
+        self.steps: dict[torch.device, Step] = {}  # the present one, on each device that holds layers
         rows, lengths = len(prompts), [len(prompt) for prompt in prompts]
         shared = shared_header(prompts) if rows > 1 else 0
         if shared:
             own = torch.arange(shared, device=self.device)
-            self._forward(self._tensor(prompts[0][:shared]), own, (own * 0, own, shared), self._causal(shared), 1)
+            step = Step(own * 0, own, shared, self._causal(shared))
+            self._forward(self._tensor(prompts[0][:shared]), own, step, 1)
         own_lengths = self._tensor(lengths) - shared
         width = int(own_lengths.max())
         row = torch.arange(rows, device=self.device).repeat_interleave(own_lengths)
@@ -75,7 +86,7 @@ class Forest:
         header = torch.ones(rows, width, shared, dtype=torch.bool, device=self.device)
         mask = torch.cat([header, self._causal(width).expand(rows, -1, -1)], dim=-1)
         ids = self._tensor([token for prompt in prompts for token in prompt[shared:]])
-        self.logits = self._forward(ids, shared + slot, (row, slot, width), mask, own_lengths.cumsum(0) - 1)
+        self.logits = self._forward(ids, shared + slot, Step(row, slot, width, mask), own_lengths.cumsum(0) - 1)
         self.roots = self.computed = rows
         # Of each row: which columns its prompt fills. Of each node from number `first` on: its row, position, depth
         # and path, the numbers of its ancestors and its own, counted without the roots, then -1.
@@ -98,7 +109,6 @@ class Forest:
         path = self.path[parent]
         numbers = self.computed - self.roots + torch.arange(len(row), device=self.device)
         path.scatter_(1, depth[:, None], numbers[:, None])
-        self.ancestors = path.clamp(min=0)
         self._check_room(len(row))
         tables = (row, depth + 1, position, path)
         if self.onward:
@@ -109,14 +119,15 @@ class Forest:
         self.row, self.depth, self.position, self.path = tables
         self.computed += len(token)
         sees = torch.cat([self.filled[row], path >= 0], dim=1)
-        return self._forward(token, position, (row, slot, int(counts.max())), sees, 0)
+        return self._forward(token, position, Step(row, slot, int(counts.max()), sees, path.clamp(min=0)), 0)
 
     def tidy(self, parents: Tensor) -> None:
         """Drop the prompts of which no node is one of `parents`, by number, once they are half of all."""
         remaining = torch.unique(self.row[parents - self.first])
         if 2 * len(remaining) <= len(self.filled):
             for layer, (keys, values) in self.prompts.items():
-                self.prompts[layer] = keys[remaining], values[remaining]
+                kept = remaining.to(keys.device)
+                self.prompts[layer] = keys[kept], values[kept]
             self.filled = self.filled[remaining]
             # Nodes of other rows get a wrong one, and are never asked for again.
             self.row = torch.searchsorted(remaining, self.row).clamp(max=len(remaining) - 1)
@@ -125,29 +136,40 @@ class Forest:
         """File the new keys and values of one layer, then the tokens' attention: (1, tokens, heads, size)."""
         # Query heads that share a key head stand together, so that no key is repeated: (heads, tokens, group, size).
         queries = query[0].unflatten(0, (key.shape[1], -1)).transpose(1, 2)  # type: ignore[no-untyped-call]
-        if self.ancestors is None:
-            found = self._attend_prompts(layer, queries, key[0], value[0], scaling)
+        step = self._step(key.device)
+        if step.ancestors is None:
+            found = self._attend_prompts(step, layer, queries, key[0], value[0], scaling)
         else:
-            found = self._attend_nodes(layer, queries * scaling, key[0], value[0], self.ancestors)
+            found = self._attend_nodes(step, layer, queries * scaling, key[0], value[0], step.ancestors)
         return found.transpose(0, 1).flatten(1, 2)[None]
 
-    def _attend_prompts(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
-        row, slot, size = self.place
-        rows, _, columns = self.mask.shape
+    def _step(self, device: torch.device) -> Step:
+        """The present step, where a layer is."""
+        if device not in self.steps:
+            moved = [part.to(device) if isinstance(part, Tensor) else part for part in self.steps[self.device]]
+            self.steps[device] = Step(*moved)  # type: ignore[arg-type]
+        return self.steps[device]
+
+    def _attend_prompts(
+        self, step: Step, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float
+    ) -> Tensor:
+        rows, size, columns = step.mask.shape
         header = self.prompts.get(layer)
         keys, values = (new.new_zeros(rows, new.shape[0], columns, new.shape[-1]) for new in (key, value))
         for kept, old, new in zip((keys, values), header or (None, None), (key, value), strict=True):
             if old is not None:
                 kept[:, :, : old.shape[2]] = old
-            kept[row, :, columns - size + slot] = new.transpose(0, 1)
+            kept[step.row, :, columns - size + step.slot] = new.transpose(0, 1)
         self.prompts[layer] = keys, values
         group = query.shape[2]
-        hidden = query.new_zeros(self.mask.shape).masked_fill(~self.mask, float("-inf"))
+        hidden = query.new_zeros(step.mask.shape).masked_fill(~step.mask, float("-inf"))
         hidden = hidden[:, None, None].expand(-1, -1, group, -1, -1).flatten(2, 3)
-        query = self._to_rows(query, rows)
-        return self._from_rows(scaled_dot_product_attention(query, keys, values, hidden, scale=scaling), group)
+        query = _to_rows(query, rows, step)
+        return _from_rows(scaled_dot_product_attention(query, keys, values, hidden, scale=scaling), group, step)
 
-    def _attend_nodes(self, layer: int, query: Tensor, key: Tensor, value: Tensor, ancestors: Tensor) -> Tensor:
+    def _attend_nodes(
+        self, step: Step, layer: int, query: Tensor, key: Tensor, value: Tensor, ancestors: Tensor
+    ) -> Tensor:
         filed = self._filed(layer, key, value)
         keys, values = (
             kept.index_select(1, ancestors.flatten()).view(len(kept), *ancestors.shape, -1) for kept in filed
@@ -156,23 +178,12 @@ class Forest:
         (rows, _, trunk, _), group = prompt_keys.shape, query.shape[2]
 
         def by_prompt(nodes: Tensor, prompts: Tensor) -> Tensor:
-            return self._from_rows(self._to_rows(nodes, rows) @ prompts, group)
+            return _from_rows(_to_rows(nodes, rows, step) @ prompts, group, step)
 
         scores = torch.cat([by_prompt(query, prompt_keys.mT), query @ keys.mT], dim=-1)
-        scores = scores.masked_fill_(~self.mask[:, None], float("-inf"))
+        scores = scores.masked_fill_(~step.mask[:, None], float("-inf"))
         weights = scores.softmax(dim=-1, dtype=torch.float32).to(query.dtype)
         return by_prompt(weights[..., :trunk], prompt_values) + weights[..., trunk:] @ values
-
-    def _to_rows(self, tokens: Tensor, rows: int) -> Tensor:
-        """(heads, tokens, group, x) as (rows, heads, group * most tokens of a row, x)."""
-        row, slot, size = self.place
-        padded = tokens.new_zeros(rows, tokens.shape[0], tokens.shape[2], size, tokens.shape[-1])
-        padded[row, :, :, slot] = tokens.transpose(0, 1)
-        return padded.flatten(2, 3)
-
-    def _from_rows(self, padded: Tensor, group: int) -> Tensor:
-        row, slot, _ = self.place
-        return padded.unflatten(2, (group, -1))[row, :, :, slot].transpose(0, 1)  # type: ignore[no-untyped-call]
 
     def _filed(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """The layer's keys and values of all nodes, the new ones included; room is made for half as many again."""
@@ -191,11 +202,9 @@ class Forest:
             kept[:, total - new.shape[1] : total] = new
         return self.nodes[layer]
 
-    def _forward(
-        self, ids: Tensor, position: Tensor, place: tuple[Tensor, Tensor, int], mask: Tensor, keep: Any
-    ) -> Tensor:
-        """Logits of the packed `ids` that `keep` selects; `place`: (row, number in its row) of each, most of a row."""
-        self.mask, self.place = mask, place
+    def _forward(self, ids: Tensor, position: Tensor, step: Step, keep: Any) -> Tensor:
+        """Logits of the packed `ids` that `keep` selects."""
+        self.steps = {self.device: step}
         config = self.model.config.get_text_config()
         before = config._attn_implementation
         config._attn_implementation = ATTENTION
@@ -203,7 +212,7 @@ class Forest:
             logits = self.model(
                 input_ids=ids[None],
                 position_ids=position[None],
-                attention_mask=mask.view(1, 1, -1, mask.shape[-1]),  # for its four dimensions: `attend` has its own
+                attention_mask=step.mask.view(1, 1, -1, step.mask.shape[-1]),  # passed on for its four dimensions
                 use_cache=False,
                 logits_to_keep=keep,
                 forest=self,
@@ -231,3 +240,14 @@ class Forest:
 
     def _causal(self, size: int) -> Tensor:
         return torch.ones(1, size, size, dtype=torch.bool, device=self.device).tril()
+
+
+def _to_rows(tokens: Tensor, rows: int, step: Step) -> Tensor:
+    """(heads, tokens, group, x) as (rows, heads, group * most, x), zeros where a row has fewer tokens."""
+    padded = tokens.new_zeros(rows, tokens.shape[0], tokens.shape[2], step.most, tokens.shape[-1])
+    padded[step.row, :, :, step.slot] = tokens.transpose(0, 1)
+    return padded.flatten(2, 3)
+
+
+def _from_rows(padded: Tensor, group: int, step: Step) -> Tensor:
+    return padded.unflatten(2, (group, -1))[step.row, :, :, step.slot].transpose(0, 1)  # type: ignore[no-untyped-call]
