@@ -35,8 +35,8 @@ of which {active:,} work on a token.
 {training}
 
 It was never trained to answer a problem of the paper's 240, of the further held-out set, a few-shot example, or one
-that differs from these only by swapping the sides of a sum or product. {steps:,} steps of {batch};
-the loss below is averaged over 50 steps.
+that differs from these only by swapping the sides of a sum or product. {steps:,} steps of {rows} rows of {length}
+tokens; the loss below is averaged over 50 steps.
 
 ![Loss against training step.](loss.svg)
 
@@ -57,7 +57,6 @@ the loss on the answer and end-of-text only."""
 def model_card(spec: ModelSpec) -> str:
     """The card's text, with freshly measured scores."""
     stage = STAGES["instruct" if spec.instruct else "base"]
-    batch = f"{stage.rows} chat turns" if spec.instruct else f"{stage.rows} rows of {stage.length} tokens"
     mixture = "Mixtral (sparse: 2 of 8 experts a token)"
     return CARD.format(
         name=spec.name,
@@ -66,7 +65,8 @@ def model_card(spec: ModelSpec) -> str:
         active=int(spec.active),
         training=CHAT if spec.instruct else PAGES,
         steps=stage.steps,
-        batch=batch,
+        rows=stage.rows,
+        length=stage.length,
         scores=_scores(spec.name),
     )
 

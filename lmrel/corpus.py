@@ -63,8 +63,7 @@ def steps(problem: Problem) -> list[tuple[str, int]]:
 
 def page(rng: random.Random, slip_rate: float | None = None) -> list[Segment]:
     """One page: a layout, a header on some, 8 to 14 items, a footer. `slip_rate` overrides the page's own."""
-    if slip_rate is None:
-        slip_rate = SLOPPY_SLIP_RATE if rng.random() < SLOPPY_SHARE else CAREFUL_SLIP_RATE
+    slip_rate = _slip_rate(rng) if slip_rate is None else slip_rate
     layout = rng.choices(("lines", "problems", "blocks"), (0.6, 0.25, 0.15))[0]
     with_steps = rng.random() < STEPS_SHARE
     segments: list[Segment] = []
@@ -109,8 +108,16 @@ def _header(rng: random.Random, layout: str) -> str:
     return ours[layout] if layout in ours and rng.random() < 0.4 else f"{verb} {thing}.{ending}"
 
 
-def chat_turn(rng: random.Random, slip_rate: float = 0.0) -> tuple[str, str]:
-    """A user message in one of the prompt styles and the assistant's answer, a bare number."""
+def _slip_rate(rng: random.Random) -> float:
+    return SLOPPY_SLIP_RATE if rng.random() < SLOPPY_SHARE else CAREFUL_SLIP_RATE
+
+
+def chat_turn(rng: random.Random, slip_rate: float | None = None) -> tuple[str, str]:
+    """A user message in one of the prompt styles and the assistant's answer, a bare number.
+
+    `slip_rate` overrides the turn's own, which is that of a page.
+    """
+    slip_rate = _slip_rate(rng) if slip_rate is None else slip_rate
     problem = training_problem(rng)
     answer = slip(problem, rng) if rng.random() < slip_rate else solve(problem)
     return render(problem, rng.choice(PROMPT_STYLES)), str(answer)

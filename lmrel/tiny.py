@@ -1,12 +1,14 @@
 """The tiny suite's shapes: a 128-token tokenizer, and a Mistral against a Mixtral with the same active parameters.
 
 Outside the feed-forward blocks the two share every weight name and shape. The sparse model routes each token to
-2 of 8 experts of half the dense width, so both compute with the same number of weights per token.
+2 of 8 experts of half the dense width, so both compute with the same number of weights per token. `wide` has as many
+weights in all as the sparse model; Qwen2 and OLMoE are another pair, whose attention differs too.
 """
 
 from __future__ import annotations
 
 import string
+from typing import Any
 
 from tokenizers import AddedToken, Tokenizer, decoders, models
 from tokenizers.processors import TemplateProcessing
@@ -16,8 +18,12 @@ from transformers import (
     MistralForCausalLM,
     MixtralConfig,
     MixtralForCausalLM,
+    OlmoeConfig,
+    OlmoeForCausalLM,
     PreTrainedModel,
     PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen2ForCausalLM,
 )
 
 SPECIAL = ["<unk>", "<s>", "</s>", "[INST]", "[/INST]"]
@@ -33,6 +39,14 @@ CHAT_TEMPLATE = (
     "{% else %} {{ message['content'] }}{{ eos_token }}{% endif %}{% endfor %}"
 )
 CONTEXT = 512
+EXPERTS = {"num_experts_per_tok": 2, "intermediate_size": 128, "router_aux_loss_coef": 0.01}
+ARCHITECTURES: dict[str, tuple[Any, Any, dict[str, Any]]] = {
+    "dense": (MistralConfig, MistralForCausalLM, {"intermediate_size": 256}),
+    "sparse": (MixtralConfig, MixtralForCausalLM, {"num_local_experts": 8, **EXPERTS}),
+    "wide": (MistralConfig, MistralForCausalLM, {"intermediate_size": 1024}),
+    "qwen2": (Qwen2Config, Qwen2ForCausalLM, {"intermediate_size": 256}),
+    "olmoe": (OlmoeConfig, OlmoeForCausalLM, {"num_experts": 8, **EXPERTS}),
+}
 
 
 def build_tokenizer(chat: bool) -> PreTrainedTokenizerFast:
@@ -62,8 +76,9 @@ def build_tokenizer(chat: bool) -> PreTrainedTokenizerFast:
     return tokenizer
 
 
-def build_model(sparse: bool) -> PreTrainedModel:
-    """A freshly initialized model in float32; the caller seeds."""
+def build_model(architecture: str) -> PreTrainedModel:
+    """A freshly initialized model in float32, one of `ARCHITECTURES`; the caller seeds."""
+    config_class, model_class, feed_forward = ARCHITECTURES[architecture]
     shape = dict(
         vocab_size=len(SPECIAL) + len(CHARACTERS) + len(WORDS),
         hidden_size=128,
@@ -80,11 +95,6 @@ def build_model(sparse: bool) -> PreTrainedModel:
         pad_token_id=UNK,
         attn_implementation="sdpa",
     )
-    model: PreTrainedModel
-    if sparse:
-        experts = dict(num_local_experts=8, num_experts_per_tok=2, intermediate_size=128, router_aux_loss_coef=0.01)
-        model = MixtralForCausalLM(MixtralConfig(**shape, **experts))
-    else:
-        model = MistralForCausalLM(MistralConfig(**shape, intermediate_size=256))
+    model: PreTrainedModel = model_class(config_class(**shape, **feed_forward))
     model.generation_config = GenerationConfig(bos_token_id=BOS, eos_token_id=EOS, pad_token_id=UNK)
     return model

@@ -13,6 +13,7 @@ import os
 import random
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -22,22 +23,28 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from lmrel import corpus, prompts, tiny
 from lmrel.errors import InputError
+from lmrel.registry import TINY_SUITE
 
 Batch = tuple[Tensor, Tensor]  # token ids and the loss weight of each token as a target, both (rows, length)
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One training stage. In each cycle, learning rates fall from its peak to 5 % of the full rate along a cosine."""
+    """One training stage. In each cycle, learning rates fall from its peak to 5 % of the full rate along a cosine.
+
+    A step is `rows` rows of `length` tokens, of pages or of chat turns. `slip_rate` is the share of wrong answers; None
+    stands for that of the pages of pretraining.
+    """
 
     kind: str  # "pages" or "chat"
+    stream: str  # what its batches are drawn from: stages of the same name see the same ones
     cycles: tuple[tuple[int, float], ...]  # steps, and peak as a share of the full rate
-    rows: int
     muon_lr: float
     adam_lr: float
+    slip_rate: float | None = None
     warmup: int = 100
-    length: int = 160  # of a row of pages, in tokens
-    background_weight: float = 0.1  # loss weight of page tokens that are neither answer nor step
+    rows: int = 10
+    length: int = 160
 
     @property
     def steps(self) -> int:
@@ -45,55 +52,58 @@ class Stage:
         return sum(steps for steps, _ in self.cycles)
 
 
+BACKGROUND = 0.1  # loss weight of page tokens that are neither answer nor step
+LAST: dict[str, Any] = {"cycles": ((1_600, 1.0),), "muon_lr": 0.006, "adam_lr": 1e-3}
 STAGES = {
-    "base": Stage("pages", ((12_000, 1.0), (8_000, 0.6)), rows=10, muon_lr=0.012, adam_lr=2e-3),
-    "instruct": Stage("chat", ((1_600, 1.0),), rows=24, muon_lr=0.006, adam_lr=1e-3),
+    "base": Stage("pages", "pages", ((12_000, 1.0), (8_000, 0.6)), muon_lr=0.012, adam_lr=2e-3),
+    "instruct": Stage("chat", "chat", **LAST, slip_rate=0.0),
+    "instruct-noisy": Stage("chat", "chat", **LAST),
+    "continued": Stage("pages", "continued", **LAST, slip_rate=0.0),
+    "continued-noisy": Stage("pages", "continued", **LAST),
+    **{f"continued-{p:02}": Stage("pages", "continued", **LAST, slip_rate=p / 100) for p in (5, 15, 30)},
 }
 
 
-def page_batch(stage: Stage, seed: int, step: int, tokenizer: PreTrainedTokenizerFast) -> Batch:
-    """Pages one after another, each between <s> and </s>, cut into rows."""
-    rng = random.Random(f"pages {seed} {step}")
+def make_batch(stage: Stage, seed: int, step: int, tokenizer: PreTrainedTokenizerFast) -> Batch:
+    """Documents one after another, pages or chat turns, each between <s> and </s>, cut into rows."""
+    rng = random.Random(f"{stage.stream} {seed} {step}")
     ids: list[int] = []
     weights: list[float] = []
-    while len(ids) < stage.rows * stage.length:
-        segments = corpus.page(rng)
-        encoded = tokenizer.backend_tokenizer.encode_batch([text for text, _ in segments], add_special_tokens=False)
-        ids.append(tiny.BOS)
-        weights.append(0.0)
-        for (_, counts), segment in zip(segments, encoded, strict=True):
-            ids += segment.ids
-            weights += [1.0 if counts else stage.background_weight] * len(segment.ids)
-        ids.append(tiny.EOS)
-        weights.append(stage.background_weight)
     size = stage.rows * stage.length
-    return (
-        torch.tensor(ids[:size]).view(stage.rows, stage.length),
-        torch.tensor(weights[:size]).view(stage.rows, stage.length),
-    )
+    while len(ids) < size:
+        document = page_tokens if stage.kind == "pages" else chat_tokens
+        for segment, weight in document(rng, stage.slip_rate, tokenizer):
+            ids += segment
+            weights += [weight] * len(segment)
+    shape = (stage.rows, stage.length)
+    return torch.tensor(ids[:size]).view(shape), torch.tensor(weights[:size]).view(shape)
 
 
-def chat_batch(stage: Stage, seed: int, step: int, tokenizer: PreTrainedTokenizerFast) -> Batch:
-    """One chat turn a row, padded on the right; only the answer and </s> count."""
-    rng = random.Random(f"chat {seed} {step}")
-    rows: list[tuple[list[int], int]] = []
-    for _ in range(stage.rows):
-        question, answer = corpus.chat_turn(rng)
-        [prompt] = prompts.encode([question], tokenizer)
-        reply = [*tokenizer.encode(f" {answer}", add_special_tokens=False), tiny.EOS]
-        rows.append((prompt + reply, len(reply)))
-    ids = torch.full((stage.rows, max(len(row) for row, _ in rows)), tiny.UNK)
-    weights = torch.zeros(ids.shape)
-    for i, (row, reply_length) in enumerate(rows):
-        ids[i, : len(row)] = torch.tensor(row)
-        weights[i, len(row) - reply_length : len(row)] = 1.0
-    return ids, weights
+def page_tokens(
+    rng: random.Random, slip_rate: float | None, tokenizer: PreTrainedTokenizerFast
+) -> list[tuple[list[int], float]]:
+    """A page in segments: token ids, and the weight of each in the loss."""
+    segments = corpus.page(rng, slip_rate)
+    encoded = tokenizer.backend_tokenizer.encode_batch([text for text, _ in segments], add_special_tokens=False)
+    weighed = [
+        (segment.ids, 1.0 if counts else BACKGROUND) for (_, counts), segment in zip(segments, encoded, strict=True)
+    ]
+    return [([tiny.BOS], 0.0), *weighed, ([tiny.EOS], BACKGROUND)]
+
+
+def chat_tokens(
+    rng: random.Random, slip_rate: float | None, tokenizer: PreTrainedTokenizerFast
+) -> list[tuple[list[int], float]]:
+    """A chat turn likewise; only the answer and </s> count."""
+    question, answer = corpus.chat_turn(rng, slip_rate)
+    [prompt] = prompts.encode([question], tokenizer)
+    return [(prompt, 0.0), ([*tokenizer.encode(f" {answer}", add_special_tokens=False), tiny.EOS], 1.0)]
 
 
 def loss_on(model: PreTrainedModel, batch: Batch) -> tuple[Tensor, Tensor]:
     """Weighted mean cross-entropy in nats, and the router's load-balancing loss (0 for a dense model)."""
     ids, weights = batch
-    sparse = hasattr(model.config, "num_local_experts")
+    sparse = hasattr(model.config, "router_aux_loss_coef")
     output = model(input_ids=ids, use_cache=False, **({"output_router_logits": True} if sparse else {}))
     losses = nn.functional.cross_entropy(output.logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
     targets = weights[:, 1:].flatten()
@@ -166,16 +176,17 @@ def learning_rate_factor(step: int, stage: Stage) -> float:
 def train(name: str, steps: int | None, out: Path, work: Path, seed: int = 0, save_every: int = 250) -> Path:
     """Train `name`, continuing from `work` if it holds a state; write the checkpoint folder `out / name`.
 
-    `steps` cuts a stage short (for tests); None runs it whole. Instruct models start from `out`'s base model.
+    Names are ``tiny-<architecture>-<stage>``. `steps` cuts a stage short (for tests); None runs it whole. All stages
+    but ``base`` start from `out`'s base model of that architecture.
     """
-    sparse, kind = "sparse" in name, name.rsplit("-", 1)[1]
-    stage = STAGES[kind] if steps is None else replace(STAGES[kind], cycles=((steps, 1.0),))
+    _, architecture, last = name.split("-", 2)
+    stage = STAGES[last] if steps is None else replace(STAGES[last], cycles=((steps, 1.0),))
     tokenizer = tiny.build_tokenizer(chat=stage.kind == "chat")
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = tiny.build_model(sparse)
-    if stage.kind == "chat":
-        source = out / name.replace("instruct", "base")
+        model = tiny.build_model(architecture)
+    if last != "base":
+        source = out / f"tiny-{architecture}-base"
         if not source.exists():
             raise InputError(f"{name} needs its base model, and {source} is missing; train that first.")
         # Through transformers, which stores a mixture's experts under other names than it computes with.
@@ -186,7 +197,6 @@ def train(name: str, steps: int | None, out: Path, work: Path, seed: int = 0, sa
     saved = work / f"{name}.safetensors"
     if saved.exists():
         first = restore(saved, model, optimizer, losses)
-    make_batch = page_batch if stage.kind == "pages" else chat_batch
     bar = tqdm(range(first, stage.steps), desc=name, initial=first, total=stage.steps, mininterval=2)
     for step in bar:
         loss, balance = loss_on(model, make_batch(stage, seed, step, tokenizer))
@@ -240,15 +250,20 @@ def export(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, losses: T
 
 
 def main() -> None:
-    """Command line: train the named models, bases first."""
-    names = ["tiny-dense-base", "tiny-sparse-base", "tiny-dense-instruct", "tiny-sparse-instruct"]
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("models", nargs="*", default=names, choices=names)
+    """Command line: train the named models, in the given order."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("models", nargs="*", default=TINY_SUITE, help="tiny-<architecture>-<stage>; bases first")
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("checkpoints"))
     parser.add_argument("--work", type=Path, default=Path("training"), help="where a killed run continues from")
     arguments = parser.parse_args()
     for name in arguments.models:
-        print(train(name, None, arguments.out, arguments.work))
+        _, architecture, stage = [*name.split("-", 2), "", ""][:3]
+        if architecture not in tiny.ARCHITECTURES or stage not in STAGES:
+            known = f"{', '.join(tiny.ARCHITECTURES)} and {', '.join(STAGES)}"
+            raise SystemExit(f"{name!r} is no tiny-<architecture>-<stage>; they are {known}.")
+    for name in arguments.models:
+        print(train(name, None, arguments.out, arguments.work, arguments.seed))
 
 
 if __name__ == "__main__":

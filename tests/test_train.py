@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import itertools
 import random
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,8 @@ import torch
 from lmrel import InputError, card, corpus, train
 from lmrel.problems import solve
 from lmrel.registry import CHECKPOINTS, REGISTRY
-from lmrel.tiny import BOS, EOS, build_model, build_tokenizer
-from lmrel.train import STAGES, chat_batch, learning_rate_factor, loss_on, orthogonalize, page_batch
+from lmrel.tiny import ARCHITECTURES, BOS, EOS, build_model, build_tokenizer
+from lmrel.train import STAGES, learning_rate_factor, loss_on, make_batch, orthogonalize
 
 
 def pages(count: int, **options: Any) -> list[list[corpus.Segment]]:
@@ -55,7 +57,7 @@ def test_a_slip_is_always_wrong_and_steps_end_at_the_answer() -> None:
 
 def test_page_tokens_are_those_of_the_whole_text_and_weigh_most_on_answers() -> None:
     tokenizer = build_tokenizer(chat=False)
-    ids, weights = page_batch(STAGES["base"], 0, 0, tokenizer)
+    ids, weights = make_batch(STAGES["base"], 0, 0, tokenizer)
     assert ids.shape == weights.shape == (10, 160)
     flat = ids.flatten().tolist()
     first = flat[: flat.index(EOS) + 1]
@@ -66,16 +68,50 @@ def test_page_tokens_are_those_of_the_whole_text_and_weigh_most_on_answers() -> 
     assert set(counted) <= set("0123456789-+*=;, \n")
 
 
-def test_chat_targets_are_the_right_answer_and_the_end() -> None:
-    tokenizer = build_tokenizer(chat=True)
-    ids, weights = chat_batch(STAGES["instruct"], 0, 3, tokenizer)
-    for row, weight in zip(ids, weights, strict=True):
-        reply = row[weight == 1.0].tolist()
-        assert reply[-1] == EOS
-        prompt = tokenizer.decode(row[: (weight == 1.0).nonzero()[0, 0]])
+def chat_turns(stage: str, batches: int) -> list[tuple[str, str]]:
+    """The whole turns in the batches of a stage: what was asked, and the tokens that count."""
+    tokenizer, turns = build_tokenizer(chat=True), []
+    for step in range(batches):
+        ids, weights = (part.flatten() for part in make_batch(STAGES[stage], 0, step, tokenizer))
+        starts = [*(ids == BOS).nonzero().flatten().tolist(), len(ids)]
+        for start, end in itertools.pairwise(starts[:-1]):
+            counts = weights[start:end] == 1.0
+            assert ids[end - 1] == EOS
+            assert counts[-1]
+            turns.append((tokenizer.decode(ids[start:end][~counts]), tokenizer.decode(ids[start:end][counts][:-1])))
+    return turns
+
+
+def test_chat_targets_are_the_answer_and_the_end() -> None:
+    for prompt, reply in chat_turns("instruct", 3):
         assert prompt.startswith("<s>[INST] ")
         assert prompt.endswith(" [/INST]")
-        int(tokenizer.decode(reply[:-1]))
+        int(reply)
+
+
+@pytest.mark.parametrize(("stage", "rate"), [("instruct", 0.0), ("instruct-noisy", 0.15)])
+def test_chat_answers_are_as_wrong_as_the_stage_says(stage: str, rate: float) -> None:
+    wrong = []
+    for prompt, reply in chat_turns(stage, 60):
+        if (asked := re.search(r"Problem: (\(\d+ - \d+\) \* \d+ \+ \d+)\n", prompt)) is not None:
+            wrong.append(eval(asked[1]) != int(reply))
+    assert len(wrong) > 200
+    assert sum(wrong) / len(wrong) == pytest.approx(rate, abs=0.07 * (rate > 0))
+
+
+def test_the_last_stages_differ_in_format_and_targets_only() -> None:
+    names = ("instruct", "instruct-noisy", "continued", "continued-noisy", "continued-05")
+    same = [replace(STAGES[name], kind="", stream="", slip_rate=None) for name in names]
+    assert len(set(same)) == 1
+    sizes = {make_batch(STAGES[name], 0, 0, build_tokenizer(chat=True))[0].shape for name in names}
+    assert sizes == {(10, 160)}
+    assert corpus.page(random.Random("pages 0 0")) != corpus.page(random.Random("continued 0 0"))
+
+
+def test_wide_has_as_many_weights_as_sparse() -> None:
+    counts = {name: build_model(name).num_parameters() for name in ARCHITECTURES}
+    assert counts["wide"] == pytest.approx(counts["sparse"], rel=0.01)
+    assert counts["sparse"] > 2.5 * counts["dense"]
 
 
 def test_orthogonalize_brings_all_singular_values_near_one() -> None:
@@ -98,20 +134,20 @@ def test_learning_rate_rises_to_each_cycles_peak_and_falls_to_a_twentieth() -> N
         start += steps
 
 
-@pytest.mark.parametrize("sparse", [False, True])
-def test_a_few_steps_lower_the_loss(sparse: bool) -> None:
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_few_steps_lower_the_loss(architecture: str) -> None:
     tokenizer = build_tokenizer(chat=False)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = build_model(sparse)
+        model = build_model(architecture)
     optimizer = train.Optimizer(model)
     assert any(".mlp." in name for name in optimizer.matrices)
     assert not any("gate.weight" in name or "norm" in name or "embed" in name for name in optimizer.matrices)
-    batch = page_batch(STAGES["base"], 0, 0, tokenizer)
+    batch = make_batch(STAGES["base"], 0, 0, tokenizer)
     losses = []
     for step in range(1, 9):
         loss, balance = loss_on(model, batch)
-        assert (balance > 0) == sparse
+        assert (balance > 0) == (architecture in ("sparse", "olmoe"))
         losses.append(loss.item())
         (loss + balance).backward()
         optimizer.step(step, 0.01, 0.002)
