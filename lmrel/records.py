@@ -73,10 +73,10 @@ def join_parts(paths: Sequence[Path], folder: Path) -> Path:
     return _atomically(folder / DRAWS, write, before=lambda: (folder / RUN).unlink(missing_ok=True))
 
 
-def write_summary(summary: pd.DataFrame, folder: Path) -> Path:
-    """`summary` as ``folder/summary.parquet``."""
-    table = pa.Table.from_pandas(summary, preserve_index=False)
-    return _atomically(folder / SUMMARY, lambda path: pq.write_table(table, path))
+def write_table(table: pd.DataFrame, path: Path) -> Path:
+    """`table` as Parquet."""
+    content = pa.Table.from_pandas(table, preserve_index=False)
+    return _atomically(path, lambda temporary: pq.write_table(content, temporary))
 
 
 def write_json(value: Any, path: Path) -> Path:

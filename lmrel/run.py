@@ -168,7 +168,7 @@ class Run:
             hashes = {"draws": records.sha256(records.join_parts(paths, folder))}
             draws = records.read_draws(folder)
             summary = summarize_with_intervals(draws)
-            hashes["summary"] = records.sha256(records.write_summary(summary, folder))
+            hashes["summary"] = records.sha256(records.write_table(summary, folder / records.SUMMARY))
             record = {
                 "parameters": asdict(self),
                 "decoding_id": name,

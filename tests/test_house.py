@@ -16,7 +16,7 @@ from tests.conftest import ROOT
 FLOW = ["errors", "memory", "problems", "prompts", "registry", "quantize", "models", "verdict", "decoding", "choice"]
 FLOW += ["forest", "tree", "probes", "lexer", "enumeration", "records", "answers", "failures"]
 FLOW += ["metrics", "inference", "published", "tables", "sampling", "parts", "run", "charts", "floor"]
-FLOW += ["drawings", "profiling", "bench", "bench_gpu"]
+FLOW += ["drawings", "profiling", "bench", "bench_gpu", "factorial"]
 MAX_LINES = 300
 
 

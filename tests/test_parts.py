@@ -220,7 +220,7 @@ def test_new_draws_are_never_beside_the_record_of_an_old_run(tmp_path: Path, mon
     carry_out(tmp_path)
     old = records.sha256(tmp_path / "draws.parquet")
     with monkeypatch.context() as patch:
-        patch.setattr(records, "write_summary", lambda *_: (_ for _ in ()).throw(InputError("the power went out.")))
+        patch.setattr(records, "write_table", lambda *_: (_ for _ in ()).throw(InputError("the power went out.")))
         with pytest.raises(InputError, match="power"):
             carry_out(tmp_path, seed=1, replace=True)
     assert records.sha256(tmp_path / "draws.parquet") != old
