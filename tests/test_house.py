@@ -15,7 +15,8 @@ from tests.conftest import ROOT
 
 FLOW = ["errors", "memory", "problems", "prompts", "registry", "quantize", "models", "verdict", "decoding", "choice"]
 FLOW += ["forest", "tree", "probes", "lexer", "enumeration", "records", "answers", "failures"]
-FLOW += ["metrics", "inference", "published", "tables", "sampling", "parts", "run", "charts", "floor"]
+FLOW += ["metrics", "agreement", "inference", "contrasts", "calibration", "published", "tables", "sampling"]
+FLOW += ["parts", "run", "charts", "floor"]
 FLOW += ["drawings", "profiling", "bench", "bench_gpu", "factorial"]
 MAX_LINES = 300
 

@@ -1,0 +1,63 @@
+"""Whether a model's confidence means what it says: tables from draws.
+
+A draw's confidence is the probability that the model, untempered, gave the whole text: exp of the summed raw log-probs.
+(The mean per token, which the paper reports, is no probability of anything.) Texts must have been drawn to their end.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from lmrel.errors import InputError
+from lmrel.inference import wilson
+
+
+def confidence(draws: pd.DataFrame) -> np.ndarray:
+    """Of each draw, in [0, 1]."""
+    return np.exp((draws["mean_logprob"] * draws["n_tokens"]).to_numpy(float)).clip(0.0, 1.0)
+
+
+def brier(confident: np.ndarray, correct: np.ndarray) -> float:
+    """Mean squared difference between confidence and outcome (Brier 1950); 0 is best."""
+    return float(np.mean((confident - correct) ** 2))
+
+
+def reliability(confident: np.ndarray, correct: np.ndarray, bins: int = 10) -> pd.DataFrame:
+    """Draws in `bins` of equal number, by confidence: ``confidence, accuracy, low, high, count``, Wilson intervals."""
+    if not len(confident):
+        raise InputError("there is no draw to calibrate.")
+    order = np.argsort(confident, kind="stable")
+    rows = []
+    for members in np.array_split(order, min(bins, len(order))):
+        share = float(correct[members].mean())
+        low, high = wilson(share, len(members))
+        row = {"confidence": float(confident[members].mean()), "accuracy": share, "low": low, "high": high}
+        rows.append(row | {"count": len(members)})
+    return pd.DataFrame(rows)
+
+
+def expected_calibration_error(
+    confident: np.ndarray, correct: np.ndarray, bins: int = 10, simulations: int = 200, seed: int = 0
+) -> dict[str, float]:
+    """``ece``, the mean distance of accuracy from confidence over `reliability`'s bins; and ``bias``.
+
+    A perfectly calibrated model does not score 0: accuracies in bins scatter, and distances add up. ``bias`` is what it
+    would score on average, with the same confidences, by simulation.
+    """
+    rng = np.random.default_rng(seed)
+    simulated = [_ece(confident, rng.random(len(confident)) < confident, bins) for _ in range(simulations)]
+    return {"ece": _ece(confident, correct, bins), "bias": float(np.mean(simulated))}
+
+
+def _ece(confident: np.ndarray, correct: np.ndarray, bins: int) -> float:
+    members = np.array_split(np.argsort(confident, kind="stable"), min(bins, len(confident)))
+    gaps = [abs(correct[m].mean() - confident[m].mean()) * len(m) for m in members]
+    return float(sum(gaps) / len(confident))
+
+
+def selective_accuracy(confident: np.ndarray, correct: np.ndarray) -> pd.DataFrame:
+    """Accuracy of the most confident draws: ``coverage`` (the share that is answered) and ``accuracy``."""
+    order = np.argsort(-confident, kind="stable")
+    number = np.arange(1, len(order) + 1)
+    return pd.DataFrame({"coverage": number / len(order), "accuracy": correct[order].cumsum() / number})

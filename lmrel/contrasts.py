@@ -1,0 +1,123 @@
+"""Differences, trends and equivalence, with the problem as the unit: what "stable under temperature" takes to say.
+
+Draws are rows with ``problem_id, run, temperature`` and outcomes in [0, 1]. Everything starts from the same problems on
+both sides, so what makes a problem hard cancels.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from lmrel.errors import InputError
+from lmrel.inference import t_interval
+
+
+def paired(first: pd.DataFrame, second: pd.DataFrame, column: str = "correct") -> np.ndarray:
+    """Of each problem in both tables the mean of `column` in `second` minus that in `first`."""
+    means = [table.groupby("problem_id")[column].mean() for table in (first, second)]
+    differences = (means[1] - means[0]).dropna().to_numpy(float)
+    if not len(differences):
+        raise InputError("the two tables have no problem in common.")
+    return np.asarray(differences)
+
+
+def bootstrap_interval(values: np.ndarray, level: float = 0.95, seed: int = 0) -> tuple[float, float, float]:
+    """Mean of one number per problem and its BCa bootstrap interval (Efron 1987), problems drawn anew."""
+    if np.ptp(values) == 0:
+        return float(values[0]), float(values[0]), float(values[0])
+    found = stats.bootstrap((values,), np.mean, confidence_level=level, n_resamples=4000, rng=seed).confidence_interval
+    return float(values.mean()), float(found.low), float(found.high)
+
+
+def equivalence(differences: np.ndarray, margin: float) -> dict[str, Any]:
+    """Two one-sided t tests (Schuirmann 1987): whether the mean difference lies within ``-margin`` and ``margin``.
+
+    Keys ``difference, low, high`` (the 90 % interval that decides at 5 %), ``p`` (the larger of the two) and
+    ``equivalent``. A difference that is not significant is no evidence of equivalence; this is.
+    """
+    mean, low, high = t_interval(differences, 0.90)
+    error, df = differences.std(ddof=1) / math.sqrt(len(differences)), len(differences) - 1
+    if error == 0:
+        p = float(abs(mean) >= margin)
+    else:
+        p = float(max(stats.t.sf((mean + margin) / error, df), stats.t.cdf((mean - margin) / error, df)))
+    return {"difference": mean, "low": low, "high": high, "p": p, "equivalent": p < 0.05}
+
+
+def variance_reduction(draws: pd.DataFrame, first: float, second: float, column: str = "correct") -> dict[str, float]:
+    """How much variance a difference between two temperatures is spared, as shares of what it would be without.
+
+    ``same_problems``: by taking the same problems on both sides, against new ones. ``common_numbers``: of the sampling
+    variance, by drawing both with the same uniform numbers, against independent draws.
+    """
+    wide = draws.pivot_table(index=["problem_id", "run"], columns="temperature", values=column, aggfunc="first")
+    x, y = (wide[temperature].astype(float) for temperature in (first, second))
+    of_problem = pd.DataFrame({"x": x, "y": y}).groupby("problem_id").mean()
+    apart = of_problem.var(ddof=1).sum()
+    together = (of_problem["y"] - of_problem["x"]).var(ddof=1)
+    runs = pd.DataFrame({"x": x, "y": y, "d": y - x}).groupby("problem_id").var(ddof=1).mean()
+    independent = runs["x"] + runs["y"]
+    return {
+        "same_problems": float(1 - together / apart) if apart else math.nan,
+        "common_numbers": float(1 - runs["d"] / independent) if independent else math.nan,
+    }
+
+
+def trend(draws: pd.DataFrame, column: str = "correct") -> dict[str, float]:
+    """Change of the log-odds of `column` per unit of temperature: ``slope, low, high, p``.
+
+    Logistic regression by generalized estimating equations, draws of a problem exchangeable, robust errors (Liang and
+    Zeger 1986). All temperatures count, greedy included.
+    """
+    import statsmodels.api as sm
+
+    outcome = draws[column].to_numpy(float)
+    if outcome.min() == outcome.max():
+        raise InputError(f"{column} never varies, so it has no trend.")
+    design = sm.add_constant(draws[["temperature"]].astype(float))
+    model = sm.GEE(
+        outcome, design, draws["problem_id"], family=sm.families.Binomial(), cov_struct=sm.cov_struct.Exchangeable()
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of steps that did not converge; the result is checked below
+        fitted = model.fit(maxiter=200)
+    if not fitted.converged:
+        raise InputError(f"the regression of {column} on temperature did not converge.")
+    low, high = fitted.conf_int().loc["temperature"]
+    slope, p = fitted.params["temperature"], fitted.pvalues["temperature"]
+    return {"slope": float(slope), "low": float(low), "high": float(high), "p": float(p)}
+
+
+def holm(p_values: dict[str, float]) -> dict[str, float]:
+    """Holm's adjusted p-values (1979) of a family of tests."""
+    from statsmodels.stats.multitest import multipletests
+
+    adjusted = multipletests(list(p_values.values()), method="holm")[1]
+    return dict(zip(p_values, map(float, adjusted), strict=True))
+
+
+def power(change: float, problems: int, runs: int, between: float, sampling: float, level: float = 0.95) -> float:
+    """Chance to find a `change` of accuracy between two temperatures significant, by the normal approximation.
+
+    `between` is the variance, over problems, of the true change of a problem's chance of success; `sampling` the mean
+    variance of a single draw at each of the two temperatures together. A greedy side adds none.
+    """
+    error = math.sqrt((between + sampling / runs) / problems)
+    z = stats.norm.ppf(0.5 + level / 2)
+    return float(stats.norm.cdf(abs(change) / error - z) + stats.norm.cdf(-abs(change) / error - z))
+
+
+def problems_needed(
+    change: float, runs: int, between: float, sampling: float, chance: float = 0.8, level: float = 0.95
+) -> int:
+    """How many problems `power` needs for a `chance` to find `change`."""
+    if not 0 < abs(change) <= 1:
+        raise InputError(f"change is {change!r}; it must be a difference of shares other than 0.")
+    z = stats.norm.ppf(0.5 + level / 2) + stats.norm.ppf(chance)
+    return math.ceil((z / change) ** 2 * (between + sampling / runs))
