@@ -12,8 +12,9 @@ configfile: "study.yaml"
 
 RUNS = {model.replace("/", "--"): model for model in config["models"]}  # folder below results/, and model
 OTHERS = sorted(str(path) for path in Path("results").glob("[!.]*/run.json") if path.parent.name not in RUNS)
+AUDITED = ("tiny-dense-base", "tiny-dense-instruct", "tiny-sparse-base")
 PROBLEMS = [path for path in [config["parameters"]["problems"]] if path != "paper"]
-NOT_IN_A_RUN = ("train", "tiny", "corpus", "card", "site", "bench", "floor", "drawings", "profiling", "bench_gpu", "factorial")
+NOT_IN_A_RUN = ("train", "tiny", "corpus", "card", "site", "bench", "floor", "drawings", "profiling", "bench_gpu", "factorial", "audit", "taxonomy", "contrasts", "calibration")
 CODE = [str(path) for path in sorted(Path("lmrel").glob("*.py")) if path.stem not in NOT_IN_A_RUN]
 PAGES = ["index.md", *map(str, sorted(Path("book").rglob("*.md"))), "_config.yml", "_toc.yml", "book/references.bib"]
 
@@ -27,6 +28,7 @@ rule book:
         "results/.compared",
         "results/.engine",
         "results/.gpu",
+        "results/.audit",
         PAGES,
         "lmrel/site.py",
         sorted(map(str, Path("lmrel/static").glob("*"))),
@@ -119,3 +121,20 @@ rule gpu:
         "results/gpu.log",
     shell:
         "python -m lmrel.runner {input[0]} {output[0]} >{log} 2>&1 || (cat {log}; exit 1)"
+
+
+rule audit:
+    input:
+        "notebooks/audit.ipynb",
+        CODE,
+        [f"lmrel/{name}.py" for name in ("audit", "taxonomy", "contrasts", "calibration", "drawings", "floor")],
+        "book/data/failures.jsonl",
+        [sorted(map(str, Path("checkpoints", name).glob("*"))) for name in AUDITED],
+    output:
+        update("results/audit.ipynb"),
+        touch("results/.audit"),
+    log:
+        "results/audit.log",
+    shell:
+        "echo 'Auditing the claim'; OMP_NUM_THREADS={threads} python -m lmrel.runner {input[0]} {output[0]} "
+        ">{log} 2>&1 || (cat {log}; exit 1)"

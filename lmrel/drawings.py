@@ -151,3 +151,36 @@ def speeds(rows: pd.DataFrame, title: str, description: str) -> Any:
         )
     )
     return themed(chart.properties(title=title), description)
+
+
+def power(table: pd.DataFrame, title: str, description: str) -> Any:
+    """The chance to find a drop against its size, a line per number of runs: `audit.power`."""
+    order = list(dict.fromkeys(table["runs"]))
+    chart = (
+        alt.Chart(table.round(4))
+        .mark_line()
+        .encode(
+            x=alt.X("drop:Q", title="drop of accuracy", axis=alt.Axis(format=".0%")),
+            y=alt.Y("power:Q", title=None, axis=alt.Axis(format=".0%")),
+            color=alt.Color("runs:N", sort=order, scale=alt.Scale(domain=order, range=PALETTE[: len(order)])),
+            tooltip=[alt.Tooltip("drop:Q", format=".1%"), "runs:N", alt.Tooltip("power:Q", format=".0%")],
+        )
+    )
+    return themed(chart.properties(title=title), description)
+
+
+def reliability(table: pd.DataFrame, title: str, description: str, *, subtitle: str = "") -> Any:
+    """Accuracy against confidence with 95 % intervals, and the diagonal: `calibration.reliability`."""
+    share: dict[str, Any] = {"scale": alt.Scale(domain=[0, 1]), "axis": alt.Axis(format=".0%")}
+    base = alt.Chart(table.round(4)).encode(x=alt.X("confidence:Q", title="confidence", **share))
+    interval = base.mark_rule(color=PALETTE[0]).encode(y=alt.Y("low:Q", title=None, **share), y2="high:Q")
+    point = base.mark_point(filled=True, size=60, opacity=1, color=PALETTE[0]).encode(
+        y=alt.Y("accuracy:Q", title=None, **share),
+        tooltip=[alt.Tooltip(f"{name}:Q", format=".1%") for name in ("confidence", "accuracy", "low", "high")],
+    )
+    diagonal = (
+        alt.Chart(pd.DataFrame({"confidence": [0, 1], "accuracy": [0, 1]}))
+        .mark_line(strokeDash=[4, 4], color="currentColor", opacity=0.5)
+        .encode(x=alt.X("confidence:Q", **share), y=alt.Y("accuracy:Q", title=None, **share))
+    )
+    return themed((diagonal + interval + point).properties(title=titled(title, subtitle)), description)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from lmrel.agreement import flips, repeated
 from lmrel.inference import paired_difference, summarize_with_intervals
 from lmrel.registry import REGISTRY
 
@@ -31,8 +32,23 @@ def by_temperature(summary: pd.DataFrame) -> pd.DataFrame:
         }
         for _, row in whole.iterrows()
     ]
-    table = _plain(pd.DataFrame(rows))
+    table = plain(pd.DataFrame(rows))
     return table if whole["model"].nunique() > 1 else table.drop(columns="model")
+
+
+def agreement(draws: pd.DataFrame) -> pd.DataFrame:
+    """How far repeated draws agree, and with the greedy one, by model and temperature: all tasks together."""
+    rows = repeated(draws).merge(flips(draws)).query("task == 'all'")
+    columns = {
+        "model": rows["model"],
+        "T": rows["temperature"].map("{:g}".format),
+        "same answer in all runs": rows["same_answer"].map("{:.1%}".format),
+        "other answer than greedy": rows["flipped"].map("{:.1%}".format),
+        "entropy of answers, bits": rows["answer_entropy"].map("{:.2f}".format),
+        "variance between problems": rows["problem_variance"].map("{:.3f}".format),
+        "of a draw": rows["sampling_variance"].map("{:.3f}".format),
+    }
+    return plain(pd.DataFrame(columns))
 
 
 def other_runs(draws: pd.DataFrame) -> pd.DataFrame:
@@ -50,7 +66,7 @@ def other_runs(draws: pd.DataFrame) -> pd.DataFrame:
         "accuracy": whole.apply(percent_with_interval, axis=1, name="accuracy"),
         "compliance": whole.apply(percent_with_interval, axis=1, name="compliance"),
     }
-    return _plain(pd.DataFrame(columns))
+    return plain(pd.DataFrame(columns))
 
 
 def by_task(summary: pd.DataFrame) -> pd.DataFrame:
@@ -59,7 +75,7 @@ def by_task(summary: pd.DataFrame) -> pd.DataFrame:
     cells = parts.apply(percent_with_interval, axis=1, name="accuracy")
     table = parts.assign(cell=cells).pivot(index=["model", "temperature"], columns="task", values="cell").reset_index()
     table["temperature"] = table["temperature"].map("{:g}".format)
-    return _plain(table.rename(columns={"temperature": "T", "variable_binding": "variable binding"}))
+    return plain(table.rename(columns={"temperature": "T", "variable_binding": "variable binding"}))
 
 
 def samples(draws: pd.DataFrame, count: int = 3) -> pd.DataFrame:
@@ -69,7 +85,7 @@ def samples(draws: pd.DataFrame, count: int = 3) -> pd.DataFrame:
     table = chosen[["temperature", "problem_id", "expected", "text", "correct", "compliant"]].copy()
     table["text"] = table["text"].str.replace("\n", "⏎")
     table["temperature"] = table["temperature"].map("{:g}".format)
-    return _plain(table.rename(columns={"temperature": "T", "problem_id": "problem", "text": "the model wrote"}))
+    return plain(table.rename(columns={"temperature": "T", "problem_id": "problem", "text": "the model wrote"}))
 
 
 def drops(draws: pd.DataFrame, first: float = 0.0, second: float = 1.0) -> pd.DataFrame:
@@ -89,7 +105,7 @@ def shown_drops(table: pd.DataFrame) -> pd.DataFrame:
     points = 100 * table[["difference", "low", "high"]]
     change = [f"{row.difference:+.1f} [{row.low:+.1f}, {row.high:+.1f}]" for row in points.itertuples()]
     change = [text.replace("-", "\N{MINUS SIGN}") for text in change]
-    return _plain(pd.DataFrame({"model": table["model"], "change of accuracy, points": change}))
+    return plain(pd.DataFrame({"model": table["model"], "change of accuracy, points": change}))
 
 
 def numbers(draws: pd.DataFrame, expected: Sequence[str]) -> dict[str, str]:
@@ -113,7 +129,7 @@ def numbers(draws: pd.DataFrame, expected: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def _plain(table: pd.DataFrame) -> pd.DataFrame:
+def plain(table: pd.DataFrame) -> pd.DataFrame:
     """Everything as text, without an index to distract."""
     table = table.astype(str)
     table.index = pd.Index([""] * len(table))
@@ -128,7 +144,7 @@ def exact_curves(curves: pd.DataFrame) -> pd.DataFrame:
     table = right.assign(cell=cells, T=right["temperature"].map("{:g}".format))
     order = list(dict.fromkeys(right["quantity"]))
     wide = table.pivot(index="T", columns="quantity", values="cell")[order]
-    return _plain(wide.rename_axis(columns=None).reset_index())
+    return plain(wide.rename_axis(columns=None).reset_index())
 
 
 def _range(low: float, high: float) -> str:
@@ -142,14 +158,14 @@ def contestants(rows: pd.DataFrame) -> pd.DataFrame:
     cells = (rows["seconds"].map("{:.2f} s".format) + of_sample).where(rows["seconds"].notna(), rows["note"])
     wide = rows.assign(cell=cells).pivot(index="contestant", columns="model", values="cell")
     wide = wide.reindex(rows["contestant"].unique())
-    return _plain(wide.rename_axis(columns=None).fillna("").reset_index())
+    return plain(wide.rename_axis(columns=None).fillna("").reset_index())
 
 
 def profiles(shares: pd.DataFrame) -> pd.DataFrame:
     """Where the engine's time goes, by `lmrel.bench`: parts in rows, models in columns."""
     cells = shares.assign(share=shares["share"].map("{:.0%}".format))
     wide = cells.pivot(index="part", columns="model", values="share").reindex(shares["part"].unique())
-    return _plain(wide.rename_axis(columns=None).reset_index())
+    return plain(wide.rename_axis(columns=None).reset_index())
 
 
 def models() -> pd.DataFrame:
@@ -171,7 +187,7 @@ def models() -> pd.DataFrame:
         for spec in REGISTRY.values()
         if not spec.tiny
     ]
-    return _plain(pd.DataFrame(rows))
+    return plain(pd.DataFrame(rows))
 
 
 def memory() -> pd.DataFrame:
@@ -181,7 +197,7 @@ def memory() -> pd.DataFrame:
         precision: [f"{spec.memory(precision) / 1e9:.1f} GB · {spec.fits_on(precision)}" for spec in specs.values()]
         for precision in ("nf4", "bf16", "fp32")
     }
-    return _plain(pd.DataFrame({"model": list(specs), **cells}))
+    return plain(pd.DataFrame({"model": list(specs), **cells}))
 
 
 def _billions(count: int) -> str:
@@ -201,7 +217,7 @@ def full_size(rows: pd.DataFrame) -> pd.DataFrame:
         "tokens a second": rows["tokens_per_second"].map("{:,.0f}".format),
         "peak": (rows["peak_mb"] / 1000).map("{:.1f} GB".format),
     }
-    return _plain(pd.DataFrame(columns))
+    return plain(pd.DataFrame(columns))
 
 
 def marks(ratios: pd.DataFrame) -> pd.DataFrame:
@@ -213,4 +229,4 @@ def marks(ratios: pd.DataFrame) -> pd.DataFrame:
         "mark": ratios["mark"].map("{:g}".format),
         "reached": ratios["reached"].map({True: "yes", False: "no"}),
     }
-    return _plain(pd.DataFrame(columns))
+    return plain(pd.DataFrame(columns))

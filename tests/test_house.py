@@ -14,10 +14,10 @@ import yaml
 from tests.conftest import ROOT
 
 FLOW = ["errors", "memory", "problems", "prompts", "registry", "quantize", "models", "verdict", "decoding", "choice"]
-FLOW += ["forest", "tree", "probes", "lexer", "enumeration", "records", "answers", "failures"]
+FLOW += ["forest", "tree", "probes", "lexer", "enumeration", "records", "answers", "failures", "taxonomy"]
 FLOW += ["metrics", "agreement", "inference", "contrasts", "calibration", "published", "tables", "sampling"]
 FLOW += ["parts", "run", "charts", "floor"]
-FLOW += ["drawings", "profiling", "bench", "bench_gpu", "factorial"]
+FLOW += ["drawings", "audit", "profiling", "bench", "bench_gpu", "factorial"]
 MAX_LINES = 300
 
 
