@@ -33,7 +33,7 @@ bench: $(SETUP)
 
 # The paper's experiment at full size with random weights, on a CUDA GPU. Leaves book/data/gpu/.
 bench-gpu: $(SETUP)
-	@$(BIN)/python -m lmrel.bench_gpu
+	@$(BIN)/python -m lmrel.bench_gpu $(if $(ARMS),--arms $(ARMS))
 
 train: $(SETUP)
 	@$(BIN)/python -m lmrel.train && $(BIN)/python -m lmrel.card

@@ -12,6 +12,7 @@ configfile: "study.yaml"
 
 RUNS = {model.replace("/", "--"): model for model in config["models"]}  # folder below results/, and model
 OTHERS = sorted(str(path) for path in Path("results").glob("[!.]*/run.json") if path.parent.name not in RUNS)
+OWN_PAGES = sorted(map(str, Path("results").glob("[!.]*/evaluate.ipynb")))
 AUDITED = ("tiny-dense-base", "tiny-dense-instruct", "tiny-sparse-base")
 PROBLEMS = [path for path in [config["parameters"]["problems"]] if path != "paper"]
 NOT_IN_A_RUN = ("train", "tiny", "corpus", "card", "site", "bench", "floor", "drawings", "profiling", "bench_gpu", "factorial", "audit", "taxonomy", "contrasts", "calibration")
@@ -30,6 +31,7 @@ rule book:
         "results/.gpu",
         "results/.audit",
         PAGES,
+        [path for path in OWN_PAGES if Path(path).parent.name not in RUNS],
         "lmrel/site.py",
         sorted(map(str, Path("lmrel/static").glob("*"))),
     output:

@@ -11,9 +11,13 @@ import re
 
 FIRST_INTEGER = re.compile(r"[+-]?[0-9]+")
 ONLY_A_NUMBER = re.compile(r"[ \t\n\r\f\v]*[+-]?[0-9]+[ \t\n\r\f\v]*")
-BOXED = re.compile(r"\\boxed\s*\{([^{}]*)\}")
-UNIT = re.compile(r"\\(?:text|textrm|mathrm|operatorname)\s*\{[^{}]*\}")
-SPACING = re.compile(r"\\[,;:!()\[\]]|[$\N{NO-BREAK SPACE}\N{NARROW NO-BREAK SPACE}\N{THIN SPACE}]")
+BOXED = re.compile(r"\\boxed\s*\{((?:[^{}]|\{[^{}]*\})*)\}")
+WORD = r"\\(?:text|textrm|mathrm|operatorname)\s*\{[^{}0-9]*\}|(?<![A-Za-z\\])[A-Za-z]+"
+UNIT = re.compile(rf"(?:{WORD})(?:\^?\{{?[0-9]\}}?)?")
+SPACE = r"\{,\}|\\[,;:!]|[\N{NO-BREAK SPACE}\N{NARROW NO-BREAK SPACE}\N{THIN SPACE}]"
+THOUSANDS = re.compile(rf"(?<=[0-9])(?:{SPACE})(?=[0-9]{{3}}(?![0-9]))")
+MINUS = re.compile(r"(^|[=:({\s])-\s+(?=[0-9])")
+FRACTION = re.compile(r"\\[dt]?frac")
 NUMBER = re.compile(r"[+-]?(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?P<more>[.,/^][0-9]+)?")
 MAX_DIGITS = 4300  # Python's own limit for int(str)
 
@@ -34,12 +38,15 @@ def sole_number(text: str) -> int | None:
     """The one integer that `text` commits to, and None if it holds none, several different ones, or no integer.
 
     Stricter than the first integer, and kinder to how it is written: ``1,234``, ``1{,}234`` and thin spaces are read as
-    thousands separators, LaTeX is unwrapped, units may follow, and where something is boxed, the last box decides. A
-    decimal, a fraction or a power is no integer.
+    thousands separators, LaTeX is unwrapped, units and names are passed over with their exponents and digits (``cm^2``,
+    ``x1``), and where something is boxed, the last box decides. A decimal, a fraction or a power is no integer.
     """
     boxes = BOXED.findall(text)
-    plain = UNIT.sub(" ", boxes[-1] if boxes else text).replace("{,}", ",").replace("\N{MINUS SIGN}", "-")
-    numbers = list(NUMBER.finditer(SPACING.sub("", plain)))
+    plain = (boxes[-1] if boxes else text).replace("\N{MINUS SIGN}", "-")
+    if FRACTION.search(plain):
+        return None
+    plain = MINUS.sub(r"\1-", THOUSANDS.sub(",", UNIT.sub(" ", plain)))
+    numbers = list(NUMBER.finditer(plain))
     found = {number[0].replace(",", "") for number in numbers}
     if any(number["more"] or len(number[0]) > MAX_DIGITS for number in numbers) or not found:
         return None

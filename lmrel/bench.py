@@ -258,7 +258,7 @@ def ratios(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
             at_most = above.startswith(grown) or "floor" in below
             reached = None if mark is None else value <= mark if at_most else value >= mark
             ratio = {"model": name, "ratio": f"{above} / {below}", "above": above, "below": below}
-            found.append(ratio | {"value": value, "mark": mark, "reached": reached})
+            found.append(ratio | {"value": value, "mark": mark, "at_most": at_most, "reached": reached})
     return found
 
 

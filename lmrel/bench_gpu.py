@@ -35,8 +35,8 @@ SAMPLED = {SINGLY: 2, BATCHED: 48}  # of so many problems, spread evenly, the ti
 SURE = 0.3  # nats: the entropy of the scaled distributions
 AT_ONCE = 16  # prompts in a forward of the floor
 NEEDED = (
-    "this benchmark builds the paper's models at full size and needs a CUDA GPU, which this machine has not (Mixtral "
-    "in NF4 takes some 27 GB, the others less than 16). `make bench` measures tiny models on a CPU."
+    "this benchmark builds the paper's models at full size and needs a CUDA GPU, which this machine has not; the "
+    "book's page 'Run it on your GPU' says how large a one. `make bench` measures tiny models on a CPU."
 )
 
 

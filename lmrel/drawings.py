@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from lmrel.charts import PALETTE, themed, titled
 from lmrel.floor import distinct_prefixes
+from lmrel.tables import contestant
 from lmrel.tree import PieceReader
 
 AXIS: dict[str, Any] = {"domain": False, "ticks": False, "labelPadding": 6, "grid": False}
@@ -117,7 +118,7 @@ def exact(curves: pd.DataFrame, sampled: pd.DataFrame, title: str, description: 
         alt.Chart(band)
         .mark_area(color=PALETTE[0], opacity=0.35)
         .encode(
-            x=alt.X("temperature:Q", scale=alt.Scale(nice=False, padding=8)),
+            x=alt.X("temperature:Q", axis=alt.Axis(tickCount=5), scale=alt.Scale(nice=False, padding=8)),
             y=alt.Y("lower:Q", title=None, axis=axis, scale=scale),
             y2="upper:Q",
         )
@@ -138,6 +139,7 @@ def exact(curves: pd.DataFrame, sampled: pd.DataFrame, title: str, description: 
 def speeds(rows: pd.DataFrame, title: str, description: str) -> Any:
     """Seconds of each contestant on a logarithmic scale, a colour a model: the rows of `lmrel.bench` with a time."""
     timed = rows.dropna(subset=["seconds"])[["model", "contestant", "seconds"]].round(4)
+    timed["contestant"] = timed["contestant"].map(contestant)
     order = timed.groupby("contestant")["seconds"].median().sort_values(ascending=False).index.tolist()
     models = list(dict.fromkeys(timed["model"]))
     chart = (
@@ -145,8 +147,10 @@ def speeds(rows: pd.DataFrame, title: str, description: str) -> Any:
         .mark_point(filled=True, size=70, opacity=0.9)
         .encode(
             x=alt.X("seconds:Q", title="seconds", scale=alt.Scale(type="log"), axis=alt.Axis(format="~g")),
-            y=alt.Y("contestant:N", sort=order, title=None, axis=alt.Axis(labelLimit=200, minExtent=150)),
-            color=alt.Color("model:N", scale=alt.Scale(domain=models, range=PALETTE[: len(models)])),
+            y=alt.Y("contestant:N", sort=order, title=None, axis=alt.Axis(labelLimit=220, minExtent=190)),
+            color=alt.Color(
+                "model:N", scale=alt.Scale(domain=models, range=PALETTE[: len(models)]), legend=alt.Legend(columns=1)
+            ),
             tooltip=["model:N", "contestant:N", "seconds:Q"],
         )
     )

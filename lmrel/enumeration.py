@@ -56,6 +56,8 @@ def enumerate_outcomes(
     holds ``finished`` to the tolerance too. ``attrs["nodes"]`` is the number of nodes computed.
     Raises `InputError` for parameters out of range.
     """
+    if isinstance(temperatures, (int, float)):
+        raise InputError(f"temperatures is {temperatures!r}; it must be a list such as [0.0, 0.7].")
     decoders = [Decoder(temperature, max_new_tokens=max_new_tokens, stop=stop) for temperature in temperatures]
     check_count("max_nodes", max_nodes)
     check_count("chunk", chunk)

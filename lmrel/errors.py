@@ -1,10 +1,13 @@
-"""The one exception for what a user can put right, and the check that most parameters need.
+"""The one exception for what a user can put right, and what raises it most.
 
 Its message is a sentence, not a traceback.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 
@@ -22,3 +25,12 @@ def check_count(name: str, value: Any, *, optional: bool = False) -> None:
         return
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise InputError(f"{name} is {value!r}; it must be {'None or ' if optional else ''}an integer of at least 1.")
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn what the system refuses while `path` is written into an `InputError`."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{path} could not be written: {error.strerror or error}.") from error

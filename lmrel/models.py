@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,9 +16,10 @@ from typing import Any
 
 import torch
 from huggingface_hub import errors as hub
+from huggingface_hub import save_torch_state_dict
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from lmrel.errors import InputError
+from lmrel.errors import InputError, writing
 from lmrel.memory import free_memory
 from lmrel.registry import REGISTRY, ModelSpec
 
@@ -141,13 +143,13 @@ def _check_memory(spec: ModelSpec, precision: str) -> None:
     free, needed = sum(map(free_memory, devices)), spec.weights(precision)
     if needed > free:
         what = f"the weights of {spec.name} in {precision} alone take {needed / 1e9:.0f} GB"
-        raise InputError(f"{what}, and {free / 1e9:.0f} GB are free.{_way_out(spec, precision)}")
+        raise InputError(f"{what}, and {free / 1e9:.0f} GB are free.{_way_out(spec, precision, free)}")
 
 
-def _way_out(spec: ModelSpec | None, precision: str) -> str:
-    if spec and precision != "nf4":
-        return f" With precision 'nf4' it takes {spec.weights('nf4') / 1e9:.0f} GB."
-    return " Use precision 'nf4'." if precision != "nf4" else " Use a larger machine."
+def _way_out(spec: ModelSpec | None, precision: str, free: float = math.inf) -> str:
+    if precision == "nf4" or (spec and spec.weights("nf4") > free):
+        return " Use a larger machine."
+    return f" With precision 'nf4' it takes {spec.weights('nf4') / 1e9:.0f} GB." if spec else " Use precision 'nf4'."
 
 
 def explained(error: Exception, name: str, source: str, precision: str) -> str:
@@ -161,7 +163,7 @@ def explained(error: Exception, name: str, source: str, precision: str) -> str:
     if any_of(hub.GatedRepoError) or "gated repo" in text:
         return f"{source} is gated: accept its terms on its page, then set HF_TOKEN to a token of your account."
     if any_of(hub.RevisionNotFoundError):
-        return f"{source} has no such revision any more."
+        return f"{source} no longer has the revision that the registry names; download it and give its folder."
     if any_of(hub.RepositoryNotFoundError):
         return (
             f"there is no repo {source}, or it is private: check the name, or set HF_TOKEN to a token that may read it."
@@ -228,3 +230,24 @@ def check_narrow(model: PreTrainedModel) -> None:
         raise InputError(f"precision is 'nf4', but {wide_share:.0%} of the block weights stayed in 16 bit.")
     if bits > MAX_BITS:
         raise InputError(f"precision is 'nf4', but the quantized weights take {bits:.2f} bits each.")
+
+
+def save_quantized(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: str | Path) -> Path:
+    """Write a model that was loaded in 4 bit to a new folder, which `load_model` reads; transformers alone does not.
+
+    Raises `InputError` for a model that is not in 4 bit, and for a folder that exists.
+    """
+    check_narrow(model)
+    target = Path(folder)
+    if target.exists():
+        raise InputError(f"{target} exists; a quantized model is saved to a new folder.")
+    with writing(target):
+        target.mkdir(parents=True)
+        save_torch_state_dict(model.state_dict(), target, max_shard_size="5GB", safe_serialization=True)
+        for path in target.glob("*.safetensors"):
+            path.chmod(0o644)
+        model.config.save_pretrained(target)
+        if model.generation_config:
+            model.generation_config.save_pretrained(target)
+        tokenizer.save_pretrained(target)
+    return target

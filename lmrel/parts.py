@@ -19,7 +19,7 @@ from typing import Any
 import pandas as pd
 
 from lmrel import records
-from lmrel.errors import InputError
+from lmrel.errors import InputError, writing
 
 PARTS = ".parts"
 BLOCK = 64  # problems in a part, at most
@@ -54,7 +54,7 @@ def opened(
     difference, as does a folder that is in use.
     """
     parts = folder / PARTS
-    with records.writing(parts):
+    with writing(parts):
         parts.mkdir(exist_ok=True)
         handle = os.open(parts, os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -69,12 +69,12 @@ def opened(
         if {name: found.get(name) for name in wanted} != wanted:
             if found and not replace:
                 _refuse_difference(folder, "an unfinished run", _flat(found), _flat(wanted))
-            with records.writing(parts):
+            with writing(parts):
                 for old in parts.iterdir():
                     old.unlink()
             found = {**wanted, "block": block}
             records.write_json(found, path)
-        with records.writing(folder):
+        with writing(folder):
             for pattern in (records.DRAWS, records.SUMMARY, records.RUN, "probe"):
                 for old in folder.glob(f".{pattern}.*"):
                     old.unlink(missing_ok=True)  # half-written by a process that was killed

@@ -11,16 +11,14 @@ copy of the model is ever held. What came of it is measured.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import torch
 from bitsandbytes import functional
 from bitsandbytes.nn import Linear4bit, Params4bit
 from bitsandbytes.nn.parametrize import replace_parameter_4bit_prequantized
-from huggingface_hub import save_torch_state_dict
 from torch import Tensor, nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 from transformers.core_model_loading import ConversionOps, WeightConverter
 from transformers.quantizers.auto import register_quantization_config, register_quantizer
 from transformers.quantizers.base import HfQuantizer
@@ -71,7 +69,7 @@ class Nf4Quantizer(HfQuantizer):  # type: ignore[misc]
         return [WeightConverter([*(f"{w}.{s}" for s in STATES), w], w, [_Restore(self)]) for w in weights]
 
     def is_serializable(self) -> bool:
-        """It is: see `save_quantized`."""
+        """It is: see `lmrel.models.save_quantized`."""
         return True
 
     @property
@@ -154,13 +152,3 @@ def widen_on_use(model: nn.Module) -> None:
             if not isinstance(module, Linear4bit) and hasattr(parameter, "quant_state"):
                 state = parameter.quant_state.as_dict(packed=True)
                 replace_parameter_4bit_prequantized(module, name, state, parameter.device)
-
-
-def save_quantized(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Write a quantized model as sharded safetensors that `lmrel.load_model` reads, in a new folder."""
-    folder.mkdir(parents=True)
-    save_torch_state_dict(model.state_dict(), folder, max_shard_size="5GB", safe_serialization=True)
-    model.config.save_pretrained(folder)
-    if model.generation_config:
-        model.generation_config.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)

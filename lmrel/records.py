@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lmrel.errors import InputError
+from lmrel.errors import InputError, writing
 
 DRAWS_SCHEMA = pa.schema(
     [
@@ -99,15 +99,6 @@ def _atomically(path: Path, write: Callable[[Path], Any], before: Callable[[], A
         with suppress(OSError):  # where the disk has become read-only, that is what is said
             temporary.unlink(missing_ok=True)
     return path
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turn what the system refuses while `path` is written into an `InputError`."""
-    try:
-        yield
-    except OSError as error:
-        raise InputError(f"{path} could not be written: {error.strerror or error}.") from error
 
 
 def read_draws(folder: Path) -> pd.DataFrame:

@@ -190,7 +190,8 @@ def added_by_checkpoint(decoders: Sequence[Decoder]) -> str:
         asked = pure(decoder.temperature, max_new_tokens=decoder.max_new_tokens, stop=decoder.stop)
         before, now = asdict(asked), asdict(decoder)
         added = ", ".join(f"{knob}={value!r}" for knob, value in now.items() if value != before[knob])
-        lines.append(f"asked for temperature {decoder.temperature:g}; the checkpoint added {added or 'nothing'}")
+        who = f"asked for temperature {decoder.temperature:g}; the checkpoint and generate()"
+        lines.append(f"{who} added {added or 'nothing'}")
     return "\n".join(lines)
 
 

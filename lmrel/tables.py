@@ -59,6 +59,7 @@ def other_runs(draws: pd.DataFrame) -> pd.DataFrame:
     columns = {
         "run": whole["model"],
         "model": whole["model"].map(checkpoints),
+        "precision": whole["precision"],
         "problems": whole["problems"],
         "prompt": whole["prompt_style"],
         "decoding": whole["decoding"],
@@ -157,8 +158,13 @@ def contestants(rows: pd.DataFrame) -> pd.DataFrame:
     of_sample = rows["note"].map(lambda note: f" ({note})" if note else "")
     cells = (rows["seconds"].map("{:.2f} s".format) + of_sample).where(rows["seconds"].notna(), rows["note"])
     wide = rows.assign(cell=cells).pivot(index="contestant", columns="model", values="cell")
-    wide = wide.reindex(rows["contestant"].unique())
+    wide = wide.reindex(rows["contestant"].unique()).rename(index=contestant)
     return plain(wide.rename_axis(columns=None).fillna("").reset_index())
+
+
+def contestant(name: str) -> str:
+    """How a contestant of `lmrel.bench` is called on a page."""
+    return f"this engine, {name}" if name.endswith(" runs") else name
 
 
 def profiles(shares: pd.DataFrame) -> pd.DataFrame:
@@ -224,9 +230,9 @@ def marks(ratios: pd.DataFrame) -> pd.DataFrame:
     """The ratios of `lmrel.bench` beside the marks set for them."""
     columns = {
         "model": ratios["model"],
-        "ratio": ratios["ratio"],
+        "ratio": ratios["above"].map(contestant) + " / " + ratios["below"].map(contestant),
         "measured": ratios["value"].map("{:.1f}".format),
-        "mark": ratios["mark"].map("{:g}".format),
+        "mark": ratios["at_most"].map({True: "at most ", False: "at least "}) + ratios["mark"].map("{:g}".format),
         "reached": ratios["reached"].map({True: "yes", False: "no"}),
     }
     return plain(pd.DataFrame(columns))

@@ -194,7 +194,7 @@ class Response:
     [
         (hub.GatedRepoError("no", response=Response()), "is gated: accept its terms on its page, then set HF_TOKEN"),
         (hub.RepositoryNotFoundError("no", response=Response()), "there is no repo me/it, or it is private"),
-        (hub.RevisionNotFoundError("no", response=Response()), "has no such revision any more"),
+        (hub.RevisionNotFoundError("no", response=Response()), "no longer has the revision that the registry names"),
         (hub.LocalEntryNotFoundError("no"), "no connection to its hub, and it is not in the local cache"),
         (
             torch.OutOfMemoryError("CUDA out of memory"),

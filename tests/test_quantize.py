@@ -15,8 +15,8 @@ import pytest
 import torch
 
 from lmrel import InputError, load_model
-from lmrel.models import bits_per_weight, check_narrow, precision_of
-from lmrel.quantize import narrow_linears, save_quantized
+from lmrel.models import bits_per_weight, check_narrow, precision_of, save_quantized
+from lmrel.quantize import narrow_linears
 from tests.conftest import ARCHITECTURES, ROOT, random_model, small_tokenizer
 
 DATA = ROOT / "tests" / "data" / "nf4"
@@ -74,6 +74,11 @@ def test_a_saved_quantized_model_is_read_back_as_it_was(architecture: str, tmp_p
     assert precision_of(again) == "nf4"
     assert bits_per_weight(again) == bits_per_weight(model)
     assert torch.equal(again(IDS).logits, model(IDS).logits)
+    assert (tmp_path / "narrow" / "model.safetensors").stat().st_mode & 0o777 == 0o644
+    with pytest.raises(InputError, match="exists; a quantized model is saved to a new folder"):
+        save_quantized(model, tokenizer, str(tmp_path / "narrow"))
+    with pytest.raises(InputError, match="has no layers that this code can quantize"):
+        save_quantized(load_model(folder, "bf16")[0], tokenizer, tmp_path / "other")
     with pytest.raises(InputError, match="'bf16', but .* was saved in nf4"):
         load_model(str(tmp_path / "narrow"), "bf16")
 

@@ -68,8 +68,8 @@ def test_as_shipped_run_records_and_prints_what_it_inherited(tmp_path: Path, cap
     decoders = json.loads((tmp_path / "run.json").read_text())["decoders"]
     assert [decoder["top_k"] for decoder in decoders] == [0, 50]  # the library's 50, where a checkpoint is silent
     said = capsys.readouterr().out.splitlines()
-    assert said[0] == "asked for temperature 0; the checkpoint added nothing"
-    assert said[1] == "asked for temperature 0.7; the checkpoint added top_k=50"
+    assert said[0] == "asked for temperature 0; the checkpoint and generate() added nothing"
+    assert said[1] == "asked for temperature 0.7; the checkpoint and generate() added top_k=50"
 
 
 @pytest.mark.parametrize(
