@@ -17,8 +17,10 @@ UNIT = re.compile(rf"(?:{WORD})(?:\^?\{{?[0-9]\}}?)?")
 SPACE = r"\{,\}|\\[,;:!]|[\N{NO-BREAK SPACE}\N{NARROW NO-BREAK SPACE}\N{THIN SPACE}]"
 THOUSANDS = re.compile(rf"(?<=[0-9])(?:{SPACE})(?=[0-9]{{3}}(?![0-9]))")
 MINUS = re.compile(r"(^|[=:({\s])-\s+(?=[0-9])")
-FRACTION = re.compile(r"\\[dt]?frac")
-NUMBER = re.compile(r"[+-]?(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?P<more>[.,/^][0-9]+)?")
+NO_INTEGER = re.compile(r"\\[dt]?frac|[0-9][eE][+-]?[0-9]")
+RAISED = r"[\N{VULGAR FRACTION ONE HALF}\N{SUPERSCRIPT TWO}\N{SUPERSCRIPT THREE}]"
+MORE = rf"(?:\s*(?:[/^*+]|\*\*)\s*[\{{(]?|[.,])[0-9]|\s*{RAISED}"
+NUMBER = re.compile(rf"(?P<less>(?<![0-9])\.)?[+-]?(?:[0-9]{{1,3}}(?:,[0-9]{{3}})+(?![0-9])|[0-9]+)(?P<more>{MORE})?")
 MAX_DIGITS = 4300  # Python's own limit for int(str)
 
 
@@ -29,7 +31,7 @@ def extract_answer(text: str) -> tuple[int | None, bool]:
     """
     found = FIRST_INTEGER.search(text)
     compliant = ONLY_A_NUMBER.fullmatch(text) is not None
-    if found is None or len(found[0]) > MAX_DIGITS:
+    if found is None or len(found[0].lstrip("+-")) > MAX_DIGITS:
         return None, compliant
     return int(found[0]), compliant
 
@@ -43,12 +45,13 @@ def sole_number(text: str) -> int | None:
     """
     boxes = BOXED.findall(text)
     plain = (boxes[-1] if boxes else text).replace("\N{MINUS SIGN}", "-")
-    if FRACTION.search(plain):
+    if NO_INTEGER.search(plain):
         return None
     plain = MINUS.sub(r"\1-", THOUSANDS.sub(",", UNIT.sub(" ", plain)))
     numbers = list(NUMBER.finditer(plain))
     found = {number[0].replace(",", "") for number in numbers}
-    if any(number["more"] or len(number[0]) > MAX_DIGITS for number in numbers) or not found:
+    whole = all(not n["less"] and not n["more"] and len(n[0].lstrip("+-")) <= MAX_DIGITS for n in numbers)
+    if not found or not whole:
         return None
     values = {int(number) for number in found}
     return values.pop() if len(values) == 1 else None

@@ -68,6 +68,7 @@ def _blocks(logits: Tensor) -> list[slice]:
 def _invert(probabilities: Tensor, order: Tensor, node: Tensor, u: Tensor) -> Tensor:
     """The token at which each node's cumulative distribution first exceeds `u`; -1 if it is none of `order`."""
     cumulative = probabilities.gather(-1, order.clamp(min=0)).double().masked_fill(order < 0, 0.0).cumsum(dim=-1)
+    cumulative = cumulative.clamp(max=1.0)  # by rounding it may exceed 1 before the last, and the list must be sorted
     if order.shape == probabilities.shape:
         cumulative /= cumulative[:, -1:].clone()  # so that the last token with any mass ends at exactly 1
     else:

@@ -168,6 +168,8 @@ def _checked_strings(value: Any) -> tuple[str, ...]:
         raise InputError(
             f"stop_strings is {value!r}; it must be a list of at most {MAX_STOP_STRINGS} strings, none of them empty."
         )
+    if not all(string.isascii() for string in value):
+        raise InputError(f"stop_strings is {value!r}; it must be ASCII, as tokens may split other characters.")
     return tuple(value)
 
 

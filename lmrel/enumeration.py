@@ -29,6 +29,7 @@ METRICS = ("correct", "compliant", "strict", "finished", "mean_logprob")
 CHUNK = 64  # problems whose trees grow together
 AT_ONCE = 48  # nodes of one problem computed in one step, at most
 BLOCK = 1 << 22  # probabilities formed at a time
+IMPOSSIBLE = -1e30  # log-prob of what never happens, which must not make 0 times infinity
 
 
 def enumerate_outcomes(
@@ -67,7 +68,7 @@ def enumerate_outcomes(
         raise InputError("there is nothing to enumerate: no problems or no temperatures.")
     rows: list[dict[str, Any]] = problems.to_dict("records")  # type: ignore[assignment]
     encoded = encode_problems(rows, prompt_style, tokenizer)
-    check_model(model, max(map(len, encoded)) + max_new_tokens)
+    check_model(model, encoded, max_new_tokens)
     check_tree(model, encoded[0])
     eos, vocabulary = eos_ids(model, tokenizer), model.config.get_text_config().vocab_size
     grid = torch.tensor([decoder.temperature for decoder in decoders], dtype=torch.double, device=model.device)
@@ -136,38 +137,41 @@ class Enumerator:
     def children(self, numbers: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
         """Account for every child of the nodes just computed; the prefixes to compute next."""
         self.nodes += torch.bincount(self.computing.row, minlength=len(self.nodes))
-        size = max(1, BLOCK // (len(self.grid) * self.vocabulary))
+        size, left = max(1, BLOCK // (len(self.grid) * self.vocabulary)), (self.max_nodes - self.nodes).clamp(min=0)
         for start in range(0, len(numbers), size):
             index = torch.arange(start, min(start + size, len(numbers)), device=numbers.device)
             self.waiting += self._expand(self.computing[index], numbers[index], logits[index])
+            if len(self.waiting.row) > 2 * len(left) * self.max_nodes:
+                self._cut(left)
         lower, upper = self._with_waiting()
         held = METRICS.index("mean_logprob") if self.to_end else METRICS.index("finished")
         wide = (upper - lower)[:, :, :held].amax(dim=(1, 2)) > self.tolerance
-        left = (self.max_nodes - self.nodes).clamp(min=0) * wide
-        # Best first within each row. What stands behind as many as may still be computed never will be.
+        rank = self._cut(left * wide)
+        at_once = rank < (self.nodes // 2).clamp(4, AT_ONCE)[self.waiting.row]
+        self.computing, self.waiting = self.waiting[at_once], self.waiting[~at_once]
+        return self.computing.parent, self.computing.token
+
+    def _cut(self, left: Tensor) -> Tensor:
+        """Give up what stands behind the best `left` of its row; of what is left its rank in its row, from 0."""
         order = self.waiting.mass.amax(dim=1).argsort(descending=True, stable=True)
         order = order[self.waiting.row[order].argsort(stable=True)]
         row = self.waiting.row[order]
         counts = torch.bincount(row, minlength=len(self.nodes))
         rank = torch.arange(len(row), device=row.device) - (counts.cumsum(0) - counts)[row]
-        self._settle(self.waiting[order[rank >= left[row]]])
-        now = torch.minimum(left, (self.nodes // 2).clamp(4, AT_ONCE))
-        self.computing = self.waiting[order[rank < now[row]]]
-        self.waiting = self.waiting[order[(rank >= now[row]) & (rank < left[row])]]
-        return self.computing.parent, self.computing.token
+        kept = rank < left[row]
+        self._settle(self.waiting[order[~kept]])
+        self.waiting = self.waiting[order[kept]]
+        return rank[kept]
 
     def _expand(self, nodes: Branches, numbers: Tensor, logits: Tensor) -> Branches:
         """Add what the nodes' children settle to the bounds; the children that are worth computing."""
         logits = logits.double()
-        raw = nodes.raw[:, None] + logits.log_softmax(dim=-1)
+        raw = (nodes.raw[:, None] + logits.log_softmax(dim=-1)).clamp(min=IMPOSSIBLE)
         shifted = logits - logits.amax(dim=-1, keepdim=True)
         greedy = torch.zeros_like(logits).scatter_(1, logits.argmax(dim=-1, keepdim=True), 1.0)
         mass = torch.stack([(shifted / t).softmax(dim=-1) if t > 0 else greedy for t in self.grid.tolist()], dim=1)
         mass *= nodes.mass[:, :, None]
         reading, progress = self.lexer.step(nodes.row, nodes.reading, nodes.progress)
-        # The end of the text adds nothing to it.
-        reading = torch.where(self.eos, nodes.reading[:, None], reading)
-        progress = torch.where(self.eos, nodes.progress[:, None], progress)
         depth = nodes.depth[:, None] + 1
         ended = self.eos | (depth >= self.limit)
         right, no_more = self.lexer.settled(reading, progress)

@@ -47,7 +47,8 @@ class Step(NamedTuple):
     row: Tensor  # of each token: its prompt
     slot: Tensor  # and its number among those of that prompt
     most: int  # tokens of a prompt, at most
-    mask: Tensor  # what each sees: (rows, most, columns) of prompts' tokens, (nodes, columns) of nodes
+    rows: int  # prompts
+    mask: Tensor  # what each sees: (most, columns) of prompts' tokens, the same for all rows, (nodes, columns) of nodes
     ancestors: Tensor | None = None  # of nodes: (nodes, path), the numbers of those that each may see
 
 
@@ -77,16 +78,16 @@ class Forest:
         shared = shared_header(prompts) if rows > 1 else 0
         if shared:
             own = torch.arange(shared, device=self.device)
-            step = Step(own * 0, own, shared, self._causal(shared))
+            step = Step(own * 0, own, shared, 1, self._causal(shared, 0))
             self._forward(self._tensor(prompts[0][:shared]), own, step, 1)
         own_lengths = self._tensor(lengths) - shared
         width = int(own_lengths.max())
         row = torch.arange(rows, device=self.device).repeat_interleave(own_lengths)
         slot = torch.arange(len(row), device=self.device) - (own_lengths.cumsum(0) - own_lengths)[row]
-        header = torch.ones(rows, width, shared, dtype=torch.bool, device=self.device)
-        mask = torch.cat([header, self._causal(width).expand(rows, -1, -1)], dim=-1)
         ids = self._tensor([token for prompt in prompts for token in prompt[shared:]])
-        self.logits = self._forward(ids, shared + slot, Step(row, slot, width, mask), own_lengths.cumsum(0) - 1)
+        self._check(bytes_of_prompts(model, rows, len(ids), shared + width, width))
+        step = Step(row, slot, width, rows, self._causal(width, shared))
+        self.logits = self._forward(ids, shared + slot, step, own_lengths.cumsum(0) - 1)
         self.roots = self.computed = rows
         # Of each row: which columns its prompt fills. Of each node from number `first` on: its row, position, depth
         # and path, the numbers of its ancestors and its own, counted without the roots, then -1.
@@ -119,7 +120,8 @@ class Forest:
         self.row, self.depth, self.position, self.path = tables
         self.computed += len(token)
         sees = torch.cat([self.filled[row], path >= 0], dim=1)
-        return self._forward(token, position, Step(row, slot, int(counts.max()), sees, path.clamp(min=0)), 0)
+        step = Step(row, slot, int(counts.max()), len(self.filled), sees, path.clamp(min=0))
+        return self._forward(token, position, step, 0)
 
     def tidy(self, parents: Tensor) -> None:
         """Drop the prompts of which no node is one of `parents`, by number, once they are half of all."""
@@ -153,18 +155,17 @@ class Forest:
     def _attend_prompts(
         self, step: Step, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float
     ) -> Tensor:
-        rows, size, columns = step.mask.shape
+        size, columns = step.mask.shape
         header = self.prompts.get(layer)
-        keys, values = (new.new_zeros(rows, new.shape[0], columns, new.shape[-1]) for new in (key, value))
+        keys, values = (new.new_zeros(step.rows, new.shape[0], columns, new.shape[-1]) for new in (key, value))
         for kept, old, new in zip((keys, values), header or (None, None), (key, value), strict=True):
             if old is not None:
                 kept[:, :, : old.shape[2]] = old
             kept[step.row, :, columns - size + step.slot] = new.transpose(0, 1)
         self.prompts[layer] = keys, values
         group = query.shape[2]
-        hidden = query.new_zeros(step.mask.shape).masked_fill(~step.mask, float("-inf"))
-        hidden = hidden[:, None, None].expand(-1, -1, group, -1, -1).flatten(2, 3)
-        query = _to_rows(query, rows, step)
+        hidden = query.new_zeros(step.mask.shape).masked_fill(~step.mask, float("-inf")).repeat(group, 1)
+        query = _to_rows(query, step)
         return _from_rows(scaled_dot_product_attention(query, keys, values, hidden, scale=scaling), group, step)
 
     def _attend_nodes(
@@ -175,10 +176,10 @@ class Forest:
             kept.index_select(1, ancestors.flatten()).view(len(kept), *ancestors.shape, -1) for kept in filed
         )
         prompt_keys, prompt_values = self.prompts[layer]
-        (rows, _, trunk, _), group = prompt_keys.shape, query.shape[2]
+        trunk, group = prompt_keys.shape[2], query.shape[2]
 
         def by_prompt(nodes: Tensor, prompts: Tensor) -> Tensor:
-            return _from_rows(_to_rows(nodes, rows, step) @ prompts, group, step)
+            return _from_rows(_to_rows(nodes, step) @ prompts, group, step)
 
         scores = torch.cat([by_prompt(query, prompt_keys.mT), query @ keys.mT], dim=-1)
         scores = scores.masked_fill_(~step.mask[:, None], float("-inf"))
@@ -231,20 +232,43 @@ class Forest:
         total = self.computed - self.roots + new
         stored = rows * trunk * per_node + total * 3 // 2 * (per_node + per_layer)  # grown by half, a layer at a time
         seen = new * (trunk + self.path.shape[1])
-        needed = stored + new * self.path.shape[1] * per_layer + seen * config.num_attention_heads * 16
+        self._check(stored + new * self.path.shape[1] * per_layer + seen * config.num_attention_heads * 16)
+
+    def _check(self, needed: float) -> None:
         if needed > self.budget:
             raise torch.OutOfMemoryError(f"out of memory: {needed:.3g} bytes are needed, {self.budget:.3g} are free")
 
     def _tensor(self, values: Sequence[int]) -> Tensor:
         return torch.tensor(values, dtype=torch.long, device=self.device)
 
-    def _causal(self, size: int) -> Tensor:
-        return torch.ones(1, size, size, dtype=torch.bool, device=self.device).tril()
+    def _causal(self, size: int, header: int) -> Tensor:
+        """What `size` tokens behind a header see: (size, header + size). Rows with fewer are padded on the right."""
+        return torch.ones(size, header + size, dtype=torch.bool, device=self.device).tril(header)
 
 
-def _to_rows(tokens: Tensor, rows: int, step: Step) -> Tensor:
+def bytes_per_token(model: PreTrainedModel) -> int:
+    """What the keys and values of a token take, all layers together."""
+    config = model.config.get_text_config()
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return int(2 * config.num_hidden_layers * heads * size * model.dtype.itemsize)
+
+
+def bytes_of_prompts(model: PreTrainedModel, rows: int, tokens: int, columns: int, width: int) -> float:
+    """What the forward over prompts takes: their keys and values, activations of `tokens`, and the mask."""
+    config = model.config.get_text_config()
+    inner = (getattr(config, "intermediate_size", None) or 4 * config.hidden_size) * (
+        getattr(config, "num_experts_per_tok", None) or 1
+    )
+    activations = tokens * (8 * config.hidden_size + 3 * inner) * model.dtype.itemsize
+    attention = rows * width * config.hidden_size * 3 * model.dtype.itemsize
+    mask = width * columns * config.num_attention_heads * model.dtype.itemsize
+    return rows * columns * bytes_per_token(model) * 1.5 + activations + attention + mask
+
+
+def _to_rows(tokens: Tensor, step: Step) -> Tensor:
     """(heads, tokens, group, x) as (rows, heads, group * most, x), zeros where a row has fewer tokens."""
-    padded = tokens.new_zeros(rows, tokens.shape[0], tokens.shape[2], step.most, tokens.shape[-1])
+    padded = tokens.new_zeros(step.rows, tokens.shape[0], tokens.shape[2], step.most, tokens.shape[-1])
     padded[step.row, :, :, step.slot] = tokens.transpose(0, 1)
     return padded.flatten(2, 3)
 

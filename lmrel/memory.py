@@ -12,12 +12,14 @@ from tqdm import tqdm
 from lmrel.errors import InputError
 
 T = TypeVar("T")
+OUT_OF_MEMORY = ("out of memory", "not enough memory", "alloc")  # what torch says on one device or another
 
 
 def free_memory(device: torch.device) -> int:
     """Bytes that are free where the model is."""
     if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # torch holds it, unused
+        return int(torch.cuda.mem_get_info(device)[0] + cached)
     return int(psutil.virtual_memory().available)
 
 
@@ -33,7 +35,7 @@ def in_halves(chunk: slice, work: Callable[[slice], T]) -> Iterator[tuple[slice,
         try:
             yield part, work(part)
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-            if isinstance(error, RuntimeError) and "memory" not in str(error).lower():
+            if isinstance(error, RuntimeError) and not any(said in str(error).lower() for said in OUT_OF_MEMORY):
                 raise
             if length == 1:
                 raise InputError("out of memory with a single problem; use fewer runs, nodes or new tokens.") from error

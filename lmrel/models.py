@@ -27,6 +27,7 @@ SMALL, THREADS = 20_000_000, torch.get_num_threads()
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "nf4": torch.bfloat16}
 PRECISIONS = ("auto", *DTYPES)
 MAX_WIDE_SHARE, MAX_BITS = 0.05, 4.6
+METHOD = "lmrel_nf4"  # what config.json calls our quantization: see `lmrel.quantize`
 
 
 def known(name: str) -> ModelSpec | None:
@@ -57,15 +58,32 @@ def _checked_folder(folder: Path) -> str:
         other = [path.name for pattern in ("*.bin", "*.pt", "*.pth") for path in folder.glob(pattern)]
         found = f" It has {other[0]}, but pickled weights can run code and are not loaded." if other else ""
         raise InputError(f"{folder} has no weights: no *.safetensors file.{found}")
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{folder / 'config.json'} cannot be read: {error}") from error
-    if not isinstance(config, dict):
-        raise InputError(f"{folder / 'config.json'} cannot be read: it is no JSON object.")
+    config = _json_of(folder / "config.json")
+    if (folder / "generation_config.json").exists():
+        _json_of(folder / "generation_config.json")  # transformers would pass over a damaged one
     if "auto_map" in config:
         raise InputError(f"{folder} brings its own code (auto_map in config.json), which is not run.")
+    method = _quantization_of(config)
+    if method not in (None, METHOD):
+        raise InputError(
+            f"{folder} was quantized by {method!r}, which is not supported; give the checkpoint it came from."
+        )
     return str(folder)
+
+
+def _json_of(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read: {error}") from error
+    if not isinstance(found, dict):
+        raise InputError(f"{path} cannot be read: it is no JSON object.")
+    return found
+
+
+def _quantization_of(config: dict[str, Any]) -> Any:
+    found = config.get("quantization_config")
+    return found.get("quant_method", "an unknown method") if isinstance(found, dict) else found
 
 
 def resolve_precision(name: str, precision: str) -> str:
@@ -86,7 +104,7 @@ def resolve_precision(name: str, precision: str) -> str:
 
 def _quantized_folder(name: str) -> bool:
     config = Path(name) / "config.json"
-    return name not in REGISTRY and config.is_file() and "lmrel_nf4" in config.read_text(encoding="utf-8")
+    return name not in REGISTRY and config.is_file() and _quantization_of(_json_of(config)) == METHOD
 
 
 def load_model(name: str, precision: str = "auto") -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -127,6 +145,14 @@ def load_model(name: str, precision: str = "auto") -> tuple[PreTrainedModel, Pre
         raise InputError(explained(error, name, source, precision)) from error
     if missing := sorted(loading["missing_keys"]):
         raise InputError(f"{source} lacks {len(missing)} of the model's weights, {missing[0]} among them.")
+    if unknown := sorted(key for key in loading["unexpected_keys"] if ".layers." in key):
+        raise InputError(
+            f"{source} has {len(unknown)} weights that its config.json leaves no room for, such as {unknown[0]}."
+        )
+    if precision_of(model) != precision:
+        raise InputError(
+            f"{name} was asked for in {precision} and came in {precision_of(model)}, which is not supported."
+        )
     if {"cpu", "disk"} & set(map(str, getattr(model, "hf_device_map", {}).values())) and cuda:
         raise InputError(f"{name} in {precision} does not fit on the GPUs of this machine.{_way_out(spec, precision)}")
     if precision == "nf4":
@@ -218,7 +244,7 @@ def bits_per_weight(model: PreTrainedModel) -> tuple[float, float]:
         elif tensor.ndim >= 2:
             wide += tensor.numel()
             width = 8.0 * tensor.element_size()
-    return (8 * packed_bytes / narrow if narrow else width), wide / (narrow + wide)
+    return (8 * packed_bytes / narrow if narrow else width), wide / (narrow + wide) if narrow + wide else 1.0
 
 
 def check_narrow(model: PreTrainedModel) -> None:

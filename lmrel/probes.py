@@ -19,9 +19,12 @@ from lmrel.tree import PieceReader, Sampler, Uniforms, eos_ids, walk
 _TREES: WeakSet[PreTrainedModel] = WeakSet()  # models that passed `check_tree`
 
 
-def check_model(model: PreTrainedModel, context: int) -> None:
-    """Raise `InputError` if the tree cannot run on this model with `context` tokens of prompt and answer."""
+def check_model(model: PreTrainedModel, prompts: Sequence[Sequence[int]], new_tokens: int) -> None:
+    """Raise `InputError` if the tree cannot run on this model with these prompts and answers of so many tokens."""
     config = model.config.get_text_config()
+    context, highest = max(map(len, prompts)) + new_tokens, max(map(max, prompts))
+    if highest >= config.vocab_size:
+        raise InputError(f"the tokenizer gives token {highest}; this model has {config.vocab_size} tokens.")
     limit = getattr(config, "max_position_embeddings", None) or context
     if context > limit:
         raise InputError(f"prompt and max_new_tokens need {context} positions; this model has {limit}.")

@@ -90,7 +90,10 @@ def encode(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> list[lis
     if not tokenizer.chat_template:
         return tokenizer(list(texts))["input_ids"]
     chats = [[{"role": "user", "content": text}] for text in texts]
-    templated = tokenizer.apply_chat_template(chats, tokenize=False, add_generation_prompt=True)
+    try:
+        templated = tokenizer.apply_chat_template(chats, tokenize=False, add_generation_prompt=True)
+    except Exception as error:  # a template is a program, which raises what it likes
+        raise InputError(f"the tokenizer's chat template fails: {error}") from error
     found: list[list[int]] = tokenizer(templated, add_special_tokens=False)["input_ids"]
     bos = tokenizer.encode("")[:1]
     if bos != [tokenizer.bos_token_id]:

@@ -27,7 +27,7 @@ from transformers.utils.quantization_config import QuantizationConfigMixin
 from lmrel.errors import InputError
 from lmrel.registry import NF4_BITS
 
-METHOD = "lmrel_nf4"
+METHOD = "lmrel_nf4"  # as in `lmrel.models`
 KIND: dict[str, Any] = {"quant_type": "nf4", "compress_statistics": True}
 BLOCK = 64  # weights that share a scale; bitsandbytes' CPU code is wrong for rows that are no multiple of it
 STATES = ("absmax", "quant_map", "nested_absmax", "nested_quant_map", "quant_state.bitsandbytes__nf4")
@@ -114,6 +114,8 @@ def narrow_linears(model: PreTrainedModel) -> None:
             shape, bias = (module.in_features, module.out_features), module.bias is not None
             narrow = Linear4bit(*shape, bias=bias, compute_dtype=torch.bfloat16, device="meta", **KIND)
             narrow.bias = module.bias
+            # On some CPUs bitsandbytes would repack weights in place at the first forward, with loss.
+            narrow.support_avx512bf16_for_cpu = False
             model.set_submodule(name, narrow.requires_grad_(False))
 
 

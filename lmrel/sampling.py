@@ -17,6 +17,7 @@ from lmrel.answers import extract_answer, sole_number
 from lmrel.decoding import Decoder
 from lmrel.errors import InputError, check_count
 from lmrel.failures import paper_failure
+from lmrel.forest import bytes_of_prompts, bytes_per_token
 from lmrel.memory import free_memory, in_halves
 from lmrel.models import precision_of
 from lmrel.probes import check_model, check_tree
@@ -57,7 +58,7 @@ def sample(
         raise InputError("there is nothing to sample: no problems or no decoders.")
     rows: list[dict[str, Any]] = problems.to_dict("records")  # type: ignore[assignment]
     encoded = encode_problems(rows, prompt_style, tokenizer)
-    check_model(model, max(map(len, encoded)) + max(decoder.max_new_tokens for decoder in decoders))
+    check_model(model, encoded, max(decoder.max_new_tokens for decoder in decoders))
     check_tree(model, encoded[0])
     pieces: list[tuple[slice, Draws]] = []
     bar = tqdm(total=len(rows), unit="problem", disable=not progress)
@@ -113,10 +114,7 @@ def _rows_that_fit(
     draws = sum(decoder.draws(runs) for decoder in decoders)
     width = min(draws, 16 * math.isqrt(draws) if width is None else max(width, 1))
     steps = max(decoder.max_new_tokens for decoder in decoders)
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    cache = 2 * config.num_hidden_layers * heads * head_size * model.dtype.itemsize
-    cache *= length + 2 * width * steps
+    cache = bytes_per_token(model) * 2 * width * steps + bytes_of_prompts(model, 1, length, length, length)
     logits = width * config.vocab_size * (model.dtype.itemsize + 1)
     scores = 16 * width * (length + steps) * config.num_attention_heads
     return max(1, int(free_memory(model.device) / 2 / (cache + logits + scores)))

@@ -48,8 +48,8 @@ def walk(
     forest = Forest(model, prompts, budget, onward=onward)
     logits, numbers = forest.logits, torch.arange(len(prompts), device=model.device)
     while True:
-        if torch.isnan(logits).any():
-            raise InputError("the model returned NaN logits; its weights or its precision are broken.")
+        if not torch.isfinite(logits.amax(dim=-1)).all():  # minus infinity is what a masked token has
+            raise InputError("the model returned NaN or infinite logits; its weights or its precision are broken.")
         parent, token = children(numbers, logits)
         if not len(parent):
             return forest.computed

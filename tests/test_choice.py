@@ -65,3 +65,16 @@ def test_normalizers_are_those_of_the_whole_rows(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(choice, "BLOCK", 100)
     logits = torch.randn(9, 50)
     torch.testing.assert_close(choice.rank(logits)[0], logits.logsumexp(-1))
+
+
+def test_a_draw_near_zero_stays_with_its_own_node() -> None:
+    logits = torch.randn(40, 5000, generator=torch.Generator().manual_seed(1)) * 3
+    logits[:, :3] += 15
+    _, order = choice.rank(logits)
+    node = torch.arange(40)
+    for u in (0.0, 1e-12, 3e-8, 1e-7):
+        for decoder in (Decoder(0.7, top_k=20), Decoder(0.3)):
+            uniform = torch.full((40,), u, dtype=torch.double)
+            token, logprob = choice.choose(decoder, logits, order, None, node, uniform)
+            assert torch.equal(token, logits.argmax(dim=-1))
+            assert torch.isfinite(logprob).all()

@@ -174,3 +174,36 @@ def test_bad_input_is_named(changes: dict[str, Any], said: str) -> None:
     arguments: dict[str, Any] = {"problems": PROBLEMS.head(2), "temperatures": [0.5]} | changes
     with pytest.raises(InputError, match=said):
         enumerate_outcomes(model, tokenizer, **arguments)
+
+
+def test_an_end_of_text_that_is_a_digit_counts_in_the_text() -> None:
+    model, tokenizer, problems = toy()
+    model.generation_config.eos_token_id = [2, 3]  # 3 is "0"
+    found = enumerate_outcomes(
+        model, tokenizer, problems, [1.0], max_new_tokens=3, tolerance=0.0, max_nodes=10**5, stop="eos"
+    )
+    draws = sample(model, tokenizer, problems, [Decoder(1.0, max_new_tokens=3)], runs=3000)
+    for metric in ("correct", "compliant"):
+        exact = found[found["metric"] == metric]["lower"].to_numpy()
+        drawn = draws.groupby("problem_id", sort=False)[metric].mean().to_numpy()
+        assert abs(exact - drawn).max() < 0.04
+
+
+def test_tokens_that_never_happen_leave_the_bounds_finite(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, tokenizer, problems = toy()
+    real = type(model).forward
+
+    def without_letters(self: Any, *args: Any, **kwargs: Any) -> Any:
+        output = real(self, *args, **kwargs)
+        output.logits[..., 10:] = float("-inf")
+        return output
+
+    monkeypatch.setattr(type(model), "forward", without_letters)
+    found = enumerate_outcomes(model, tokenizer, problems, [0.0, 1.0], max_new_tokens=3, stop="eos")
+    assert found[["lower", "upper"]].notna().all().all()
+    assert (found["lower"] <= found["upper"]).all()
+
+
+def test_temperatures_that_are_no_list_are_refused() -> None:
+    with pytest.raises(InputError, match=r"temperatures is 0\.5; it must be a list"):
+        enumerate_outcomes(*toy(), 0.5)  # type: ignore[arg-type]

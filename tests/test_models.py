@@ -233,3 +233,35 @@ def test_without_a_network_a_repo_ends_in_a_sentence(monkeypatch: pytest.MonkeyP
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     assert "could not be downloaded, as there is no connection to its hub" in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "said"),
+    [
+        ("config.json", '{"quantization_config": {"quant_method": "bitsandbytes"}}', "was quantized by 'bitsandbytes'"),
+        ("config.json", '{"quantization_config": 5}', "was quantized by 5"),
+        ("generation_config.json", '{"temperature": 0.6', "generation_config.json cannot be read"),
+    ],
+)
+def test_what_transformers_would_pass_over_is_refused(file: str, text: str, said: str, tmp_path: Path) -> None:
+    copy = shutil.copytree(CHECKPOINTS / "tiny-dense-base", tmp_path / "mine")
+    (copy / file).write_text(text)
+    with pytest.raises(InputError, match=said):
+        load_model(str(copy))
+
+
+def test_a_config_with_fewer_layers_than_the_weights_is_refused(tmp_path: Path) -> None:
+    copy = shutil.copytree(CHECKPOINTS / "tiny-dense-base", tmp_path / "lmrel_nf4_study")
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(config | {"_name_or_path": "lmrel_nf4"}))
+    assert precision_of(load_model(str(copy), "fp32")[0]) == "fp32"
+    (copy / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 2}))
+    with pytest.raises(
+        InputError, match=r"has 18 weights that its config.json leaves no room for, such as model\.layers\.2"
+    ):
+        load_model(str(copy))
+
+
+def test_a_model_without_decoder_blocks_of_the_usual_name_has_no_bits_to_count() -> None:
+    config = AutoConfig.for_model("gpt2", n_layer=1, n_embd=64, n_head=2, vocab_size=12, n_positions=16)
+    assert models.bits_per_weight(AutoModelForCausalLM.from_config(config)) == (32.0, 1.0)

@@ -30,11 +30,11 @@ def test_models_that_cannot_be_run_as_a_tree_are_refused() -> None:
 
 def test_what_the_tree_cannot_run_on_is_refused() -> None:
     model = random_model("mistral", sliding_window=16)
-    check_model(model, 16)
+    check_model(model, [[1] * 12, [5]], 4)
     with pytest.raises(InputError, match="attends to the last 16 only"):
-        check_model(model, 17)
+        check_model(model, [[1] * 13], 4)
     with pytest.raises(InputError, match="need 129 positions; this model has 128"):
-        check_model(random_model("olmo2"), 129)
+        check_model(random_model("olmo2"), [[1]], 128)
 
 
 @pytest.mark.parametrize("name", ["tiny-dense-base", "tiny-sparse-instruct"])
@@ -72,6 +72,11 @@ def test_logits_that_are_infinite_alike_differ_by_nothing(monkeypatch: pytest.Mo
     monkeypatch.setattr(type(model), "forward", never_five)
     found = determinism(model, tokenizer, paper_problems(), [Decoder(1.0)])
     assert 0 < found["max_logit_difference"] < 1e-3
+
+
+def test_a_tokenizer_of_another_model_is_refused() -> None:
+    with pytest.raises(InputError, match="gives token 12; this model has 12 tokens"):
+        check_model(random_model("mistral"), [[1, 12]], 4)
 
 
 def test_the_tree_is_tried_once_a_model(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,3 +49,11 @@ def test_bos_is_added_where_the_template_leaves_it_out_and_only_there() -> None:
     without = small_tokenizer()  # its tokenizer adds no BOS of its own
     without.chat_template = "{{ messages[0]['content'] }}"
     assert encode(["1"], without) == [without.encode("1", add_special_tokens=False)]
+
+
+def test_a_template_that_fails_ends_in_a_sentence() -> None:
+    tokenizer = build_tokenizer(chat=True)
+    for template in ("{{ raise_exception('Roles must alternate') }}", "{% if %}"):
+        tokenizer.chat_template = template
+        with pytest.raises(InputError, match="the tokenizer's chat template fails: "):
+            encode(["1"], tokenizer)

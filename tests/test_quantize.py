@@ -71,6 +71,11 @@ def test_a_saved_quantized_model_is_read_back_as_it_was(architecture: str, tmp_p
     model, tokenizer = load_model(folder, "nf4")
     save_quantized(model, tokenizer, tmp_path / "narrow")
     again, _ = load_model(str(tmp_path / "narrow"))
+    before = model(IDS).logits
+    bits_per_weight(model)
+    assert torch.equal(model(IDS).logits, before)  # neither use nor a look at the weights changes them
+    used, _ = load_model(str(save_quantized(model, tokenizer, tmp_path / "used")))
+    assert torch.equal(used(IDS).logits, before)
     assert precision_of(again) == "nf4"
     assert bits_per_weight(again) == bits_per_weight(model)
     assert torch.equal(again(IDS).logits, model(IDS).logits)

@@ -181,7 +181,7 @@ def test_uniforms_are_a_function_of_seed_problem_run_and_step() -> None:
 def test_broken_weights_end_in_a_sentence() -> None:
     model = random_model("mistral")
     model.lm_head.weight.data[0] = math.nan
-    with pytest.raises(InputError, match="NaN logits"):
+    with pytest.raises(InputError, match="NaN or infinite logits"):
         walk(model, PROMPT.tolist(), lambda numbers, logits: (PROMPT[0, :0], PROMPT[0, :0]))
 
 
