@@ -98,6 +98,27 @@ def confidences(draws: pd.DataFrame) -> pd.DataFrame:
     return plain(pd.DataFrame(table | {"as published": means["mean_logprob_processed"].map("{:.3f}".format)}))
 
 
+def trends(drawn: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """Of each model the change of the log-odds of a right answer per unit of temperature; p-values after Holm."""
+    found = {name: contrasts.trend(draws) for name, draws in drawn.items()}
+    adjusted = contrasts.holm({name: trend["p"] for name, trend in found.items()})
+    rows = []
+    for name, trend in found.items():
+        slope = f"{trend['slope']:+.2f} [{trend['low']:+.2f}, {trend['high']:+.2f}]"
+        rows.append({"model": name, "slope": slope, "p, Holm": f"{adjusted[name]:.2g}"})
+    return plain(pd.DataFrame(rows))
+
+
+def spared(drawn: dict[str, pd.DataFrame], first: float = 0.5, second: float = 1.0) -> pd.DataFrame:
+    """How much of the variance of a difference between two temperatures pairing spares, by model."""
+    rows = []
+    for name, draws in drawn.items():
+        found = contrasts.variance_reduction(draws, first, second)
+        cells = {"same problems": found["same_problems"], "common random numbers": found["common_numbers"]}
+        rows.append({"model": name} | {how: f"{share:.0%}" for how, share in cells.items()})
+    return plain(pd.DataFrame(rows))
+
+
 def labelled() -> pd.DataFrame:
     """The hand-labelled failures, and what ``ours`` and the ``papers`` rules say of each."""
     table = pd.DataFrame(map(json.loads, LABELS.read_text(encoding="utf-8").splitlines()))

@@ -11,6 +11,7 @@ import pandas as pd
 
 from lmrel.errors import InputError
 from lmrel.inference import wilson
+from lmrel.metrics import GROUP
 
 
 def confidence(draws: pd.DataFrame) -> np.ndarray:
@@ -54,6 +55,22 @@ def _ece(confident: np.ndarray, correct: np.ndarray, bins: int) -> float:
     members = np.array_split(np.argsort(confident, kind="stable"), min(bins, len(confident)))
     gaps = [abs(correct[m].mean() - confident[m].mean()) * len(m) for m in members]
     return float(sum(gaps) / len(confident))
+
+
+def summarize(draws: pd.DataFrame) -> pd.DataFrame:
+    """One row per setting and task, and one with task ``all``: ``brier, ece, bias``, and ``most_confident``.
+
+    The last is the accuracy of the more confident half of the draws.
+    """
+    both = pd.concat([draws, draws.assign(task="all")], ignore_index=True)
+    return both.groupby(GROUP).apply(_of_setting).reset_index()
+
+
+def _of_setting(draws: pd.DataFrame) -> pd.Series:
+    confident, correct = confidence(draws), draws["correct"].to_numpy(bool)
+    half = selective_accuracy(confident, correct)["accuracy"].iloc[(len(draws) - 1) // 2]
+    found = expected_calibration_error(confident, correct)
+    return pd.Series({"brier": brier(confident, correct), **found, "most_confident": half})
 
 
 def selective_accuracy(confident: np.ndarray, correct: np.ndarray) -> pd.DataFrame:

@@ -18,8 +18,6 @@ import altair as alt
 import pandas as pd
 import vl_convert
 
-from lmrel.failures import PAPER_CLASSES
-
 VEGALITE = "6.4"
 MIME = "application/vnd.vegalite.v6+json"
 PALETTE = ["#3b82c4", "#d9730d", "#2e9e6b", "#b455a0", "#8f8a1f", "#c0504d", "#5b8f9e", "#8b6fc0"]
@@ -85,7 +83,7 @@ def response(
             alt.Tooltip(f"{metric}_high:Q", format=number, title="to"),
         ],
     )
-    return themed(alt.layer(line, interval, point).properties(title=titled(title, subtitle)), description)
+    return themed(alt.layer(line, interval, point).properties(title=titled(title, _with_level(subtitle))), description)
 
 
 def confidence(summary: pd.DataFrame, title: str, description: str, *, subtitle: str = "") -> Any:
@@ -121,6 +119,10 @@ def titled(title: str, subtitle: str) -> Any:
     return alt.TitleParams(title, subtitle=subtitle) if subtitle else title
 
 
+def _with_level(subtitle: str) -> str:
+    return f"{subtitle} · 95 % intervals" if subtitle else "95 % intervals"
+
+
 def _temperature_axis(field: str, temperatures: pd.Series) -> alt.X:
     """An axis with a tick at each temperature that was run."""
     ticks = sorted({float(temperature) for temperature in temperatures})
@@ -129,27 +131,26 @@ def _temperature_axis(field: str, temperatures: pd.Series) -> alt.X:
 
 
 def failures(shares: pd.DataFrame, title: str, description: str, *, subtitle: str = "") -> Any:
-    """Of the wrong draws at each temperature, the share of each of the paper's classes, as stacked bars.
-
-    `shares` is `metrics.failure_shares` of one model.
-    """
+    """Of the wrong draws at each temperature, the share of each class with its interval: `inference.failure_shares`."""
     table = shares.assign(T=shares["temperature"].map("{:g}".format), failure=shares["failure"].str.replace("_", " "))
-    table = table[["T", "failure", "share", "count"]].round(5)
-    present = set(table["failure"])
-    classes = [name for name in (known.replace("_", " ") for known in PAPER_CLASSES) if name in present]
-    chart = (
-        alt.Chart(table)
-        .mark_bar()
-        .encode(
-            y=alt.Y("T:O", title="temperature", sort=None),
-            x=alt.X(
-                "share:Q", title="share of wrong answers", axis=alt.Axis(format=".0%"), scale=alt.Scale(domain=[0, 1])
-            ),
-            color=alt.Color("failure:N", sort=classes, scale=alt.Scale(domain=classes, range=PALETTE[: len(classes)])),
-            tooltip=["T:N", "failure:N", "count:Q", alt.Tooltip("share:Q", format=".1%")],
-        )
+    table = table[["T", "failure", "share", "low", "high", "count"]].round(5)
+    order = table.groupby("failure")["count"].sum().sort_values(ascending=False).index.tolist()
+    temperatures = list(dict.fromkeys(table["T"]))
+    share: dict[str, Any] = {"title": "share of wrong answers", "scale": alt.Scale(domain=[0, 1])}
+    share["axis"] = alt.Axis(format=".0%")
+    base = alt.Chart(table).encode(
+        y=alt.Y("failure:N", sort=order, title=None, axis=alt.Axis(minExtent=110)),
+        yOffset=alt.YOffset("T:N", sort=temperatures),
+        color=alt.Color(
+            "T:N", sort=temperatures, scale=alt.Scale(domain=temperatures, range=PALETTE[: len(temperatures)])
+        ),
     )
-    return themed(chart.properties(title=titled(title, subtitle)), description)
+    interval = base.mark_rule(strokeWidth=1.5).encode(x=alt.X("low:Q", **share), x2="high")
+    point = base.mark_point(filled=True, size=45, opacity=1).encode(
+        x=alt.X("share:Q", **share),
+        tooltip=["T:N", "failure:N", "count:Q", alt.Tooltip("share:Q", format=".1%")],
+    )
+    return themed((interval + point).properties(title=titled(title, _with_level(subtitle))), description)
 
 
 def training(curve: pd.DataFrame, title: str, description: str) -> Any:

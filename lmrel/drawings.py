@@ -187,4 +187,5 @@ def reliability(table: pd.DataFrame, title: str, description: str, *, subtitle: 
         .mark_line(strokeDash=[4, 4], color="currentColor", opacity=0.5)
         .encode(x=alt.X("confidence:Q", **share), y=alt.Y("accuracy:Q", title=None, **share))
     )
-    return themed((diagonal + interval + point).properties(title=titled(title, subtitle)), description)
+    title = titled(title, f"{subtitle} · 95 % intervals")
+    return themed((diagonal + interval + point).properties(title=title), description)

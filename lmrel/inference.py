@@ -63,6 +63,20 @@ def summarize_with_intervals(draws: pd.DataFrame) -> pd.DataFrame:
     return summary
 
 
+def failure_shares(draws: pd.DataFrame) -> pd.DataFrame:
+    """Of the wrong draws at each setting, the share of each class: columns ``failure, count, share, low, high``.
+
+    The 95 % interval is Wilson's for as many trials as problems were missed: draws of one problem fail alike.
+    """
+    wrong = draws[~draws["correct"]]
+    problems = wrong.groupby(metrics.SETTING)["problem_id"].nunique()
+    counts = wrong.groupby([*metrics.SETTING, "failure"], sort=True).size().rename("count").reset_index()
+    shares = counts["count"] / counts.groupby(metrics.SETTING)["count"].transform("sum")
+    trials = counts.join(problems.rename("trials"), on=metrics.SETTING)["trials"]
+    ends = pd.DataFrame([wilson(p, n) for p, n in zip(shares, trials, strict=True)], columns=["low", "high"])
+    return pd.concat([counts.assign(share=shares), ends], axis=1)
+
+
 def paired_difference(draws: pd.DataFrame, column: str, first: float, second: float) -> dict[str, float]:
     """Mean of `column` at temperature `second` minus at `first`, on the same problems, with a t interval.
 

@@ -53,14 +53,6 @@ def summarize(draws: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(columns).reset_index()
 
 
-def failure_shares(draws: pd.DataFrame) -> pd.DataFrame:
-    """Of the wrong draws at each setting, the share of each failure class: columns ``failure, count, share``."""
-    wrong = draws[~draws["correct"]]
-    counts = wrong.groupby([*SETTING, "failure"], sort=True).size().rename("count").reset_index()
-    totals = counts.groupby(SETTING)["count"].transform("sum")
-    return counts.assign(share=counts["count"] / totals)
-
-
 def exact_curves(outcomes: pd.DataFrame, runs: int = 4, k: int = 4) -> pd.DataFrame:
     """What follows from `enumeration.enumerate_outcomes`: columns ``temperature, metric, quantity, lower, upper``.
 

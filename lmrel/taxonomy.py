@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
@@ -45,6 +46,15 @@ def failure(problem: Problem, text: str, finished: bool) -> tuple[str, str] | No
     if compliant and number == case.right:
         return None
     return next((name, reason) for name, rule in CLASSES.items() if (reason := rule(case)) is not None)
+
+
+def of_draws(draws: pd.DataFrame, problems: pd.DataFrame) -> pd.Series:
+    """The class of each draw, missing where there is no failure. Texts must have been drawn to their end."""
+    rows: list[dict[str, Any]] = problems.to_dict("records")  # type: ignore[assignment]
+    known = {row["problem_id"]: row for row in rows}
+    columns = zip(draws["problem_id"], draws["text"], draws["finished"], strict=True)
+    found = [failure(known[name], text, finished) for name, text, finished in columns]
+    return pd.Series([None if one is None else one[0] for one in found], index=draws.index, dtype="str")
 
 
 def empty(case: Case) -> str | None:

@@ -86,3 +86,12 @@ def test_every_figure_and_table_of_the_page_can_be_drawn(draws: pd.DataFrame) ->
         assert charts.bundle(chart.to_dict())["image/png"]
     assert tables.agreement(draws)["T"].tolist() == ["1"]
     assert audit.chance()["rule"].iloc[0] == "always 13"
+
+
+def test_trends_and_what_pairing_spares_are_shown_by_model(draws: pd.DataFrame) -> None:
+    found = audit.trends({"a": draws, "b": draws}).set_index("model")
+    slope = contrasts.trend(draws)
+    assert found.loc["a", "slope"].startswith(f"{slope['slope']:+.2f} [")
+    assert float(found.loc["a", "p, Holm"]) == pytest.approx(2 * slope["p"], rel=0.1)
+    more = pd.concat([draws, draws[draws["temperature"] == 1.0].assign(temperature=0.5)])
+    assert audit.spared({"a": more})["common random numbers"].tolist() == ["100%"]

@@ -23,7 +23,7 @@ def figures() -> dict[str, Any]:
         "confidence": charts.confidence(SUMMARY, "Confidence", "Two lines."),
         "runs": charts.runs(metrics.by_run(table()), "Runs", "Dots."),
         "published": charts.response(published.published_accuracy(), "accuracy", "Published", "Three lines."),
-        "failures": charts.failures(metrics.failure_shares(table()), "Failures", "Bars."),
+        "failures": charts.failures(inference.failure_shares(table()), "Failures", "Bars."),
         "training": charts.training(curve, "Loss", "A falling line."),
     }
 

@@ -6,7 +6,14 @@ import pytest
 from scipy import stats
 
 from lmrel import charts
-from lmrel.inference import clustered_wilson, paired_difference, summarize_with_intervals, t_interval, wilson
+from lmrel.inference import (
+    clustered_wilson,
+    failure_shares,
+    paired_difference,
+    summarize_with_intervals,
+    t_interval,
+    wilson,
+)
 from tests.test_metrics import table
 
 
@@ -83,3 +90,10 @@ def test_summary_has_the_interval_of_each_share() -> None:
     confidence = summary.loc["all", ["confidence", "confidence_low", "confidence_high"]]
     spread = stats.t.ppf(0.975, 1) * np.std([-1.0, -2.0], ddof=1) / np.sqrt(2)
     assert tuple(confidence) == pytest.approx((-1.5, -1.5 - spread, -1.5 + spread))
+
+
+def test_failure_shares_are_of_the_wrong_draws_and_their_interval_is_of_problems() -> None:
+    shares = failure_shares(table()).set_index("failure")
+    assert shares["count"].to_dict() == {"extra_text": 2, "incomplete": 1, "numeric_error": 1}
+    assert shares["share"].to_dict() == {"extra_text": 0.5, "incomplete": 0.25, "numeric_error": 0.25}
+    assert tuple(shares.loc["extra_text", ["low", "high"]]) == pytest.approx(wilson(0.5, 2))

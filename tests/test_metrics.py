@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from lmrel import metrics
-from lmrel.metrics import failure_shares, summarize
+from lmrel.metrics import summarize
 
 
 def table(**columns: Any) -> pd.DataFrame:
@@ -59,12 +59,6 @@ def test_settings_are_kept_apart() -> None:
 def test_one_run_has_no_spread() -> None:
     draws = table()
     assert summarize(draws[draws["run"] == 0])["consistency"].eq(0).all()
-
-
-def test_failure_shares_are_of_the_wrong_draws() -> None:
-    shares = failure_shares(table()).set_index("failure")
-    assert shares["count"].to_dict() == {"extra_text": 2, "incomplete": 1, "numeric_error": 1}
-    assert shares["share"].to_dict() == {"extra_text": 0.5, "incomplete": 0.25, "numeric_error": 0.25}
 
 
 def outcomes(p: list[float], width: float = 0.0) -> pd.DataFrame:

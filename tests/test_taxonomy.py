@@ -3,9 +3,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pandas as pd
 import pytest
 
-from lmrel import taxonomy
+from lmrel import paper_problems, taxonomy
 from lmrel.problems import solve
 from lmrel.taxonomy import CLASSES, failure, mistakes
 from tests.conftest import ROOT
@@ -79,3 +80,13 @@ def test_precision_and_recall_by_hand() -> None:
     assert found.loc["b", "precision"] == pytest.approx(1 / 3)
     assert found.loc["c", "recall"] == 0.0
     assert found["labelled"].tolist() == [2, 1, 1]
+
+
+def test_draws_are_classed_by_their_problems() -> None:
+    problems = paper_problems().head(2)
+    names, answers = problems["problem_id"].tolist(), problems["answer"].tolist()
+    texts = [f"{answers[0]}", f"{answers[0] + 1234}", ""]
+    draws = pd.DataFrame({"problem_id": [names[0], names[0], names[1]], "text": texts, "finished": True})
+    found = taxonomy.of_draws(draws, problems)
+    assert found.isna().tolist() == [True, False, False]
+    assert found.tolist()[1:] == ["other_number", "empty"]
