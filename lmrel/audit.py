@@ -20,7 +20,7 @@ from lmrel.failures import paper_failure
 from lmrel.inference import wilson
 from lmrel.problems import paper_problems
 from lmrel.published import ACCURACY, PROBLEMS, TEMPERATURES
-from lmrel.tables import plain
+from lmrel.tables import percent_range, plain
 from lmrel.taxonomy import failure, precision_and_recall
 
 LABELS = Path(__file__).resolve().parent.parent / "book" / "data" / "failures.jsonl"
@@ -89,6 +89,15 @@ def arms(draws: pd.DataFrame, by: str) -> pd.DataFrame:
         row = {by: str(arm)} | {f"T = {t:g}" if t else "greedy": f"{means[t]:.1%}" for t in temperatures}
         rows.append(row | {"change, points": f"{100 * mean:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"})
     return plain(pd.DataFrame(rows))
+
+
+def exact_arms(curves: pd.DataFrame) -> pd.DataFrame:
+    """Exact accuracy of several ways to draw, column ``arm``, from rows of `metrics.exact_curves`."""
+    right = curves.query("metric == 'correct' and quantity == 'mean'")
+    cells = right.apply(lambda row: percent_range(100 * row["lower"], 100 * row["upper"]), axis=1)
+    names = right["temperature"].map(lambda t: f"T = {t:g}" if t else "greedy")
+    wide = right.assign(cell=cells, T=names).pivot(index="arm", columns="T", values="cell")
+    return plain(wide.reindex(right["arm"].unique())[list(names.unique())].reset_index())
 
 
 def confidences(draws: pd.DataFrame) -> pd.DataFrame:

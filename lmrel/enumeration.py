@@ -44,8 +44,9 @@ def enumerate_outcomes(
     max_new_tokens: int = 16,
     stop: str = "decided",
     chunk: int = CHUNK,
+    **knobs: Any,
 ) -> pd.DataFrame:
-    """Bounds on what pure sampling does with each problem: columns ``problem_id, temperature, metric, lower, upper``.
+    """Bounds on what sampling does with each problem: columns ``problem_id, temperature, metric, lower, upper``.
 
     Metrics are probabilities that an answer is ``correct`` (its first integer), ``compliant`` (only a number),
     ``strict`` (both) and ``finished`` (end of text within `max_new_tokens`), and ``mean_logprob``, the expected mean
@@ -55,11 +56,14 @@ def enumerate_outcomes(
     With ``stop="decided"`` a branch is closed once nothing later can change the first three; how it ends is
     then unknown, and ``finished`` and ``mean_logprob`` are bounded only. ``"eos"`` follows each branch to its end and
     holds ``finished`` to the tolerance too. ``attrs["nodes"]`` is the number of nodes computed.
-    Raises `InputError` for parameters out of range.
+    `knobs` are those of a `Decoder` beside temperature, such as ``top_p=0.8``; without any sampling is pure. Repetition
+    penalty and stop strings are not supported. Raises `InputError` for parameters out of range.
     """
     if isinstance(temperatures, (int, float)):
         raise InputError(f"temperatures is {temperatures!r}; it must be a list such as [0.0, 0.7].")
-    decoders = [Decoder(temperature, max_new_tokens=max_new_tokens, stop=stop) for temperature in temperatures]
+    decoders = [Decoder(t, max_new_tokens=max_new_tokens, stop=stop, **knobs) for t in temperatures]
+    if any(decoder.repetition_penalty != 1 or decoder.stop_strings for decoder in decoders):
+        raise InputError("enumeration supports no repetition_penalty and no stop_strings.")
     check_count("max_nodes", max_nodes)
     check_count("chunk", chunk)
     if isinstance(tolerance, bool) or not isinstance(tolerance, (int, float)) or not 0 <= tolerance <= 1:
@@ -71,11 +75,10 @@ def enumerate_outcomes(
     check_model(model, encoded, max_new_tokens)
     check_tree(model, encoded[0])
     eos, vocabulary = eos_ids(model, tokenizer), model.config.get_text_config().vocab_size
-    grid = torch.tensor([decoder.temperature for decoder in decoders], dtype=torch.double, device=model.device)
     lexer = Lexer(PieceReader(tokenizer), vocabulary, [int(row["answer"]) for row in rows], model.device)
 
     def grow(block: slice) -> tuple[Tensor, Tensor, int]:
-        enumerator = Enumerator(lexer.of(block), grid, eos, tolerance, max_nodes, max_new_tokens, stop == "eos")
+        enumerator = Enumerator(lexer.of(block), decoders, eos, tolerance, max_nodes, max_new_tokens, stop == "eos")
         nodes = walk(model, encoded[block], enumerator.children, budget=0.8 * free_memory(model.device))
         return *enumerator.bounds(), nodes
 
@@ -117,19 +120,27 @@ class Enumerator:
     """Chooses children by following the most probable undecided prefixes. See `walk`."""
 
     def __init__(
-        self, lexer: Lexer, grid: Tensor, eos: Sequence[int], tolerance: float, max_nodes: int, limit: int, to_end: bool
+        self,
+        lexer: Lexer,
+        decoders: Sequence[Decoder],
+        eos: Sequence[int],
+        tolerance: float,
+        max_nodes: int,
+        limit: int,
+        to_end: bool,
     ) -> None:
-        self.lexer, self.grid, self.tolerance, self.max_nodes = lexer, grid, tolerance, max_nodes
+        self.lexer, self.decoders, self.tolerance, self.max_nodes = lexer, decoders, tolerance, max_nodes
         self.limit, self.to_end = limit, to_end
-        rows, device = len(lexer.target), grid.device
+        rows, device = len(lexer.target), lexer.target.device
+        self.grid = torch.tensor([decoder.temperature for decoder in decoders], dtype=torch.double, device=device)
         self.vocabulary = lexer.next.shape[1]
         self.eos = torch.isin(torch.arange(self.vocabulary, device=device), torch.tensor(list(eos), device=device))
         # Of each (row, temperature, metric): what is certain, and what is not.
-        self.lower = torch.zeros(rows, len(grid), len(METRICS), dtype=torch.double, device=device)
+        self.lower = torch.zeros(rows, len(self.grid), len(METRICS), dtype=torch.double, device=device)
         self.upper = torch.zeros_like(self.lower)
         self.nodes = torch.zeros(rows, dtype=torch.long, device=device)
         root, zero = torch.arange(rows, device=device), torch.zeros(rows, dtype=torch.long, device=device)
-        mass = torch.ones(rows, len(grid), dtype=torch.double, device=device)
+        mass = torch.ones(rows, len(self.grid), dtype=torch.double, device=device)
         self.computing = Branches(root, root, zero, zero, zero, zero, zero.double(), mass)
         self.waiting = self.computing[root[:0]]
         self.harmonic = torch.cat([zero[:1], 1 / torch.arange(1, limit + 1, device=device)]).double().cumsum(0)
@@ -165,11 +176,8 @@ class Enumerator:
 
     def _expand(self, nodes: Branches, numbers: Tensor, logits: Tensor) -> Branches:
         """Add what the nodes' children settle to the bounds; the children that are worth computing."""
-        logits = logits.double()
-        raw = (nodes.raw[:, None] + logits.log_softmax(dim=-1)).clamp(min=IMPOSSIBLE)
-        shifted = logits - logits.amax(dim=-1, keepdim=True)
-        greedy = torch.zeros_like(logits).scatter_(1, logits.argmax(dim=-1, keepdim=True), 1.0)
-        mass = torch.stack([(shifted / t).softmax(dim=-1) if t > 0 else greedy for t in self.grid.tolist()], dim=1)
+        raw = (nodes.raw[:, None] + logits.double().log_softmax(dim=-1)).clamp(min=IMPOSSIBLE)
+        mass = torch.stack([_probabilities(decoder, logits) for decoder in self.decoders], dim=1)
         mass *= nodes.mass[:, :, None]
         reading, progress = self.lexer.step(nodes.row, nodes.reading, nodes.progress)
         depth = nodes.depth[:, None] + 1
@@ -256,3 +264,14 @@ class Enumerator:
         most = lower.new_tensor([1.0] * (len(METRICS) - 1) + [0.0])
         upper = upper.clamp(least, most)
         return torch.minimum(lower.clamp(least, most), upper), upper
+
+
+def _probabilities(decoder: Decoder, logits: Tensor) -> Tensor:
+    """In double precision where temperature is alone, and else as sampled."""
+    if decoder.greedy:
+        best = logits.argmax(dim=-1, keepdim=True)
+        return torch.zeros_like(logits, dtype=torch.double).scatter_(1, best, 1.0)
+    if not decoder.pure:
+        return decoder.probabilities(logits, None).double()
+    logits = logits.double()
+    return ((logits - logits.amax(dim=-1, keepdim=True)) / decoder.temperature).softmax(dim=-1)

@@ -141,14 +141,15 @@ def plain(table: pd.DataFrame) -> pd.DataFrame:
 def exact_curves(curves: pd.DataFrame) -> pd.DataFrame:
     """Of `metrics.exact_curves`, what follows for correctness: quantities in columns, temperatures in rows."""
     right = curves[curves["metric"] == "correct"]
-    cells = right.apply(lambda row: _range(100 * row["lower"], 100 * row["upper"]), axis=1)
+    cells = right.apply(lambda row: percent_range(100 * row["lower"], 100 * row["upper"]), axis=1)
     table = right.assign(cell=cells, T=right["temperature"].map("{:g}".format))
     order = list(dict.fromkeys(right["quantity"]))
     wide = table.pivot(index="T", columns="quantity", values="cell")[order]
     return plain(wide.rename_axis(columns=None).reset_index())
 
 
-def _range(low: float, high: float) -> str:
+def percent_range(low: float, high: float) -> str:
+    """Like ``41.67 to 41.70 %``, or one number where both read the same."""
     ends = f"{low:.2f}", f"{high:.2f}"
     return f"{ends[0]} %" if ends[0] == ends[1] else f"{ends[0]} to {ends[1]} %"
 

@@ -207,3 +207,20 @@ def test_tokens_that_never_happen_leave_the_bounds_finite(monkeypatch: pytest.Mo
 def test_temperatures_that_are_no_list_are_refused() -> None:
     with pytest.raises(InputError, match=r"temperatures is 0\.5; it must be a list"):
         enumerate_outcomes(*toy(), 0.5)  # type: ignore[arg-type]
+
+
+def test_with_other_knobs_it_is_what_sampling_with_them_does() -> None:
+    model, tokenizer, problems = toy()
+    knobs: dict[str, Any] = {"top_k": 4, "top_p": 0.9, "max_new_tokens": 3}
+    search: dict[str, Any] = {"tolerance": 0.0, "max_nodes": 10**5, "stop": "eos"}
+    found = enumerate_outcomes(model, tokenizer, problems, [0.0, 1.5], **search, **knobs).query("temperature == 1.5")
+    pure = enumerate_outcomes(model, tokenizer, problems, [1.5], **search, max_new_tokens=3)
+    draws = sample(model, tokenizer, problems, [Decoder(1.5, **knobs)], runs=3000)
+    for metric in ("correct", "compliant", "finished"):
+        exact = found[found["metric"] == metric]["lower"].to_numpy()
+        drawn = draws.groupby("problem_id", sort=False)[metric].mean().to_numpy()
+        assert abs(exact - drawn).max() < 0.04
+    mine, theirs = (table[table["metric"] == "compliant"]["lower"].to_numpy() for table in (found, pure))
+    assert abs(mine - theirs).max() > 0.05
+    with pytest.raises(InputError, match="no repetition_penalty and no stop_strings"):
+        enumerate_outcomes(model, tokenizer, problems, [1.0], repetition_penalty=1.1)

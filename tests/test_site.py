@@ -79,7 +79,7 @@ def test_every_figure_comes_alive_with_the_network_off(browser: Browser, name: s
     page, wrong = opened(browser, name)
     for figure in page.locator(".lmrel-chart").all():
         figure.focus()
-        marks = figure.locator(".live svg .mark-symbol path, .live svg .mark-rect path")
+        marks = figure.locator(".live svg .mark-symbol path, .live svg .mark-rect path, .live svg .mark-line path")
         marks.first.wait_for(timeout=20_000)
         assert marks.count() >= 4
         assert not figure.locator(".static.wide").is_visible()
