@@ -80,7 +80,7 @@ def test_every_figure_comes_alive_with_the_network_off(browser: Browser, name: s
     for figure in page.locator(".lmrel-chart").all():
         figure.focus()
         marks = figure.locator(".live svg .mark-symbol path, .live svg .mark-rect path, .live svg .mark-line path")
-        marks.first.wait_for(timeout=20_000)
+        figure.locator(".live svg").first.wait_for(timeout=20_000)
         assert marks.count() >= 4
         assert not figure.locator(".static.wide").is_visible()
     assert wrong == []
