@@ -69,29 +69,34 @@ def variance_reduction(draws: pd.DataFrame, first: float, second: float, column:
     }
 
 
-def trend(draws: pd.DataFrame, column: str = "correct") -> dict[str, float]:
-    """Change of the log-odds of `column` per unit of temperature: ``slope, low, high, p``.
+def logistic(outcome: pd.Series, predictors: pd.DataFrame, problem: pd.Series) -> pd.DataFrame:
+    """Change of the log-odds of `outcome` per unit of each predictor: rows ``slope, low, high, p``, by predictor.
 
     Logistic regression by generalized estimating equations, draws of a problem exchangeable, robust errors (Liang and
-    Zeger 1986). All temperatures count, greedy included.
+    Zeger 1986). Raises `InputError` if nothing varies or it does not converge.
     """
     import statsmodels.api as sm
 
-    outcome = draws[column].to_numpy(float)
-    if outcome.min() == outcome.max():
-        raise InputError(f"{column} never varies, so it has no trend.")
-    design = sm.add_constant(draws[["temperature"]].astype(float))
-    model = sm.GEE(
-        outcome, design, draws["problem_id"], family=sm.families.Binomial(), cov_struct=sm.cov_struct.Exchangeable()
-    )
+    y = outcome.to_numpy(float)
+    if not len(y) or y.min() == y.max():
+        raise InputError(f"{outcome.name} never varies, so nothing can predict it.")
+    design = sm.add_constant(predictors.astype(float))
+    exchangeable = sm.cov_struct.Exchangeable()
+    model = sm.GEE(y, design, problem, family=sm.families.Binomial(), cov_struct=exchangeable)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of steps that did not converge; the result is checked below
         fitted = model.fit(maxiter=200)
     if not fitted.converged:
-        raise InputError(f"the regression of {column} on temperature did not converge.")
-    low, high = fitted.conf_int().loc["temperature"]
-    slope, p = fitted.params["temperature"], fitted.pvalues["temperature"]
-    return {"slope": float(slope), "low": float(low), "high": float(high), "p": float(p)}
+        raise InputError(f"the regression of {outcome.name} on {', '.join(map(str, predictors))} did not converge.")
+    ends = fitted.conf_int()
+    found = {"slope": fitted.params, "low": ends[0], "high": ends[1], "p": fitted.pvalues}
+    return pd.DataFrame(found).loc[list(predictors)]
+
+
+def trend(draws: pd.DataFrame, column: str = "correct") -> dict[str, float]:
+    """Change of the log-odds of `column` per unit of temperature, greedy included: ``slope, low, high, p``."""
+    found = logistic(draws[column], draws[["temperature"]], draws["problem_id"])
+    return {str(name): float(values.iloc[0]) for name, values in found.items()}
 
 
 def holm(p_values: dict[str, float]) -> dict[str, float]:

@@ -70,7 +70,7 @@ def test_the_trend_is_the_population_averaged_slope() -> None:
 
 
 def test_what_never_varies_has_no_trend() -> None:
-    with pytest.raises(InputError, match="correct never varies"):
+    with pytest.raises(InputError, match="correct never varies, so nothing"):
         contrasts.trend(study(np.random.default_rng(0)).assign(correct=True))
 
 

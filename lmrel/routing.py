@@ -1,0 +1,88 @@
+"""Whether sampling sends tokens to other experts, and whether that tells of errors: the paper's own hypothesis.
+
+A draw is compared with the greedy draw of its problem, position by position. Where both have read the same tokens they
+have the same experts; so what counts is what routing says beyond the tokens themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from lmrel.contrasts import logistic
+from lmrel.errors import InputError
+from lmrel.prompts import encode_problems
+
+
+@torch.inference_mode()
+def routes(model: PreTrainedModel, prompt: Sequence[int], text: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """The experts of each token of `text` but its last, bool (tokens, layers, experts), and routing entropy in nats.
+
+    The last token is never read, so it is sent nowhere. Raises `InputError` for a model without experts.
+    """
+    config = model.config.get_text_config()
+    if not hasattr(config, "num_experts_per_tok"):
+        raise InputError(f"{type(model).__name__} has no experts.")
+    ids = torch.tensor([[*prompt, *text[:-1]]], device=model.device)
+    found = model(ids, use_cache=False, output_router_logits=True).router_logits
+    logits = torch.stack([layer.float() for layer in found], dim=1)[len(prompt) :]
+    chosen = torch.zeros_like(logits, dtype=torch.bool)
+    chosen.scatter_(-1, logits.topk(config.num_experts_per_tok, dim=-1).indices, True)
+    logprobs = logits.log_softmax(dim=-1)
+    return chosen, -(logprobs.exp() * logprobs).sum(dim=-1)
+
+
+def divergence(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    problems: pd.DataFrame,
+    draws: pd.DataFrame,
+    prompt_style: str = "few_shot",
+) -> pd.DataFrame:
+    """One row per sampled draw that shares a position with its problem's greedy draw.
+
+    Columns ``problem_id, temperature, run, wrong, tokens, experts, entropy``: over the positions that both have, the
+    share at which the draw has read other tokens by then; the mean share of experts that differ, over layers; and the
+    draw's mean routing entropy.
+    """
+    rows: list[dict[str, Any]] = problems.to_dict("records")  # type: ignore[assignment]
+    prompts = encode_problems(rows, prompt_style, tokenizer)
+    prompt_of = dict(zip(problems["problem_id"], prompts, strict=True))
+    known: dict[tuple[str, tuple[int, ...]], tuple[Tensor, Tensor]] = {}
+
+    def of(name: str, text: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        if (name, text) not in known:
+            known[name, text] = routes(model, prompt_of[name], text)
+        return known[name, text]
+
+    columns = draws[["problem_id", "temperature", "run", "correct", "token_ids"]]
+    read = [{**row, "text": tuple(map(int, row["token_ids"]))} for row in columns.to_dict("records")]
+    greedy = {row["problem_id"]: row["text"] for row in read if row["temperature"] == 0}
+    found = []
+    for draw in (row for row in read if row["temperature"] > 0):
+        mine, theirs = draw["text"], greedy[draw["problem_id"]]
+        shared = min(len(mine), len(theirs)) - 1
+        if shared < 1:
+            continue
+        (chosen, entropy), (others, _) = of(draw["problem_id"], mine), of(draw["problem_id"], theirs)
+        both = (chosen[:shared] & others[:shared]).sum(dim=-1) / chosen[:shared].sum(dim=-1)
+        parted = np.cumsum([a != b for a, b in zip(mine[:shared], theirs[:shared], strict=True)]) > 0
+        row = {name: draw[name] for name in ("problem_id", "temperature", "run")} | {"wrong": not draw["correct"]}
+        row |= {"tokens": float(parted.mean()), "experts": 1 - float(both.mean()), "entropy": float(entropy.mean())}
+        found.append(row)
+    return pd.DataFrame(found)
+
+
+def beyond_tokens(table: pd.DataFrame) -> pd.DataFrame:
+    """Whether ``experts`` tells of errors beyond ``tokens``: log-odds of a wrong answer, rows of `contrasts.logistic`.
+
+    Only draws that parted from the greedy one at all: the others are no test.
+    """
+    parted = table[table["tokens"] > 0]
+    return logistic(parted["wrong"], parted[["tokens", "experts"]], parted["problem_id"])
