@@ -17,7 +17,13 @@ from typing import Any
 import torch
 from huggingface_hub import errors as hub
 from huggingface_hub import save_torch_state_dict
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
 
 from lmrel.errors import InputError, writing
 from lmrel.memory import free_memory
@@ -128,7 +134,7 @@ def load_model(name: str, precision: str = "auto") -> tuple[PreTrainedModel, Pre
 
             if not _quantized_folder(name):
                 devices["quantization_config"] = Nf4Config()
-        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False, **settings)
+        tokenizer = _tokenizer_class(source).from_pretrained(source, trust_remote_code=False, **settings)
         model, loading = AutoModelForCausalLM.from_pretrained(
             source,
             dtype=DTYPES[precision],
@@ -162,6 +168,14 @@ def load_model(name: str, precision: str = "auto") -> tuple[PreTrainedModel, Pre
     # On a CPU a model this small loses more by handing work from thread to thread than it gains.
     torch.set_num_threads(1 if not cuda and model.num_parameters() < SMALL else THREADS)
     return model.eval().requires_grad_(False), tokenizer
+
+
+def _tokenizer_class(source: str) -> Any:
+    """`AutoTokenizer`, but for folders that name the plain class: for some architectures it would build another."""
+    config = Path(source) / "tokenizer_config.json"
+    declared = _json_of(config).get("tokenizer_class") if config.is_file() else None
+    plain = declared in ("PreTrainedTokenizerFast", "TokenizersBackend")
+    return PreTrainedTokenizerFast if plain else AutoTokenizer
 
 
 def _check_memory(spec: ModelSpec, precision: str) -> None:

@@ -18,7 +18,10 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from lmrel import Decoder, InputError, load_model, models, paper_problems, sample
 from lmrel.models import known, precision_of, resolve, resolve_precision
+from lmrel.prompts import encode_problems
 from lmrel.registry import CHECKPOINTS, COUNTS, REGISTRY, SHAPES, TINY_SUITE
+from lmrel.tiny import ARCHITECTURES, build_model, build_tokenizer
+from lmrel.train import export
 from tests.conftest import tiny
 
 
@@ -265,3 +268,13 @@ def test_a_config_with_fewer_layers_than_the_weights_is_refused(tmp_path: Path) 
 def test_a_model_without_decoder_blocks_of_the_usual_name_has_no_bits_to_count() -> None:
     config = AutoConfig.for_model("gpt2", n_layer=1, n_embd=64, n_head=2, vocab_size=12, n_positions=16)
     assert models.bits_per_weight(AutoModelForCausalLM.from_config(config)) == (32.0, 1.0)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_every_tiny_architecture_is_saved_and_read_with_its_own_tokenizer(architecture: str, tmp_path: Path) -> None:
+    tokenizer = build_tokenizer(chat=True)
+    export(build_model(architecture), tokenizer, torch.zeros(50), tmp_path / "model")
+    model, loaded = load_model(str(tmp_path / "model"), "nf4")
+    assert precision_of(model) == "nf4"
+    prompts = encode_problems(paper_problems().iloc[::30].to_dict("records"), "readme", tokenizer)
+    assert encode_problems(paper_problems().iloc[::30].to_dict("records"), "readme", loaded) == prompts
