@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from itertools import combinations
 
 import numpy as np
 import pandas as pd
 
 from lmrel.errors import InputError
-from lmrel.metrics import GROUP, SETTING
+from lmrel.metrics import GROUP, SETTING, with_all
+from lmrel.problems import OPERANDS
 
 MAX_SUBSETS = 20_000
 
@@ -72,9 +73,7 @@ def repeated(draws: pd.DataFrame, k: int = 2) -> pd.DataFrame:
     found = draws[several].groupby([*GROUP, "problem_id"]).apply(_of_problem, k=k)
     if found.empty:
         raise InputError("there is no setting with several runs.")
-    per_problem = found.reset_index()
-    both = pd.concat([per_problem, per_problem.assign(task="all")], ignore_index=True)
-    groups = both.groupby(GROUP)
+    groups = with_all(found.reset_index()).groupby(GROUP)
     means = groups[[column for column in found.columns if column not in ("share", "within", "over_runs")]].mean()
     variances = groups["share"].var(ddof=1) - groups["over_runs"].mean()
     return means.assign(problem_variance=variances, sampling_variance=groups["within"].mean()).reset_index()
@@ -116,8 +115,7 @@ def flips(draws: pd.DataFrame) -> pd.DataFrame:
     right, was_right = others["correct"].astype(bool), others["correct_greedy"].astype(bool)
     table = others.assign(flipped=(now != then).astype(float))
     table = table.assign(right_to_wrong=(was_right & ~right).astype(float), wrong_to_right=(~was_right & right) * 1.0)
-    both = pd.concat([table, table.assign(task="all")], ignore_index=True)
-    return both.groupby(GROUP)[["flipped", "right_to_wrong", "wrong_to_right"]].mean().reset_index()
+    return with_all(table).groupby(GROUP)[["flipped", "right_to_wrong", "wrong_to_right"]].mean().reset_index()
 
 
 def chance(problems: pd.DataFrame) -> pd.DataFrame:
@@ -127,14 +125,10 @@ def chance(problems: pd.DataFrame) -> pd.DataFrame:
     """
     counts = problems["answer"].value_counts()
     rows = [{"rule": f"always {counts.index[0]}", "accuracy": counts.iloc[0] / len(problems)}]
-    operands: dict[str, Callable[[pd.Series], bool]] = {
-        name: (lambda column: lambda row: row[column] == row["answer"])(name)
-        for name in ("a", "b", "k", "x", "y", "z", "w")
-        if name in problems
-    }
     for task, some in problems.groupby("task"):
-        scores = {name: some.apply(same, axis=1).mean() for name, same in operands.items() if some[name].notna().all()}
-        if scores:
-            best = max(scores, key=lambda name: scores[name])
-            rows.append({"rule": f"always {best}, {task}".replace("_", " "), "accuracy": scores[best]})
+        columns = [name for name in OPERANDS.get(str(task), ()) if not name.startswith("op")]
+        if columns:
+            scores = some[columns].eq(some["answer"], axis=0).mean()
+            row = {"rule": f"always {scores.idxmax()}, {task}".replace("_", " "), "accuracy": scores.max()}
+            rows.append(row)
     return pd.DataFrame(rows)

@@ -44,12 +44,11 @@ def counts() -> pd.DataFrame:
     """The published accuracies as numbers of problems, with Wilson's 95 % interval in points."""
     table = {"model": list(ACCURACY)}
     for i, temperature in enumerate(TEMPERATURES):
-        name = f"T = {temperature:g}" if temperature else "greedy"
         cells = []
         for accuracies in ACCURACY.values():
             low, high = (100 * end for end in wilson(accuracies[i], PROBLEMS))
             cells.append(f"{accuracies[i] * PROBLEMS:.0f} of {PROBLEMS} [{low:.1f} %, {high:.1f} %]")
-        table[name] = cells
+        table[metrics.temperature_name(temperature)] = cells
     return plain(pd.DataFrame(table))
 
 
@@ -86,7 +85,7 @@ def arms(draws: pd.DataFrame, by: str) -> pd.DataFrame:
         means = some.groupby("temperature")["correct"].mean()
         first, last = (some[some["temperature"] == t] for t in (temperatures[0], temperatures[-1]))
         mean, low, high = contrasts.bootstrap_interval(contrasts.paired(first, last))
-        row = {by: str(arm)} | {f"T = {t:g}" if t else "greedy": f"{means[t]:.1%}" for t in temperatures}
+        row = {by: str(arm)} | {metrics.temperature_name(t): f"{means[t]:.1%}" for t in temperatures}
         rows.append(row | {"change, points": f"{100 * mean:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"})
     return plain(pd.DataFrame(rows))
 
@@ -95,7 +94,7 @@ def exact_arms(curves: pd.DataFrame) -> pd.DataFrame:
     """Exact accuracy of several ways to draw, column ``arm``, from rows of `metrics.exact_curves`."""
     right = curves.query("metric == 'correct' and quantity == 'mean'")
     cells = right.apply(lambda row: percent_range(100 * row["lower"], 100 * row["upper"]), axis=1)
-    names = right["temperature"].map(lambda t: f"T = {t:g}" if t else "greedy")
+    names = right["temperature"].map(metrics.temperature_name)
     wide = right.assign(cell=cells, T=names).pivot(index="arm", columns="T", values="cell")
     return plain(wide.reindex(right["arm"].unique())[list(names.unique())].reset_index())
 

@@ -29,7 +29,7 @@ from transformers.generation.configuration_utils import ContinuousBatchingConfig
 
 from lmrel import records
 from lmrel.decoding import Decoder
-from lmrel.floor import bare_forward, distinct_prefixes
+from lmrel.floor import bare_forward, by_length, distinct_prefixes
 from lmrel.forest import shared_header
 from lmrel.models import load_model
 from lmrel.problems import paper_problems
@@ -56,8 +56,7 @@ class Bench:
         self.name, self.problems, self.model, self.tokenizer = name, problems, model, tokenizer
         self.new_tokens = new_tokens
         self.prompts = encode_problems(problems.to_dict("records"), "few_shot", self.tokenizer)  # type: ignore[arg-type]
-        lengths = sorted(set(map(len, self.prompts)))
-        self.by_length = [[prompt for prompt in self.prompts if len(prompt) == length] for length in lengths]
+        self.by_length = by_length(self.prompts)
         sampled = SAMPLED if "instruct" in name else SAMPLED | SAMPLED_BASE
         self.sampled = {task: spread(range(len(problems)), count) for task, count in sampled.items()}
 

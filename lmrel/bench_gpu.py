@@ -24,7 +24,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, Genera
 from lmrel import quantize, records
 from lmrel.bench import BATCHED, DRAWS, SINGLY, TEMPERATURES, Bench, generate, spread, timed
 from lmrel.decoding import Decoder
-from lmrel.floor import bare_forward, distinct_prefixes
+from lmrel.floor import bare_forward, by_length, distinct_prefixes
 from lmrel.models import bits_per_weight
 from lmrel.problems import paper_problems
 from lmrel.registry import CHECKPOINTS, SHAPES
@@ -79,16 +79,15 @@ def sharpness(model: PreTrainedModel, prompts: list[list[int]]) -> float:
     return high
 
 
-def measure(name: str, model: PreTrainedModel, problems: pd.DataFrame, new_tokens: int) -> dict[str, Any]:
+def measure(bench: Bench) -> dict[str, Any]:
     """Seconds of each contestant for all draws of all problems, and what follows."""
-    tokenizer = AutoTokenizer.from_pretrained(CHECKPOINTS / "tiny-dense-base")
-    bench = Bench(name, problems, model, tokenizer, new_tokens)
-    decoders = [Decoder(t, max_new_tokens=new_tokens) for t in TEMPERATURES]
+    model, tokenizer, problems = bench.model, bench.tokenizer, bench.problems
+    decoders = [Decoder(t, max_new_tokens=bench.new_tokens) for t in TEMPERATURES]
     sample(model, tokenizer, problems.head(2), decoders)  # to warm up
     seconds, peak, draws = timed(lambda: sample(model, tokenizer, problems, decoders), model.device)
     assert draws is not None
     trees = distinct_prefixes(draws, problems)
-    found: dict[str, Any] = {"new_tokens": new_tokens, "draws": len(draws), "seconds": seconds, "peak_mb": peak}
+    found: dict[str, Any] = {"new_tokens": bench.new_tokens, "draws": len(draws), "seconds": seconds, "peak_mb": peak}
     found |= {"nodes": sum(map(len, trees)), "tokens_per_second": int(draws["n_tokens"].sum()) / seconds}
     found["mean_logprob"] = float(draws["mean_logprob"].mean())
     for task, count in SAMPLED.items():
@@ -98,11 +97,6 @@ def measure(name: str, model: PreTrainedModel, problems: pd.DataFrame, new_token
         found |= {f"{task}, seconds": taken, f"{task}, ratio": taken / seconds}
     floor = timed(bare_forward(model, bench.prompts, trees, AT_ONCE), model.device)[0]
     return found | {"floor, seconds": floor, "floor, share": floor / seconds}
-
-
-def by_length(prompts: list[list[int]]) -> list[list[list[int]]]:
-    """`prompts` of equal length together."""
-    return [[p for p in prompts if len(p) == length] for length in sorted({len(p) for p in prompts})]
 
 
 def measure_arm(
@@ -120,11 +114,11 @@ def measure_arm(
     about["build_peak_mb"] = torch.cuda.max_memory_allocated() // 1_000_000 if cuda else None
     about["bits_per_weight"], about["wide_share"] = bits_per_weight(model)
     tokenizer = AutoTokenizer.from_pretrained(CHECKPOINTS / "tiny-dense-base")
-    prompts = Bench(shape, problems, model, tokenizer).prompts
-    factor = sharpness(model, spread(prompts, 8))
-    rows = [about | {"logits": "uniform"} | measure(shape, model, problems, n) for n in lengths]
+    benches = [Bench(shape, problems, model, tokenizer, n) for n in lengths]
+    factor = sharpness(model, spread(benches[0].prompts, 8))
+    rows = [about | {"logits": "uniform"} | measure(bench) for bench in benches]
     hook = model.get_output_embeddings().register_forward_hook(lambda _, __, output: output * factor)
-    rows += [about | {"logits": "sure"} | measure(shape, model, problems, n) for n in lengths]
+    rows += [about | {"logits": "sure"} | measure(bench) for bench in benches]
     hook.remove()
     return rows
 

@@ -11,7 +11,7 @@ import pandas as pd
 
 from lmrel.errors import InputError
 from lmrel.inference import wilson
-from lmrel.metrics import GROUP
+from lmrel.metrics import GROUP, with_all
 
 
 def confidence(draws: pd.DataFrame) -> np.ndarray:
@@ -28,9 +28,8 @@ def reliability(confident: np.ndarray, correct: np.ndarray, bins: int = 10) -> p
     """Draws in `bins` of equal number, by confidence: ``confidence, accuracy, low, high, count``, Wilson intervals."""
     if not len(confident):
         raise InputError("there is no draw to calibrate.")
-    order = np.argsort(confident, kind="stable")
     rows = []
-    for members in np.array_split(order, min(bins, len(order))):
+    for members in _bins(confident, bins):
         share = float(correct[members].mean())
         low, high = wilson(share, len(members))
         row = {"confidence": float(confident[members].mean()), "accuracy": share, "low": low, "high": high}
@@ -46,13 +45,16 @@ def expected_calibration_error(
     A perfectly calibrated model does not score 0: accuracies in bins scatter, and distances add up. ``bias`` is what it
     would score on average, with the same confidences, by simulation.
     """
-    rng = np.random.default_rng(seed)
-    simulated = [_ece(confident, rng.random(len(confident)) < confident, bins) for _ in range(simulations)]
-    return {"ece": _ece(confident, correct, bins), "bias": float(np.mean(simulated))}
+    rng, members = np.random.default_rng(seed), _bins(confident, bins)
+    simulated = [_ece(confident, rng.random(len(confident)) < confident, members) for _ in range(simulations)]
+    return {"ece": _ece(confident, correct, members), "bias": float(np.mean(simulated))}
 
 
-def _ece(confident: np.ndarray, correct: np.ndarray, bins: int) -> float:
-    members = np.array_split(np.argsort(confident, kind="stable"), min(bins, len(confident)))
+def _bins(confident: np.ndarray, bins: int) -> list[np.ndarray]:
+    return np.array_split(np.argsort(confident, kind="stable"), min(bins, len(confident)))
+
+
+def _ece(confident: np.ndarray, correct: np.ndarray, members: list[np.ndarray]) -> float:
     gaps = [abs(correct[m].mean() - confident[m].mean()) * len(m) for m in members]
     return float(sum(gaps) / len(confident))
 
@@ -62,8 +64,7 @@ def summarize(draws: pd.DataFrame) -> pd.DataFrame:
 
     The last is the accuracy of the more confident half of the draws.
     """
-    both = pd.concat([draws, draws.assign(task="all")], ignore_index=True)
-    return both.groupby(GROUP).apply(_of_setting).reset_index()
+    return with_all(draws).groupby(GROUP).apply(_of_setting).reset_index()
 
 
 def _of_setting(draws: pd.DataFrame) -> pd.Series:

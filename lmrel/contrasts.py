@@ -15,16 +15,15 @@ import pandas as pd
 from scipy import stats
 
 from lmrel.errors import InputError
-from lmrel.inference import t_interval
+from lmrel.inference import differences_by_problem, t_interval
 
 
 def paired(first: pd.DataFrame, second: pd.DataFrame, column: str = "correct") -> np.ndarray:
-    """Of each problem in both tables the mean of `column` in `second` minus that in `first`."""
-    means = [table.groupby("problem_id")[column].mean() for table in (first, second)]
-    differences = (means[1] - means[0]).dropna().to_numpy(float)
+    """`inference.differences_by_problem`; `InputError` if there is none."""
+    differences = differences_by_problem(first, second, column)
     if not len(differences):
         raise InputError("the two tables have no problem in common.")
-    return np.asarray(differences)
+    return differences
 
 
 def bootstrap_interval(values: np.ndarray, level: float = 0.95, seed: int = 0) -> tuple[float, float, float]:

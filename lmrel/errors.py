@@ -5,6 +5,7 @@ Its message is a sentence, not a traceback.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,3 +35,14 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise InputError(f"{path} could not be written: {error.strerror or error}.") from error
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object in `path`; `InputError` if it cannot be read or holds anything else."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read: {error}.") from error
+    if not isinstance(found, dict):
+        raise InputError(f"{path} cannot be read: it is no JSON object.")
+    return found

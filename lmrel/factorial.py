@@ -17,6 +17,7 @@ import pandas as pd
 from scipy.special import logit
 
 from lmrel import records
+from lmrel.contrasts import equivalence
 from lmrel.enumeration import enumerate_outcomes
 from lmrel.inference import t_interval
 from lmrel.models import load_model
@@ -114,10 +115,11 @@ def effects(models: pd.DataFrame, value: str = "drop") -> pd.DataFrame:
 def _row(effect: str, units: pd.Series) -> dict[str, Any]:
     values = units.to_numpy()
     estimate, low, high = t_interval(values)
-    _, low_90, high_90 = t_interval(values, 0.90)
-    within = None if math.isnan(low_90) else low_90 > -MARGIN and high_90 < MARGIN
-    row = {"effect": effect, "estimate": estimate, "low": low, "high": high}
-    return row | {"low_90": low_90, "high_90": high_90, "equivalent": within, "units": len(values)}
+    row = {"effect": effect, "estimate": estimate, "low": low, "high": high, "units": len(values)}
+    if len(values) < 2:
+        return row | {"low_90": math.nan, "high_90": math.nan, "equivalent": None}
+    found = equivalence(values, MARGIN)
+    return row | {"low_90": found["low"], "high_90": found["high"], "equivalent": found["equivalent"]}
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import pandas as pd
 import torch
@@ -13,6 +14,7 @@ from transformers import DynamicCache, PreTrainedModel
 from lmrel.forest import shared_header
 
 Prefix = tuple[int, ...]
+T = TypeVar("T")
 
 
 def distinct_prefixes(draws: pd.DataFrame, problems: pd.DataFrame) -> list[list[Prefix]]:
@@ -26,6 +28,14 @@ def distinct_prefixes(draws: pd.DataFrame, problems: pd.DataFrame) -> list[list[
     ]
 
 
+def by_length(items: Sequence[T], length: Callable[[T], int] = len) -> list[list[T]]:  # type: ignore[assignment]
+    """Items of equal length together, in the order in which lengths first occur."""
+    groups = defaultdict(list)
+    for item in items:
+        groups[length(item)].append(item)
+    return list(groups.values())
+
+
 def bare_forward(
     model: PreTrainedModel, prompts: Sequence[Sequence[int]], trees: Sequence[Sequence[Prefix]], rows: int | None = None
 ) -> Callable[[], None]:
@@ -34,14 +44,9 @@ def bare_forward(
     Masks are made beforehand. Nothing is chosen, and nothing is kept. At most `rows` prompts go through at once.
     """
     shared = shared_header(prompts)
-    by_length = defaultdict(list)
-    for prompt, tree in zip(prompts, trees, strict=True):
-        by_length[len(prompt)].append((prompt[shared:], tree))
-    groups = [
-        group[i : i + (rows or len(group))]
-        for group in by_length.values()
-        for i in range(0, len(group), rows or len(group))
-    ]
+    rest = [(prompt[shared:], tree) for prompt, tree in zip(prompts, trees, strict=True)]
+    alike = by_length(rest, lambda row: len(row[0]))
+    groups = [group[i : i + (rows or len(group))] for group in alike for i in range(0, len(group), rows or len(group))]
     batches = [[tensor.to(model.device) for tensor in floor_batch(group, shared)] for group in groups]
     header = torch.tensor([list(prompts[0][:shared])], device=model.device)
 

@@ -77,12 +77,18 @@ def failure_shares(draws: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([counts.assign(share=shares), ends], axis=1)
 
 
+def differences_by_problem(first: pd.DataFrame, second: pd.DataFrame, column: str) -> np.ndarray:
+    """Of each problem in both tables the mean of `column` in `second` minus that in `first`."""
+    before, after = (table.groupby("problem_id")[column].mean() for table in (first, second))
+    return np.asarray((after - before).dropna().to_numpy(dtype=float))
+
+
 def paired_difference(draws: pd.DataFrame, column: str, first: float, second: float) -> dict[str, float]:
     """Mean of `column` at temperature `second` minus at `first`, on the same problems, with a t interval.
 
     Keys ``difference, low, high, problems``. The draws must be of one model.
     """
-    means = draws.groupby(["temperature", "problem_id"])[column].mean().unstack(0)
-    differences = (means[second] - means[first]).dropna().to_numpy(dtype=float)
+    before, after = (draws[draws["temperature"] == temperature] for temperature in (first, second))
+    differences = differences_by_problem(before, after, column)
     mean, low, high = t_interval(differences)
     return {"difference": mean, "low": low, "high": high, "problems": len(differences)}

@@ -13,9 +13,19 @@ SHARES = {"accuracy": "correct", "compliance": "compliant", "strict_accuracy": "
 SHARES |= {"sole_accuracy": "correct_sole"}
 
 
-def _with_all(draws: pd.DataFrame) -> pd.DataFrame:
-    """Every draw twice: under its own task and under ``all``."""
-    both = pd.concat([draws, draws.assign(task="all")], ignore_index=True)
+def with_all(table: pd.DataFrame) -> pd.DataFrame:
+    """Every row twice: under its own task and under ``all``."""
+    return pd.concat([table, table.assign(task="all")], ignore_index=True)
+
+
+def temperature_name(temperature: float) -> str:
+    """Like ``T = 0.5``, or ``greedy``."""
+    return f"T = {temperature:g}" if temperature else "greedy"
+
+
+def _judged(draws: pd.DataFrame) -> pd.DataFrame:
+    """`with_all`, with the columns that `SHARES` need beside those of the draws."""
+    both = with_all(draws)
     sole = both["correct_sole"].astype("Float64").to_numpy(float, na_value=np.nan)
     return both.assign(strict=both["correct"] & both["compliant"], correct_sole=sole)
 
@@ -23,13 +33,13 @@ def _with_all(draws: pd.DataFrame) -> pd.DataFrame:
 def by_problem(draws: pd.DataFrame) -> pd.DataFrame:
     """One row per setting, task (and ``all``) and problem: the mean over runs of each of `SHARES` and `CONFIDENCES`."""
     columns = SHARES | CONFIDENCES
-    means = _with_all(draws).groupby([*GROUP, "problem_id"])[list(columns.values())].mean()
+    means = _judged(draws).groupby([*GROUP, "problem_id"])[list(columns.values())].mean()
     return means.rename(columns={column: name for name, column in columns.items()}).reset_index()
 
 
 def by_run(draws: pd.DataFrame) -> pd.DataFrame:
     """One row per setting, task (and ``all``) and run: its ``accuracy``."""
-    return _with_all(draws).groupby([*GROUP, "run"])["correct"].mean().rename("accuracy").reset_index()
+    return _judged(draws).groupby([*GROUP, "run"])["correct"].mean().rename("accuracy").reset_index()
 
 
 def summarize(draws: pd.DataFrame) -> pd.DataFrame:
@@ -41,7 +51,7 @@ def summarize(draws: pd.DataFrame) -> pd.DataFrame:
     runs' accuracies, 0 for one run. ``confidence`` is the mean over draws of the mean log-prob of the sampled tokens,
     raw, in nats; ``confidence_processed`` the same under the decoder's own distribution. ``tokens`` is per draw.
     """
-    everything = _with_all(draws)
+    everything = _judged(draws)
     groups = everything.groupby(GROUP)
     columns = {
         "problems": groups["problem_id"].nunique(),

@@ -7,7 +7,6 @@ else is refused. Whatever goes wrong ends in one sentence that says what to do.
 from __future__ import annotations
 
 import errno
-import json
 import math
 import re
 from collections.abc import Iterator
@@ -25,15 +24,14 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from lmrel.errors import InputError, writing
+from lmrel.errors import InputError, read_object, writing
 from lmrel.memory import free_memory
-from lmrel.registry import REGISTRY, ModelSpec
+from lmrel.registry import NF4_METHOD, REGISTRY, ModelSpec
 
 SMALL, THREADS = 20_000_000, torch.get_num_threads()
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "nf4": torch.bfloat16}
 PRECISIONS = ("auto", *DTYPES)
 MAX_WIDE_SHARE, MAX_BITS = 0.05, 4.6
-METHOD = "lmrel_nf4"  # what config.json calls our quantization: see `lmrel.quantize`
 
 
 def known(name: str) -> ModelSpec | None:
@@ -64,27 +62,17 @@ def _checked_folder(folder: Path) -> str:
         other = [path.name for pattern in ("*.bin", "*.pt", "*.pth") for path in folder.glob(pattern)]
         found = f" It has {other[0]}, but pickled weights can run code and are not loaded." if other else ""
         raise InputError(f"{folder} has no weights: no *.safetensors file.{found}")
-    config = _json_of(folder / "config.json")
+    config = read_object(folder / "config.json")
     if (folder / "generation_config.json").exists():
-        _json_of(folder / "generation_config.json")  # transformers would pass over a damaged one
+        read_object(folder / "generation_config.json")  # transformers would pass over a damaged one
     if "auto_map" in config:
         raise InputError(f"{folder} brings its own code (auto_map in config.json), which is not run.")
     method = _quantization_of(config)
-    if method not in (None, METHOD):
+    if method not in (None, NF4_METHOD):
         raise InputError(
             f"{folder} was quantized by {method!r}, which is not supported; give the checkpoint it came from."
         )
     return str(folder)
-
-
-def _json_of(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read: {error}") from error
-    if not isinstance(found, dict):
-        raise InputError(f"{path} cannot be read: it is no JSON object.")
-    return found
 
 
 def _quantization_of(config: dict[str, Any]) -> Any:
@@ -110,7 +98,7 @@ def resolve_precision(name: str, precision: str) -> str:
 
 def _quantized_folder(name: str) -> bool:
     config = Path(name) / "config.json"
-    return name not in REGISTRY and config.is_file() and _quantization_of(_json_of(config)) == METHOD
+    return name not in REGISTRY and config.is_file() and _quantization_of(read_object(config)) == NF4_METHOD
 
 
 def load_model(name: str, precision: str = "auto") -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -173,7 +161,7 @@ def load_model(name: str, precision: str = "auto") -> tuple[PreTrainedModel, Pre
 def _tokenizer_class(source: str) -> Any:
     """`AutoTokenizer`, but for folders that name the plain class: for some architectures it would build another."""
     config = Path(source) / "tokenizer_config.json"
-    declared = _json_of(config).get("tokenizer_class") if config.is_file() else None
+    declared = read_object(config).get("tokenizer_class") if config.is_file() else None
     plain = declared in ("PreTrainedTokenizerFast", "TokenizersBackend")
     return PreTrainedTokenizerFast if plain else AutoTokenizer
 

@@ -19,7 +19,7 @@ from typing import Any
 import pandas as pd
 
 from lmrel import records
-from lmrel.errors import InputError, writing
+from lmrel.errors import InputError, read_object, writing
 
 PARTS = ".parts"
 BLOCK = 64  # problems in a part, at most
@@ -133,9 +133,6 @@ def _plain(value: Mapping[str, Any]) -> dict[str, Any]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read: {error}. Remove it to start again.") from error
-    if not isinstance(found, dict):
-        raise InputError(f"{path} is no JSON object. Remove it to start again.")
-    return found
+        return read_object(path)
+    except InputError as error:
+        raise InputError(f"{error} Remove it to start again.") from error

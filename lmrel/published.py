@@ -9,6 +9,7 @@ from __future__ import annotations
 import pandas as pd
 
 from lmrel.inference import wilson
+from lmrel.metrics import temperature_name
 
 PROBLEMS = 240
 TEMPERATURES = (0.0, 0.1, 0.5, 1.0)
@@ -41,7 +42,7 @@ def published_accuracy() -> pd.DataFrame:
 
 def published_table() -> pd.DataFrame:
     """The published table, one row a model, for showing."""
-    accuracy = pd.DataFrame(ACCURACY, index=[f"T = {t:g}" if t else "greedy" for t in TEMPERATURES]).T
+    accuracy = pd.DataFrame(ACCURACY, index=list(map(temperature_name, TEMPERATURES))).T
     about = pd.DataFrame(ABOUT, index=["architecture", "training", "precision", "compliance"]).T
     shares = pd.concat([accuracy, about[["compliance"]]], axis=1).map(lambda share: f"{share:.1%}")
     kind = about["architecture"] + " " + about["training"] + ", " + about["precision"]

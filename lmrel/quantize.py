@@ -25,23 +25,22 @@ from transformers.quantizers.base import HfQuantizer
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from lmrel.errors import InputError
-from lmrel.registry import NF4_BITS
+from lmrel.registry import NF4_BITS, NF4_METHOD
 
-METHOD = "lmrel_nf4"  # as in `lmrel.models`
 KIND: dict[str, Any] = {"quant_type": "nf4", "compress_statistics": True}
 BLOCK = 64  # weights that share a scale; bitsandbytes' CPU code is wrong for rows that are no multiple of it
 STATES = ("absmax", "quant_map", "nested_absmax", "nested_quant_map", "quant_state.bitsandbytes__nf4")
 
 
-@register_quantization_config(METHOD)
+@register_quantization_config(NF4_METHOD)
 class Nf4Config(QuantizationConfigMixin):  # type: ignore[misc]
     """For ``from_pretrained(quantization_config=...)``, and what a saved checkpoint's config says."""
 
     def __init__(self, **_: Any) -> None:
-        self.quant_method = METHOD
+        self.quant_method = NF4_METHOD
 
 
-@register_quantizer(METHOD)
+@register_quantizer(NF4_METHOD)
 class Nf4Quantizer(HfQuantizer):  # type: ignore[misc]
     """Quantizes while loading, and reads what was saved quantized. Its methods are those that transformers asks for."""
 
