@@ -15,7 +15,7 @@ OTHERS = sorted(str(path) for path in Path("results").glob("[!.]*/run.json") if 
 OWN_PAGES = sorted(map(str, Path("results").glob("[!.]*/evaluate.ipynb")))
 AUDITED = ("tiny-dense-base", "tiny-dense-instruct", "tiny-sparse-base")
 PROBLEMS = [path for path in [config["parameters"]["problems"]] if path != "paper"]
-NOT_IN_A_RUN = ("train", "tiny", "corpus", "card", "site", "bench", "floor", "drawings", "profiling", "bench_gpu", "factorial", "audit", "contrasts", "calibration", "routing")
+NOT_IN_A_RUN = ("train", "tiny", "corpus", "card", "site", "bench", "floor", "drawings", "profiling", "bench_gpu", "factorial", "audit", "contrasts", "calibration", "routing", "effects", "factorial_charts", "muon")
 CODE = [str(path) for path in sorted(Path("lmrel").glob("*.py")) if path.stem not in NOT_IN_A_RUN]
 PAGES = ["index.md", *map(str, sorted(Path("book").rglob("*.md"))), "_config.yml", "_toc.yml", "book/references.bib"]
 
@@ -30,6 +30,7 @@ rule book:
         "results/.engine",
         "results/.gpu",
         "results/.audit",
+        "results/.factorial",
         PAGES,
         [path for path in OWN_PAGES if Path(path).parent.name not in RUNS],
         "lmrel/site.py",
@@ -108,6 +109,25 @@ rule engine:
         "results/engine.log",
     shell:
         "echo 'Drawing the engine'; OMP_NUM_THREADS={threads} python -m lmrel.runner {input[0]} {output[0]} "
+        ">{log} 2>&1 || (cat {log}; exit 1)"
+
+
+rule factorial:
+    input:
+        "notebooks/factorial.ipynb",
+        CODE,
+        [f"lmrel/{name}.py" for name in ("factorial", "effects", "factorial_charts", "routing", "contrasts", "drawings")],
+        sorted(map(str, Path("book/data/factorial").glob("*.parquet"))),
+        sorted(map(str, Path("checkpoints").glob("tiny-*/*"))),
+    output:
+        update("results/factorial.ipynb"),
+        update("results/factorial-numbers.json"),
+        update("results/cost.json"),
+        touch("results/.factorial"),
+    log:
+        "results/factorial.log",
+    shell:
+        "echo 'The factorial'; OMP_NUM_THREADS={threads} python -m lmrel.runner {input[0]} {output[0]} "
         ">{log} 2>&1 || (cat {log}; exit 1)"
 
 

@@ -14,7 +14,7 @@ from lmrel.decoding import Decoder
 from lmrel.inference import summarize_with_intervals
 from lmrel.models import load_model
 from lmrel.problems import held_out_problems, paper_problems
-from lmrel.registry import CHECKPOINTS, REGISTRY, TINY_SUITE, ModelSpec
+from lmrel.registry import CHECKPOINTS, REGISTRY, TINY, ModelSpec
 from lmrel.sampling import sample
 from lmrel.tables import percent_with_interval
 from lmrel.train import STAGES
@@ -47,23 +47,31 @@ new tokens, fp32, 4 runs at T = 1; 95 % intervals by problem.
 
 {scores}
 """
-PAGES = f"""Pages of worked problems: worksheets in several layouts, some with headers, steps or single-step drills.
-On {1 - corpus.SLOPPY_SHARE:.0%} of the pages {corpus.CAREFUL_SLIP_RATE:.0%} of the answers are wrong, on the others
-{corpus.SLOPPY_SLIP_RATE:.0%}; the rates are ours. A page never ends right after an answer."""
-CHAT = """The base model of its kind, tuned on chat turns in the three prompt styles whose answers are all right, with
-the loss on the answer and end-of-text only."""
+PAGES = "Pages of worked problems: worksheets in several layouts, some with headers, steps or single-step drills."
+CONTINUED = "The base model of its kind, trained further on such pages as it was pretrained on."
+CHAT = """The base model of its kind, tuned on chat turns in the three prompt styles, with the loss on the answer and
+end-of-text only."""
+NOISY = f"""On {1 - corpus.SLOPPY_SHARE:.0%} of the pages, or of the turns, {corpus.CAREFUL_SLIP_RATE:.0%} of the
+answers are wrong, on the others {corpus.SLOPPY_SLIP_RATE:.0%}; the rates are ours."""
+ENDLESS = "A page never ends right after an answer."
 
 
 def model_card(spec: ModelSpec) -> str:
     """The card's text, with freshly measured scores."""
-    stage = STAGES["instruct" if spec.instruct else "base"]
-    mixture = "Mixtral (sparse: 2 of 8 experts a token)"
+    last = spec.name.split("-", 2)[2]
+    stage = STAGES[last]
+    what = PAGES if last == "base" else CHAT if stage.kind == "chat" else CONTINUED
+    training = [
+        what,
+        "All answers are right." if stage.slip_rate == 0 else NOISY,
+        *([ENDLESS] * (stage.kind == "pages")),
+    ]
     return CARD.format(
         name=spec.name,
-        architecture=mixture if spec.sparse else "Mistral (dense)",
+        architecture="Mixtral (sparse: 2 of 8 experts a token)" if spec.sparse else "Mistral (dense)",
         total=int(spec.total),
         active=int(spec.active),
-        training=CHAT if spec.instruct else PAGES,
+        training=" ".join(training),
         steps=stage.steps,
         rows=stage.rows,
         length=stage.length,
@@ -92,6 +100,6 @@ def write_card(name: str, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    for tiny_model in TINY_SUITE:
+    for tiny_model in TINY:
         write_card(tiny_model, CHECKPOINTS / tiny_model)
         print(CHECKPOINTS / tiny_model / "README.md")

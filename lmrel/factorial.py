@@ -1,25 +1,20 @@
 """The controlled experiment: which models there are, their exact response to temperature, and what the design says.
 
-``python -m lmrel.factorial FOLDER ...`` measures checkpoints: exact outcomes for the paper's problems over a grid of
-temperatures, in two precisions and three prompt styles, one Parquet file a model in ``book/data/factorial/``. Each file
-is written whole, and one that stands is not made again. The plan is on the book's page of that name.
+``python -m lmrel.factorial`` trains the models of the design and measures them: exact outcomes for the paper's problems
+over a grid of temperatures, in two precisions and three prompt styles, one Parquet file a model in
+``book/data/factorial/``. What stands is not made again, and a killed training goes on. The plan is on the book's page.
 """
 
 from __future__ import annotations
 
 import argparse
-import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
-from scipy.special import logit
 
-from lmrel import records
-from lmrel.contrasts import equivalence
+from lmrel import records, train
 from lmrel.enumeration import enumerate_outcomes
-from lmrel.inference import t_interval
 from lmrel.models import load_model
 from lmrel.problems import paper_problems
 from lmrel.prompts import PROMPT_STYLES
@@ -34,7 +29,10 @@ TUNED = {  # stage of training: its format and its targets
     "instruct": ("chat", "clean"),
     "instruct-noisy": ("chat", "noisy"),
 }
-MARGIN = 0.05  # of the equivalence test
+CELLS = ("base", *TUNED)
+DESIGN = {seed: [f"tiny-{kind}-{stage}" for kind in ("dense", "sparse") for stage in CELLS] for seed in (0, 1, 2)}
+DESIGN[0] += [f"tiny-{kind}-{stage}" for kind in ("wide", "qwen2", "olmoe") for stage in CELLS]
+DESIGN[0] += [f"tiny-dense-continued-{percent}" for percent in ("05", "15", "30")]
 SETTING = ["seed", "architecture", "stage", "precision", "prompt_style"]
 
 
@@ -70,71 +68,21 @@ def curves(outcomes: pd.DataFrame) -> pd.DataFrame:
     return means.assign(middle=(means["lower"] + means["upper"]) / 2)
 
 
-def robustness(outcomes: pd.DataFrame, hot: float = 1.0) -> pd.DataFrame:
-    """What temperature `hot` takes from a model: a row per `SETTING` and ``metric``.
-
-    ``greedy`` and ``hot`` are probabilities, ``drop`` their difference and ``retained`` their ratio; ``slope`` is the
-    change of the log-odds per unit of temperature; ``width`` is by how much ``hot`` is uncertain.
-    """
-    table = curves(outcomes).set_index([*SETTING, "metric", "temperature"])
-    middle, width = table["middle"].unstack(), (table["upper"] - table["lower"]).unstack()
-    cold, warm = middle[0.0], middle[hot]
-    found = {
-        "greedy": cold,
-        "hot": warm,
-        "drop": cold - warm,
-        "retained": warm / cold,
-        "slope": (logit(warm) - logit(cold)) / hot,
-        "width": width[hot],
-    }
-    return pd.DataFrame(found).reset_index()
-
-
-def effects(models: pd.DataFrame, value: str = "drop") -> pd.DataFrame:
-    """The planned comparisons of `value` between models, rows of `robustness` in one precision, style and metric.
-
-    A mean over `units`, its 95 % t interval ``low, high``, its 90 % interval, and whether that is within `MARGIN`: two
-    one-sided tests at 5 % (Schuirmann 1987), of use for ``drop`` only. For targets and format a unit is a base model,
-    for sparsity and its interactions a seed. Bounds are NaN, and ``equivalent`` is None, for a single unit.
-    """
-    cells = models[models["stage"].isin(TUNED) & models["architecture"].isin(["dense", "sparse"])]
-    wide = cells.pivot(index=["seed", "architecture"], columns="stage", values=value)[list(TUNED)].dropna()
-    clean, noisy, chat_clean, chat_noisy = (wide[stage] for stage in TUNED)
-    targets = ((noisy - clean) + (chat_noisy - chat_clean)) / 2
-    style = ((chat_clean - clean) + (chat_noisy - noisy)) / 2
-    both = (chat_noisy - chat_clean) - (noisy - clean)
-    within = {"noisy minus clean targets": targets, "chat minus plain format": style, "targets by format": both}
-    between = {"sparse minus dense": wide.mean(axis=1), "targets by sparsity": targets, "format by sparsity": style}
-    rows = [_row(name, unit) for name, unit in within.items()]
-    for name, unit in between.items():
-        pairs = unit.unstack("architecture").dropna()
-        rows.append(_row(name, pairs["sparse"] - pairs["dense"]))
-    return pd.DataFrame(rows)
-
-
-def _row(effect: str, units: pd.Series) -> dict[str, Any]:
-    values = units.to_numpy()
-    estimate, low, high = t_interval(values)
-    row = {"effect": effect, "estimate": estimate, "low": low, "high": high, "units": len(values)}
-    if len(values) < 2:
-        return row | {"low_90": math.nan, "high_90": math.nan, "equivalent": None}
-    found = equivalence(values, MARGIN)
-    return row | {"low_90": found["low"], "high_90": found["high"], "equivalent": found["equivalent"]}
-
-
 def main() -> None:
-    """Command line."""
+    """Command line: train what is missing of the design, measure what was not measured."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("folders", nargs="+", type=Path)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=DATA)
+    parser.add_argument("models", nargs="*", help="some of the design, bases first; all by default")
+    parser.add_argument("--seed", type=int, choices=DESIGN, help="one seed; all by default")
     arguments = parser.parse_args()
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    for folder in arguments.folders:
-        path = arguments.out / f"{arguments.seed}-{folder.name}.parquet"
-        if not path.exists():
-            records.write_table(measure(folder, arguments.seed), path)
-        print(path)
+    for seed in DESIGN if arguments.seed is None else [arguments.seed]:
+        for name in arguments.models or DESIGN[seed]:
+            path = DATA / f"{seed}-{name}.parquet"
+            if not path.exists():
+                out, work = train.places(seed)
+                trained = (out / name / "loss.csv").exists()  # what training writes last
+                folder = out / name if trained else train.train(name, None, out, work, seed)
+                records.write_table(measure(folder, seed), path)
+            print(path, flush=True)
 
 
 if __name__ == "__main__":

@@ -161,14 +161,14 @@ def _spec(name: str, repo: str, revision: str, shape: str, *, gated: bool = Fals
     return ModelSpec(name, repo, revision, shape, "instruct" in name, *COUNTS[shape], gated)
 
 
-# The tiny suite; then the paper's three, each followed by the partner its design lacked; then two dense pairs.
+TINY_STAGES = ("base", "instruct", "instruct-noisy", "continued", "continued-noisy")
+
+# The tiny models; then the paper's three, each followed by the partner its design lacked; then two dense pairs.
 REGISTRY: dict[str, ModelSpec] = {
     spec.name: spec
     for spec in (
-        _spec("tiny-dense-base", "", "", "Mistral"),
-        _spec("tiny-dense-instruct", "", "", "Mistral"),
-        _spec("tiny-sparse-base", "", "", "Mixtral"),
-        _spec("tiny-sparse-instruct", "", "", "Mixtral"),
+        *(_spec(f"tiny-dense-{stage}", "", "", "Mistral") for stage in TINY_STAGES),
+        *(_spec(f"tiny-sparse-{stage}", "", "", "Mixtral") for stage in TINY_STAGES),
         _spec(
             "qwen2.5-3b-instruct",
             "Qwen/Qwen2.5-3B-Instruct",
@@ -220,4 +220,5 @@ REGISTRY: dict[str, ModelSpec] = {
         ),
     )
 }
-TINY_SUITE = tuple(name for name, spec in REGISTRY.items() if spec.tiny)
+TINY = tuple(name for name, spec in REGISTRY.items() if spec.tiny)
+TINY_SUITE = tuple(name for name in TINY if name.endswith(("base", "instruct")))  # what the study runs by default

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from lmrel.contrasts import logistic
+from lmrel.contrasts import holm, logistic
 from lmrel.errors import InputError
 from lmrel.prompts import encode_problems
+from lmrel.tables import plain
 
 
 @torch.inference_mode()
@@ -86,3 +87,18 @@ def beyond_tokens(table: pd.DataFrame) -> pd.DataFrame:
     """
     parted = table[table["tokens"] > 0]
     return logistic(parted["wrong"], parted[["tokens", "experts"]], parted["problem_id"])
+
+
+def shown(found: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """`divergence` and `beyond_tokens` of several models, as text; p-values adjusted by Holm's method."""
+    tests = {name: beyond_tokens(table) for name, table in found.items()}
+    adjusted = holm({name: float(test["p"]["experts"]) for name, test in tests.items()})
+    rows = []
+    for name, table in found.items():
+        means, experts = table[["tokens", "experts", "entropy"]].mean(), tests[name].loc["experts"]
+        row = {"model": name, "positions after parting": f"{means['tokens']:.0%}"}
+        row |= {"experts that differ there": f"{means['experts'] / means['tokens']:.0%}"}
+        row |= {"routing entropy, nats": f"{means['entropy']:.2f}"}
+        row |= {"slope beyond tokens": f"{experts['slope']:+.1f} [{experts['low']:+.1f}, {experts['high']:+.1f}]"}
+        rows.append(row | {"p": f"{adjusted[name]:.2g}"})
+    return plain(pd.DataFrame(rows))

@@ -22,7 +22,7 @@ from sphinx.util.docutils import SphinxDirective, SphinxRole
 from lmrel.charts import MIME, NARROW, VEGALITE, WIDTH, svg
 
 STATIC = Path(__file__).parent / "static"
-NUMBERS = Path("results") / "numbers.json"
+NUMBERS = "results/*numbers.json"
 
 
 class ChartPlugin:
@@ -62,15 +62,16 @@ def _with_own_ids(picture: str, prefix: str) -> str:
 
 
 class NumberRole(SphinxRole):  # type: ignore[misc]
-    """``{number}`key` ``: a number from results/numbers.json. A key that is not there is a warning, hence an error."""
+    """``{number}`key` ``: a number that a notebook left. A key that is not there is a warning, hence an error."""
 
     def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
         """The number as text."""
-        path = Path(self.env.srcdir) / NUMBERS
-        self.env.note_dependency(str(path))
-        found = _read_json(path)
+        found: dict[str, str] = {}
+        for path in sorted(Path(self.env.srcdir).glob(NUMBERS)):
+            self.env.note_dependency(str(path))
+            found |= _read_json(path)
         if self.text not in found:
-            message = self.inliner.reporter.error(f"{NUMBERS} has no {self.text!r}", line=self.lineno)
+            message = self.inliner.reporter.error(f"no {NUMBERS} has {self.text!r}", line=self.lineno)
             return [nodes.problematic(self.rawtext, self.rawtext)], [message]
         return [nodes.Text(found[self.text])], []
 

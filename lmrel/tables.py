@@ -197,6 +197,16 @@ def models() -> pd.DataFrame:
     return plain(pd.DataFrame(rows))
 
 
+def commands(precision: str = "nf4", runs: int = 16) -> list[str]:
+    """The command that evaluates each of the registry's large models, all in one precision and with pure decoding."""
+    return [
+        f"papermill notebooks/evaluate.ipynb {name}.ipynb -p model {name} -p precision {precision} "
+        f"-p decoding pure -p stop decided -p runs {runs} -p output_dir results/{name}"
+        for name, spec in REGISTRY.items()
+        if not spec.tiny
+    ]
+
+
 def memory() -> pd.DataFrame:
     """What the registry's large models need in each precision, and the smallest device that has it."""
     specs = {spec.shape: spec for spec in REGISTRY.values() if not spec.tiny}

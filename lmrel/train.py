@@ -11,6 +11,8 @@ import argparse
 import math
 import os
 import random
+import statistics
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from lmrel import corpus, prompts, tiny
 from lmrel.errors import InputError
-from lmrel.registry import TINY_SUITE
+from lmrel.muon import Optimizer
+from lmrel.registry import CHECKPOINTS, TINY
 
 Batch = tuple[Tensor, Tensor]  # token ids and the loss weight of each token as a target, both (rows, length)
 
@@ -111,55 +114,6 @@ def loss_on(model: PreTrainedModel, batch: Batch) -> tuple[Tensor, Tensor]:
     return (losses * targets).sum() / targets.sum(), balance
 
 
-def orthogonalize(matrices: Tensor, iterations: int = 5) -> Tensor:
-    """The nearest semi-orthogonal matrix to each of (..., rows, columns), roughly, by Newton-Schulz (Muon)."""
-    a, b, c = 3.4445, -4.7750, 2.0315
-    tall = matrices.shape[-2] > matrices.shape[-1]
-    x = (matrices.mT if tall else matrices).bfloat16()
-    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
-    for _ in range(iterations):
-        gram = x @ x.mT
-        x = a * x + (b * gram + c * gram @ gram) @ x
-    return x.mT if tall else x
-
-
-class Optimizer:
-    """Muon for the matrices inside the layers (each expert its own matrix), Adam for the rest."""
-
-    def __init__(self, model: PreTrainedModel) -> None:
-        self.matrices: dict[str, nn.Parameter] = {}
-        self.others: dict[str, nn.Parameter] = {}
-        for name, p in model.named_parameters():
-            inside = ".layers." in name and p.ndim >= 2 and not name.endswith("gate.weight")
-            (self.matrices if inside else self.others)[name] = p
-        self.state = {f"momentum.{name}": torch.zeros_like(p) for name, p in self.matrices.items()}
-        for name, p in self.others.items():
-            self.state |= {f"mean.{name}": torch.zeros_like(p), f"square.{name}": torch.zeros_like(p)}
-
-    @torch.no_grad()
-    def step(self, step: int, muon_lr: float, adam_lr: float) -> None:
-        """One update; `step` counts from 1. Gradients are cleared."""
-        parameters = (self.matrices | self.others).items()
-        gradients = {name: p.grad for name, p in parameters if p.grad is not None}
-        shapes: dict[torch.Size, list[str]] = {}
-        for name, p in self.matrices.items():
-            gradient = gradients[name]
-            gradient.lerp_(self.state[f"momentum.{name}"].lerp_(gradient, 0.05), 0.95)
-            shapes.setdefault(p.shape, []).append(name)
-        for shape, names in shapes.items():
-            updates = orthogonalize(torch.stack([gradients[name] for name in names]))
-            scale = max(1.0, shape[-2] / shape[-1]) ** 0.5
-            for name, update in zip(names, updates, strict=True):
-                self.matrices[name].add_(update, alpha=-muon_lr * scale)
-        for name, p in self.others.items():
-            mean = self.state[f"mean.{name}"].lerp_(gradients[name], 0.1)
-            square = self.state[f"square.{name}"].lerp_(gradients[name].square(), 0.05)
-            denominator = (square / (1 - 0.95**step)).sqrt_().add_(1e-8)
-            p.addcdiv_(mean, denominator, value=-adam_lr / (1 - 0.9**step))
-        for p in (*self.matrices.values(), *self.others.values()):
-            p.grad = None
-
-
 def learning_rate_factor(step: int, stage: Stage) -> float:
     """Linear warm-up and a cosine to 0.05 in each cycle (warm restarts, arXiv 1608.03983); `step` counts from 0."""
     cycles = iter(stage.cycles)
@@ -171,6 +125,16 @@ def learning_rate_factor(step: int, stage: Stage) -> float:
         return peak * (step + 1) / stage.warmup
     progress = (step - stage.warmup) / max(1, steps - stage.warmup)
     return 0.05 + (peak - 0.05) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def update(model: PreTrainedModel, optimizer: Optimizer, stage: Stage, step: int, batch: Batch) -> Tensor:
+    """One step, counted from 0; its loss in nats."""
+    loss, balance = loss_on(model, batch)
+    (loss + balance).backward()  # type: ignore[no-untyped-call]
+    nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    factor = learning_rate_factor(step, stage)
+    optimizer.step(step + 1, stage.muon_lr * factor, stage.adam_lr * factor)
+    return loss.detach()
 
 
 def train(name: str, steps: int | None, out: Path, work: Path, seed: int = 0, save_every: int = 250) -> Path:
@@ -199,12 +163,7 @@ def train(name: str, steps: int | None, out: Path, work: Path, seed: int = 0, sa
         first = restore(saved, model, optimizer, losses)
     bar = tqdm(range(first, stage.steps), desc=name, initial=first, total=stage.steps, mininterval=2)
     for step in bar:
-        loss, balance = loss_on(model, make_batch(stage, seed, step, tokenizer))
-        (loss + balance).backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        factor = learning_rate_factor(step, stage)
-        optimizer.step(step + 1, stage.muon_lr * factor, stage.adam_lr * factor)
-        losses[step] = loss.detach()
+        losses[step] = update(model, optimizer, stage, step, make_batch(stage, seed, step, tokenizer))
         if (step + 1) % save_every == 0 or step + 1 == stage.steps:
             save_state(saved, step + 1, model, optimizer, losses)
             bar.set_postfix(loss=f"{losses[max(0, step - 99) : step + 1].mean():.3f}")
@@ -249,13 +208,35 @@ def export(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, losses: T
     (folder / "loss.csv").write_text("step,loss\n" + "".join(f"{step},{loss}\n" for step, loss in curve))
 
 
+def cost(name: str, steps: int = 8) -> str:
+    """What training `name` takes on this machine by the median of a few steps: a row of the command's table."""
+    _, architecture, last = name.split("-", 2)
+    stage, tokenizer = STAGES[last], tiny.build_tokenizer(chat=STAGES[last].kind == "chat")
+    model = tiny.build_model(architecture).train()
+    optimizer, seconds = Optimizer(model), []
+    for step in range(steps):
+        start = time.perf_counter()
+        update(model, optimizer, stage, step, make_batch(stage, 0, step, tokenizer))
+        seconds.append(time.perf_counter() - start)
+    each = statistics.median(seconds)
+    tokens = stage.steps * stage.rows * stage.length / 1e6
+    return (
+        f"{name:28}{stage.steps:8,} steps{tokens:8.1f} M tokens{each:8.3f} s a step{stage.steps * each / 60:8.0f} min"
+    )
+
+
+def places(seed: int) -> tuple[Path, Path]:
+    """Where models of a seed go, and the state a killed run continues from. Those of seed 0 are the book's own."""
+    work = Path("training") / f"seed-{seed}"
+    return (work if seed else CHECKPOINTS), work / "state"
+
+
 def main() -> None:
     """Command line: train the named models, in the given order."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("models", nargs="*", default=TINY_SUITE, help="tiny-<architecture>-<stage>; bases first")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=Path("checkpoints"))
-    parser.add_argument("--work", type=Path, default=Path("training"), help="where a killed run continues from")
+    parser.add_argument("models", nargs="*", default=TINY, help="tiny-<architecture>-<stage>; bases first")
+    parser.add_argument("--seed", type=int, default=0, help="0 goes to checkpoints/, others to training/seed-N/")
+    parser.add_argument("--cost", action="store_true", help="only say how long each takes here")
     arguments = parser.parse_args()
     for name in arguments.models:
         _, architecture, stage = [*name.split("-", 2), "", ""][:3]
@@ -263,7 +244,7 @@ def main() -> None:
             known = f"{', '.join(tiny.ARCHITECTURES)} and {', '.join(STAGES)}"
             raise SystemExit(f"{name!r} is no tiny-<architecture>-<stage>; they are {known}.")
     for name in arguments.models:
-        print(train(name, None, arguments.out, arguments.work, arguments.seed))
+        print(cost(name) if arguments.cost else train(name, None, *places(arguments.seed), arguments.seed), flush=True)
 
 
 if __name__ == "__main__":

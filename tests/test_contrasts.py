@@ -74,6 +74,24 @@ def test_what_never_varies_has_no_trend() -> None:
         contrasts.trend(study(np.random.default_rng(0)).assign(correct=True))
 
 
+@pytest.mark.parametrize(("between", "of_problems"), [(1.0, 1.0), (1.0, 0.0), (0.0, 1.0)])
+def test_the_crossed_interval_covers_when_units_and_problems_are_drawn_anew(between: float, of_problems: float) -> None:
+    rng = np.random.default_rng(3)
+    covered = []
+    for _ in range(2000):
+        units, problems = between * rng.normal(size=(6, 1)), 4 * of_problems * rng.normal(size=(1, 60))
+        _, low, high = contrasts.crossed(0.7 + units + problems + rng.normal(size=(6, 60)))
+        covered.append(low < 0.7 < high)
+    assert 0.93 <= np.mean(covered) <= 0.985
+
+
+def test_a_single_unit_leaves_the_problems() -> None:
+    values = np.random.default_rng(0).normal(size=(1, 30))
+    test = stats.ttest_1samp(values[0], 0).confidence_interval(0.95)
+    assert contrasts.crossed(values) == pytest.approx((values.mean(), test.low, test.high))
+    assert contrasts.crossed(np.full((3, 4), 0.2)) == pytest.approx((0.2, 0.2, 0.2))
+
+
 def test_equivalence_holds_its_level_at_the_margin_and_is_found_where_it_is() -> None:
     rng = np.random.default_rng(4)
     wrongly = sum(contrasts.equivalence(rng.normal(0.05, 0.2, 240), 0.05)["equivalent"] for _ in range(2000))

@@ -1,88 +1,14 @@
 from __future__ import annotations
 
-import itertools
-import math
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.special import expit
 
 from lmrel import enumerate_outcomes, factorial, paper_problems
-from lmrel.registry import CHECKPOINTS
+from lmrel.registry import CHECKPOINTS, TINY
 from tests.conftest import tiny
-
-
-def synthetic(seeds: int = 3, noise: float = 0.0, **true: float) -> pd.DataFrame:
-    """Models whose drops are sums of known effects."""
-    rng = np.random.default_rng(0)
-    rows: list[dict[str, Any]] = []
-    for seed, architecture, stage in itertools.product(range(seeds), ("dense", "sparse"), factorial.TUNED):
-        style, targets = factorial.TUNED[stage]
-        drop = (
-            0.1
-            + 0.02 * seed
-            + true.get("targets", 0) * (targets == "noisy")
-            + true.get("format", 0) * (style == "chat")
-        )
-        drop += true.get("sparse", 0) * (architecture == "sparse") + noise * rng.standard_normal()
-        rows.append({"seed": seed, "architecture": architecture, "stage": stage, "drop": drop})
-    rows.append({"seed": 0, "architecture": "wide", "stage": "continued", "drop": 9.0})
-    rows.append({"seed": 0, "architecture": "dense", "stage": "base", "drop": 9.0})
-    return pd.DataFrame(rows)
-
-
-def test_known_effects_are_found_and_others_are_not() -> None:
-    found = factorial.effects(synthetic(targets=0.12, format=-0.01, sparse=0.03)).set_index("effect")
-    expected = {"noisy minus clean targets": 0.12, "chat minus plain format": -0.01, "sparse minus dense": 0.03}
-    for effect, row in found.iterrows():
-        assert row["estimate"] == pytest.approx(expected.get(str(effect), 0.0), abs=1e-12)
-    assert found["units"].tolist() == [6, 6, 6, 3, 3, 3]
-    assert found["equivalent"].tolist() == [False, True, True, True, True, True]
-
-
-def test_intervals_cover_as_often_as_they_say_and_the_equivalence_test_holds_its_level() -> None:
-    rng = np.random.default_rng(1)
-    covered = wrongly = 0
-    for _ in range(2000):
-        table = synthetic(sparse=factorial.MARGIN)
-        table["drop"] += 0.02 * rng.standard_normal(len(table))
-        row = factorial.effects(table).set_index("effect").loc["sparse minus dense"]
-        covered += row["low"] < factorial.MARGIN < row["high"]
-        wrongly += bool(row["equivalent"])  # the truth stands on the margin: the test's level
-    assert covered / 2000 == pytest.approx(0.95, abs=0.02)
-    assert wrongly / 2000 <= 0.065
-
-
-def test_one_seed_gives_estimates_without_intervals() -> None:
-    found = factorial.effects(synthetic(seeds=1, sparse=0.03)).set_index("effect").loc["sparse minus dense"]
-    assert found["estimate"] == pytest.approx(0.03)
-    assert math.isnan(found["low"])
-    assert found["equivalent"] is None
-
-
-def test_robustness_by_hand() -> None:
-    setting = {"seed": 0, "architecture": "dense", "stage": "base", "precision": "fp32", "prompt_style": "few_shot"}
-    rows = [
-        {
-            **setting,
-            "metric": "correct",
-            "temperature": t,
-            "problem_id": p,
-            "lower": value - 0.01,
-            "upper": value + 0.01,
-        }
-        for t, values in ((0.0, (0.9, 0.7)), (1.0, (0.6, 0.4)))
-        for p, value in enumerate(values)
-    ]
-    row = factorial.robustness(pd.DataFrame(rows)).iloc[0]
-    assert row["greedy"] == pytest.approx(0.8)
-    assert row["drop"] == pytest.approx(0.3)
-    assert row["retained"] == pytest.approx(0.625)
-    assert row["width"] == pytest.approx(0.02)
-    assert expit(math.log(0.8 / 0.2) + row["slope"]) == pytest.approx(0.5)
 
 
 def test_measuring_is_enumeration_in_every_precision_and_style(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,16 +24,49 @@ def test_measuring_is_enumeration_in_every_precision_and_style(monkeypatch: pyte
     assert one["task"].tolist() == ["variable_binding"] * 2 + ["arithmetic"] * 2
 
 
-def test_a_measurement_that_stands_is_not_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[Path] = []
+def test_what_stands_is_not_made_again_and_what_is_missing_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+    trained = tmp_path / "seed-1" / "tiny-dense-base"
+    trained.mkdir(parents=True)
+    (trained / "loss.csv").touch()
 
     def measure(folder: Path, seed: int) -> pd.DataFrame:
-        made.append(folder)
+        made.append(f"measured {folder.name}")
         return pd.DataFrame({"seed": [seed], "stage": [folder.name]})
 
+    def train(name: str, steps: None, out: Path, work: Path, seed: int) -> Path:
+        made.append(f"trained {name}")
+        return out / name
+
     monkeypatch.setattr(factorial, "measure", measure)
-    for arguments in (["a/tiny-x", "b/tiny-y"], ["a/tiny-x", "c/tiny-z"]):
-        monkeypatch.setattr("sys.argv", ["factorial", *arguments, "--seed", "2", "--out", str(tmp_path)])
+    monkeypatch.setattr(factorial, "DATA", tmp_path)
+    monkeypatch.setattr(factorial.train, "train", train)
+    monkeypatch.setattr(factorial.train, "places", lambda seed: (tmp_path / f"seed-{seed}", tmp_path / "state"))
+    for names in (["tiny-dense-base"], ["tiny-dense-base", "tiny-dense-instruct"]):
+        monkeypatch.setattr("sys.argv", ["factorial", *names, "--seed", "1"])
         factorial.main()
-    assert made == [Path("a/tiny-x"), Path("b/tiny-y"), Path("c/tiny-z")]
-    assert factorial.measured(tmp_path)["stage"].tolist() == ["tiny-x", "tiny-y", "tiny-z"]
+    assert made == ["measured tiny-dense-base", "trained tiny-dense-instruct", "measured tiny-dense-instruct"]
+    assert factorial.measured(tmp_path)["stage"].tolist() == ["tiny-dense-base", "tiny-dense-instruct"]
+
+
+def test_the_design_holds_every_cell_at_three_seeds_and_a_base_comes_first() -> None:
+    for seed, names in factorial.DESIGN.items():
+        assert len(set(names)) == len(names), seed
+        for name in names:
+            _, kind, _ = name.split("-", 2)
+            assert names.index(f"tiny-{kind}-base") <= names.index(name)
+    cells = [f"tiny-{kind}-{stage}" for kind in ("dense", "sparse") for stage in factorial.CELLS]
+    assert all(set(cells) <= set(names) for names in factorial.DESIGN.values())
+    assert set(cells) == set(TINY)
+
+
+def test_what_is_stored_is_what_a_shipped_model_does() -> None:
+    few = paper_problems().iloc[[5, 100, 200, 230]]
+    stored = factorial.measured().query("seed == 0 and architecture == 'sparse' and stage == 'continued-noisy'")
+    stored = stored.query("precision == 'fp32' and prompt_style == 'few_shot' and metric == 'correct'")
+    again = enumerate_outcomes(*tiny("tiny-sparse-continued-noisy"), few, factorial.GRID, max_nodes=1000)
+    both = stored.merge(again[again["metric"] == "correct"], on=["problem_id", "temperature"])
+    assert len(both) == len(few) * len(factorial.GRID)
+    np.testing.assert_allclose(both[["lower_x", "upper_x"]], both[["lower_y", "upper_y"]], atol=1e-3)

@@ -17,7 +17,8 @@ FLOW = ["errors", "memory", "problems", "prompts", "registry", "quantize", "mode
 FLOW += ["forest", "tree", "probes", "lexer", "enumeration", "records", "answers", "failures", "taxonomy"]
 FLOW += ["metrics", "agreement", "inference", "contrasts", "calibration", "published", "tables", "sampling"]
 FLOW += ["parts", "run", "charts", "floor"]
-FLOW += ["drawings", "audit", "profiling", "bench", "bench_gpu", "factorial", "routing"]
+FLOW += ["drawings", "audit", "profiling", "bench", "bench_gpu", "routing"]
+FLOW += ["tiny", "corpus", "muon", "train", "factorial", "effects", "factorial_charts"]
 MAX_LINES = 300
 
 

@@ -19,7 +19,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from lmrel import Decoder, InputError, load_model, models, paper_problems, sample
 from lmrel.models import known, precision_of, resolve, resolve_precision
 from lmrel.prompts import encode_problems
-from lmrel.registry import CHECKPOINTS, COUNTS, REGISTRY, SHAPES, TINY_SUITE
+from lmrel.registry import CHECKPOINTS, COUNTS, REGISTRY, SHAPES, TINY, TINY_SUITE
 from lmrel.tiny import ARCHITECTURES, build_model, build_tokenizer
 from lmrel.train import export
 from tests.conftest import tiny
@@ -82,7 +82,7 @@ def test_registry_names_and_repos_are_distinct_and_hold_the_papers_models() -> N
     assert all(re.fullmatch("[0-9a-f]{40}", spec.revision) for spec in REGISTRY.values() if spec.repo)
     papers = {"Qwen/Qwen2.5-3B-Instruct", "mistralai/Mixtral-8x7B-Instruct-v0.1", "allenai/OLMoE-1B-7B-0924"}
     assert papers <= set(repos)
-    assert set(TINY_SUITE) == {path.name for path in CHECKPOINTS.iterdir() if path.is_dir()}
+    assert set(TINY) == {path.name for path in CHECKPOINTS.iterdir() if path.is_dir()}
 
 
 def test_the_book_lists_the_registry() -> None:

@@ -64,3 +64,13 @@ def test_what_experts_say_beyond_tokens_is_found_if_it_is_there(effect: float) -
 def test_a_dense_model_has_no_routes() -> None:
     with pytest.raises(InputError, match="MistralForCausalLM has no experts"):
         routing.routes(tiny("tiny-dense-base")[0], [1], [2, 3])
+
+
+def test_models_stand_in_a_table_with_adjusted_p_values() -> None:
+    rng = np.random.default_rng(7)
+    columns = {"problem_id": np.arange(400) % 50, "tokens": rng.random(400), "experts": rng.random(400)}
+    table = pd.DataFrame(columns).assign(entropy=0.5, wrong=rng.random(400) < 0.5)
+    p = float(routing.beyond_tokens(table).loc["experts", "p"])
+    shown = routing.shown({"one": table, "two": table}).set_index("model")
+    assert shown.loc["one", "routing entropy, nats"] == "0.50"
+    assert float(shown.loc["two", "p"]) == pytest.approx(min(1, 2 * p), rel=0.05)

@@ -12,9 +12,9 @@ import torch
 
 from lmrel import InputError, card, corpus, train
 from lmrel.problems import solve
-from lmrel.registry import CHECKPOINTS, REGISTRY
+from lmrel.registry import CHECKPOINTS, REGISTRY, TINY
 from lmrel.tiny import ARCHITECTURES, BOS, EOS, build_model, build_tokenizer
-from lmrel.train import STAGES, learning_rate_factor, loss_on, make_batch, orthogonalize
+from lmrel.train import STAGES, learning_rate_factor, loss_on, make_batch
 
 
 def pages(count: int, **options: Any) -> list[list[corpus.Segment]]:
@@ -114,14 +114,6 @@ def test_wide_has_as_many_weights_as_sparse() -> None:
     assert counts["sparse"] > 2.5 * counts["dense"]
 
 
-def test_orthogonalize_brings_all_singular_values_near_one() -> None:
-    matrices = torch.randn(3, 64, 128, generator=torch.Generator().manual_seed(0))
-    for x in (matrices, matrices.mT):
-        values = torch.linalg.svdvals(orthogonalize(x).float())
-        assert values.min() > 0.5
-        assert values.max() < 1.3
-
-
 def test_learning_rate_rises_to_each_cycles_peak_and_falls_to_a_twentieth() -> None:
     stage = STAGES["base"]
     factors = [learning_rate_factor(step, stage) for step in range(stage.steps)]
@@ -192,10 +184,33 @@ def test_an_instruct_model_starts_from_the_base_and_is_saved_with_its_template(t
     assert any((base[name] != tuned[name]).any() for name in base)
 
 
-def test_every_card_says_what_its_model_scores(tiny_name: str) -> None:
-    text = (CHECKPOINTS / tiny_name / "README.md").read_text(encoding="utf-8")
-    assert (CHECKPOINTS / tiny_name / "loss.svg").exists()
-    fresh = card.model_card(REGISTRY[tiny_name])
+def test_the_cost_of_a_stage_is_that_of_its_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter(float(i) for i in range(100))
+    monkeypatch.setattr(train.time, "perf_counter", lambda: next(times))  # every step takes a second
+    assert re.fullmatch(
+        r"tiny-dense-instruct +1,600 steps +2\.6 M tokens +1\.000 s a step +27 min",
+        train.cost("tiny-dense-instruct", steps=2),
+    )
+
+
+def test_other_seeds_never_touch_what_ships(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert train.places(0)[0] == CHECKPOINTS
+    assert train.places(1)[0] == Path("training/seed-1")
+    asked: list[Any] = []
+    monkeypatch.setattr(train, "train", lambda *arguments: asked.append(arguments))
+    monkeypatch.setattr("sys.argv", ["train", "tiny-wide-base", "--seed", "3"])
+    train.main()
+    assert asked == [("tiny-wide-base", None, Path("training/seed-3"), Path("training/seed-3/state"), 3)]
+    monkeypatch.setattr("sys.argv", ["train", "tiny-huge-base"])
+    with pytest.raises(SystemExit, match="they are dense, sparse, wide"):
+        train.main()
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_every_card_says_what_its_model_scores(name: str) -> None:
+    text = (CHECKPOINTS / name / "README.md").read_text(encoding="utf-8")
+    assert (CHECKPOINTS / name / "loss.svg").exists()
+    fresh = card.model_card(REGISTRY[name])
     # Another machine's rounding may move a draw that falls on a boundary, so the scores may differ by half a point.
     for said, measured in zip(text.splitlines(), fresh.splitlines(), strict=True):
         numbers, again = ([float(n) for n in line.split() if n.replace(".", "").isdigit()] for line in (said, measured))
