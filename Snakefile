@@ -19,6 +19,12 @@ NOT_IN_A_RUN = ("train", "tiny", "corpus", "card", "site", "bench", "floor", "dr
 CODE = [str(path) for path in sorted(Path("lmrel").glob("*.py")) if path.stem not in NOT_IN_A_RUN]
 PAGES = ["index.md", *map(str, sorted(Path("book").rglob("*.md"))), "_config.yml", "_toc.yml", "book/references.bib"]
 
+
+def checkpoint(name):
+    """What of a checkpoint's folder a run reads; its card is not among it."""
+    return sorted(str(path) for path in Path("checkpoints").glob(f"{name}/*") if path.suffix in (".json", ".jinja", ".safetensors"))
+
+
 wildcard_constraints:
     run="|".join(map(re.escape, RUNS)),
 
@@ -53,7 +59,7 @@ rule evaluate:
         "notebooks/evaluate.ipynb",
         CODE,
         PROBLEMS,
-        lambda wildcards: sorted(map(str, Path("checkpoints", wildcards.run).glob("*"))),
+        lambda wildcards: checkpoint(wildcards.run),
     output:
         update("results/{run}/evaluate.ipynb"),
         update("results/{run}/draws.parquet"),
@@ -101,7 +107,7 @@ rule engine:
         "lmrel/floor.py",
         "lmrel/drawings.py",
         "book/data/bench/cpu.json",
-        sorted(map(str, Path("checkpoints/tiny-dense-base").glob("*"))),
+        checkpoint("tiny-dense-base"),
     output:
         update("results/engine.ipynb"),
         touch("results/.engine"),
@@ -118,7 +124,7 @@ rule factorial:
         CODE,
         [f"lmrel/{name}.py" for name in ("factorial", "effects", "factorial_charts", "routing", "contrasts", "drawings")],
         sorted(map(str, Path("book/data/factorial").glob("*.parquet"))),
-        sorted(map(str, Path("checkpoints").glob("tiny-*/*"))),
+        checkpoint("tiny-*"),
     output:
         update("results/factorial.ipynb"),
         update("results/factorial-numbers.json"),
@@ -151,7 +157,7 @@ rule audit:
         CODE,
         [f"lmrel/{name}.py" for name in ("audit", "contrasts", "calibration", "drawings", "floor")],
         "book/data/failures.jsonl",
-        [sorted(map(str, Path("checkpoints", name).glob("*"))) for name in AUDITED],
+        [checkpoint(name) for name in AUDITED],
     output:
         update("results/audit.ipynb"),
         touch("results/.audit"),

@@ -88,8 +88,8 @@ def test_every_figure_comes_alive_with_the_network_off(browser: Browser, name: s
 
 
 def test_a_tooltip_tells_the_interval(browser: Browser) -> None:
-    page, _ = opened(browser, "index.html")
-    figure = page.locator(".lmrel-chart")
+    page, _ = opened(browser, "results/compare.html")
+    figure = page.locator(".lmrel-chart").first
     figure.focus()
     points = figure.locator(".live svg .mark-symbol.role-mark path")
     points.first.wait_for()
