@@ -8,21 +8,36 @@ and a small picture, with no script from anywhere; `lmrel.site` draws it.
 from __future__ import annotations
 
 import base64
+import functools
 import json
 import math
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec
 
 import altair as alt
 import pandas as pd
 import vl_convert
 
+P = ParamSpec("P")
 VEGALITE = "6.4"
 MIME = "application/vnd.vegalite.v6+json"
 PALETTE = ["#3b82c4", "#d9730d", "#2e9e6b", "#b455a0", "#8f8a1f", "#c0504d", "#5b8f9e", "#8b6fc0"]
 SHAPES = ["circle", "square", "triangle-up", "diamond", "triangle-down", "cross", "triangle-right", "stroke"]
 WIDTH, NARROW, HEIGHT = 600, 260, 280
+
+
+def figure(draw: Callable[P, Any]) -> Callable[P, Any]:
+    """Marks a function that draws: its charts carry its name, to which the site links."""
+
+    @functools.wraps(draw)
+    def drawn(*arguments: P.args, **options: P.kwargs) -> Any:
+        chart = draw(*arguments, **options)
+        chart.usermeta = {"function": f"{draw.__module__}.{draw.__name__}"}
+        return chart
+
+    return drawn
 
 
 def themed(chart: Any, description: str) -> Any:
@@ -48,6 +63,7 @@ def themed(chart: Any, description: str) -> Any:
     )
 
 
+@figure
 def response(
     summary: pd.DataFrame, metric: str, title: str, description: str, *, subtitle: str = "", share: bool = True
 ) -> Any:
@@ -86,6 +102,7 @@ def response(
     return themed(alt.layer(line, interval, point).properties(title=titled(title, _with_level(subtitle))), description)
 
 
+@figure
 def confidence(summary: pd.DataFrame, title: str, description: str, *, subtitle: str = "") -> Any:
     """Mean log-prob of the sampled tokens in nats, raw and processed, against temperature: `summary` of one model."""
     ends = ("", "_low", "_high")
@@ -99,6 +116,7 @@ def confidence(summary: pd.DataFrame, title: str, description: str, *, subtitle:
     return response(pd.concat(parts), "logprob", title, description, subtitle=subtitle, share=False)
 
 
+@figure
 def runs(of_runs: pd.DataFrame, title: str, description: str, *, subtitle: str = "") -> Any:
     """The accuracy of each single run against temperature, a dot a run: `metrics.by_run` of one model and task."""
     table = of_runs[["temperature", "run", "accuracy"]].round(5)
@@ -130,6 +148,7 @@ def _temperature_axis(field: str, temperatures: pd.Series) -> alt.X:
     return alt.X(field, title="temperature", scale=alt.Scale(zero=False, nice=False, padding=12), axis=axis)
 
 
+@figure
 def failures(shares: pd.DataFrame, title: str, description: str, *, subtitle: str = "") -> Any:
     """Of the wrong draws at each temperature, the share of each class with its interval: `inference.failure_shares`."""
     table = shares.assign(T=shares["temperature"].map("{:g}".format), failure=shares["failure"].str.replace("_", " "))
@@ -153,6 +172,7 @@ def failures(shares: pd.DataFrame, title: str, description: str, *, subtitle: st
     return themed((interval + point).properties(title=titled(title, _with_level(subtitle))), description)
 
 
+@figure
 def training(curve: pd.DataFrame, title: str, description: str) -> Any:
     """The loss in nats against the training step: columns ``step, loss``."""
     chart = (

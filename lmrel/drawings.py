@@ -8,7 +8,7 @@ import altair as alt
 import pandas as pd
 from transformers import PreTrainedTokenizerBase
 
-from lmrel.charts import PALETTE, themed, titled
+from lmrel.charts import PALETTE, figure, themed, titled
 from lmrel.floor import distinct_prefixes
 from lmrel.tables import contestant
 from lmrel.tree import PieceReader
@@ -54,6 +54,7 @@ def _shown(reader: PieceReader, token: int) -> str:
     return piece or "end"
 
 
+@figure
 def tree(nodes: pd.DataFrame, title: str, description: str) -> Any:
     """The tree, root at the left: lines as wide as the draws that take them. `nodes` comes from `tree_of`."""
     places = nodes.set_index("node")
@@ -81,6 +82,7 @@ def tree(nodes: pd.DataFrame, title: str, description: str) -> Any:
     return themed((edge + point + label).properties(title=title), description)
 
 
+@figure
 def mask(nodes: pd.DataFrame, title: str, description: str) -> Any:
     """Which computed node (row) sees which (column): itself and its ancestors. `nodes` comes from `tree_of`."""
     inner = nodes[nodes["inner"]]
@@ -106,6 +108,7 @@ def mask(nodes: pd.DataFrame, title: str, description: str) -> Any:
     return themed(chart.properties(title=title), description)
 
 
+@figure
 def exact(curves: pd.DataFrame, sampled: pd.DataFrame, title: str, description: str, *, subtitle: str = "") -> Any:
     """Exact accuracy against temperature, as the band between its bounds, and each sampled run as a dot.
 
@@ -136,6 +139,7 @@ def exact(curves: pd.DataFrame, sampled: pd.DataFrame, title: str, description: 
     return themed((area + line + dots).properties(title=titled(title, subtitle)), description)
 
 
+@figure
 def speeds(rows: pd.DataFrame, title: str, description: str) -> Any:
     """Seconds of each contestant on a logarithmic scale, a colour a model: the rows of `lmrel.bench` with a time."""
     timed = rows.dropna(subset=["seconds"])[["model", "contestant", "seconds"]].round(4)
@@ -157,6 +161,7 @@ def speeds(rows: pd.DataFrame, title: str, description: str) -> Any:
     return themed(chart.properties(title=title), description)
 
 
+@figure
 def power(table: pd.DataFrame, title: str, description: str) -> Any:
     """The chance to find a drop against its size, a line per number of runs: `audit.power`."""
     order = list(dict.fromkeys(table["runs"]))
@@ -173,6 +178,7 @@ def power(table: pd.DataFrame, title: str, description: str) -> Any:
     return themed(chart.properties(title=title), description)
 
 
+@figure
 def reliability(table: pd.DataFrame, title: str, description: str, *, subtitle: str = "") -> Any:
     """Accuracy against confidence with 95 % intervals, and the diagonal: `calibration.reliability`."""
     share: dict[str, Any] = {"scale": alt.Scale(domain=[0, 1]), "axis": alt.Axis(format=".0%")}

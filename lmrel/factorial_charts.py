@@ -8,7 +8,7 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from lmrel.charts import PALETTE, themed, titled
+from lmrel.charts import PALETTE, figure, themed, titled
 from lmrel.effects import NAMES
 
 ORDER = list(NAMES.values())
@@ -23,6 +23,7 @@ LINES = {  # of a stage: its colour says what the targets were, its dashes the f
 PERCENT = alt.Axis(format=".0%")
 
 
+@figure
 def design(models: pd.DataFrame, papers: Mapping[tuple[str, str], str], title: str, description: str) -> Any:
     """The cells with their numbers of training seeds, and what the paper had there by (architecture, stage)."""
     table = models.groupby(["architecture", "stage"])["seed"].nunique().reset_index()
@@ -44,6 +45,7 @@ def design(models: pd.DataFrame, papers: Mapping[tuple[str, str], str], title: s
     return themed((cell + ours + theirs).properties(title=title), description)
 
 
+@figure
 def cost(models: pd.DataFrame, title: str, description: str, *, subtitle: str = "") -> Any:
     """What temperature takes from each model: a dot a seed, a bar at their mean. Rows of `effects.robustness`."""
     table = models.assign(stage=models["stage"].map(NAMES))[["seed", "architecture", "stage", "greedy", "hot", "drop"]]
@@ -63,6 +65,7 @@ def cost(models: pd.DataFrame, title: str, description: str, *, subtitle: str = 
     return themed((dots + mean).properties(title=titled(title, subtitle)), description)
 
 
+@figure
 def curves(table: pd.DataFrame, title: str, description: str, *, subtitle: str = "") -> Any:
     """Exact accuracy against temperature, a line a model: rows of `factorial.curves` of one architecture."""
     stages = [stage for stage in NAMES if stage in set(table["stage"])]
@@ -86,6 +89,7 @@ def curves(table: pd.DataFrame, title: str, description: str, *, subtitle: str =
     return themed(chart.properties(title=titled(title, subtitle)), description)
 
 
+@figure
 def forest(table: pd.DataFrame, title: str, description: str, *, subtitle: str = "") -> Any:
     """The main effects under each analysis with their 95 % intervals: `effects.sensitivity`."""
     rows = table[["analysis", "effect", "estimate", "low", "high", "units"]].round(5)
@@ -114,6 +118,7 @@ def forest(table: pd.DataFrame, title: str, description: str, *, subtitle: str =
     return chart.properties(height=420)
 
 
+@figure
 def dose(table: pd.DataFrame, title: str, description: str, *, subtitle: str = "") -> Any:
     """The drop against the share of wrong targets, and what that share alone would take: `effects.doses`."""
     share: dict[str, Any] = {"title": "wrong answers among the targets", "axis": PERCENT}
