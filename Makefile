@@ -9,7 +9,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Snakemake's own lock outlives a killed process; this one does not. Where there is no flock there is no lock.
 ONE_AT_A_TIME := $(if $(shell command -v flock),flock --nonblock --conflict-exit-code 75 .venv/.lock)
 
-.PHONY: book test serve lint bench bench-gpu train factorial cards picture lock clean
+.PHONY: book test serve lint bench bench-gpu train factorial cards pdf links picture lock clean
 .DEFAULT_GOAL := book
 
 book: $(SETUP)
@@ -45,6 +45,17 @@ factorial: $(SETUP)
 
 cards: $(SETUP)
 	@$(BIN)/python -m lmrel.card
+
+# The whole book as one PDF; needs Chromium.
+PDF ?= _build/book.pdf
+pdf: book
+	@jupyter-book build . --builder singlehtml --path-output _build/single -n -W --keep-going >_build/pdf.log 2>&1 || { cat _build/pdf.log; exit 1; }
+	@$(BIN)/python -m lmrel.pdf _build/single/_build/singlehtml/index.html $(PDF)
+	@echo "$(PDF)"
+
+# Whether the links to other sites still lead somewhere; needs a network.
+links: book
+	@jupyter-book build . --builder linkcheck --path-output _build/links
 
 # README's picture, from the results of `make book`.
 picture: book

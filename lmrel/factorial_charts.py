@@ -30,7 +30,9 @@ def design(models: pd.DataFrame, papers: Mapping[tuple[str, str], str], title: s
     papers_model = [papers.get(cell, "") for cell in zip(table["architecture"], table["stage"], strict=True)]
     seeds = [f"{count} seeds" if count > 1 else "1 seed" for count in table["seed"]]
     table = table.assign(stage=table["stage"].map(NAMES), seeds=seeds, paper=papers_model)
-    down = alt.Y("stage:N", sort=ORDER, title=None, axis=alt.Axis(domain=False, ticks=False, labelLimit=120))
+    down = alt.Y(
+        "stage:N", sort=ORDER, title=None, axis=alt.Axis(domain=False, ticks=False, labelLimit=120, minExtent=100)
+    )
     base = alt.Chart(table.assign(had=table["paper"] != "")).encode(
         x=alt.X("architecture:N", title=None, axis=alt.Axis(orient="top", domain=False, ticks=False, labelAngle=0)),
         y=down,

@@ -154,6 +154,13 @@ def decoders_of(results: Path, runs: Collection[str]) -> str:
     return "decoders " + ", ".join(dict.fromkeys(record["decoding_id"] for record in records))
 
 
+def started(results: Path, runs: Collection[str]) -> str:
+    """On which days the `runs` below `results` began, as in ``2026-11-24`` or ``2026-11-24 to 2026-11-25``."""
+    records = [json.loads((results / run / RUN).read_text(encoding="utf-8")) for run in runs]
+    days = sorted({record["started"][:10] for record in records})
+    return " to ".join(dict.fromkeys([days[0], days[-1]]))
+
+
 def check_writable(folder: Path) -> None:
     """Make `folder` and try to write in it; `InputError` if that fails."""
     probe = folder / f".probe.{os.getpid()}"

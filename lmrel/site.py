@@ -7,12 +7,15 @@ shipped once per site and loaded when a reader points at, touches or focuses a c
 from __future__ import annotations
 
 import html
+import itertools
 import json
 import re
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
+import pandas as pd
 import vl_convert
 from docutils import nodes
 from sphinx.application import Sphinx
@@ -23,6 +26,7 @@ from lmrel.charts import MIME, NARROW, VEGALITE, WIDTH, svg
 
 STATIC = Path(__file__).parent / "static"
 NUMBERS = "results/*numbers.json"
+API = "book/api"  # the page that documents the functions
 
 
 class ChartPlugin:
@@ -40,7 +44,10 @@ class ChartPlugin:
 
 
 def chart_html(spec: dict[str, Any]) -> str:
-    """The HTML of one chart. All text in it is escaped; the specification can't end its script element."""
+    """The HTML of one chart with its caption. All text is escaped; the specification can't end its script element.
+
+    The caption's number, and the address of the function that drew it, are filled in for each page by `finish_body`.
+    """
     source = json.dumps(spec, sort_keys=True)
     name = "c" + blake2b(source.encode(), digest_size=5).hexdigest()
     pictures = "".join(
@@ -49,10 +56,23 @@ def chart_html(spec: dict[str, Any]) -> str:
     )
     label = html.escape(spec["description"], quote=True)
     inert = source.replace("<", "\\u003c")
+    function = html.escape(spec.get("usermeta", {}).get("function", ""), quote=True)
+    drawn_by = f'<a data-function="{function}">drawn by {function.rpartition(".")[2]}</a>' if function else ""
     return (
-        f'<div class="lmrel-chart" tabindex="0" role="img" aria-label="{label}">{pictures}<div class="live"></div>'
-        f'<script type="application/json">{inert}</script></div>'
+        f'<figure class="lmrel-figure"><div class="lmrel-chart" tabindex="0" role="img" aria-labelledby="{name}">'
+        f'{pictures}<div class="live"></div><script type="application/json">{inert}</script></div>'
+        f'<figcaption id="{name}"><span class="number"></span> {label}</figcaption>'
+        f'<p class="behind">{_data_link(spec, name)} {drawn_by}</p></figure>'
     )
+
+
+def _data_link(spec: dict[str, Any], name: str) -> str:
+    """The chart's largest table as a CSV file within the page; nothing for a chart without one."""
+    tables = sorted(spec.get("datasets", {}).values(), key=len)
+    if not tables:
+        return ""
+    text = pd.DataFrame(tables[-1]).to_csv(index=False)
+    return f'<a download="{name}.csv" href="data:text/csv;charset=utf-8,{quote(text)}">data</a>'
 
 
 def _with_own_ids(picture: str, prefix: str) -> str:
@@ -122,6 +142,43 @@ def choose_scripts(app: Sphinx, pagename: str, templatename: str, context: dict[
     ]
 
 
+def finish_body(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:
+    """Number a page's figures and link each to the function that drew it; let wide tables scroll, by keyboard too."""
+    numbers = itertools.count(1)
+    body = re.sub(
+        r'<span class="number"></span>',
+        lambda _: f'<span class="number">Figure {next(numbers)}.</span>',
+        context.get("body", ""),
+    )
+    body = re.sub(r'<a data-function="([\w.]+)"', lambda m: f'<a href="{context["pathto"](API)}#{m[1]}"', body)
+    body = re.sub(r"<table\b.*?</table>", r'<div class="wide-table" tabindex="0">\g<0></div>', body, flags=re.DOTALL)
+    context["body"] = re.sub(r' role="(doc-biblioentry|list)"', "", body)  # not allowed where Sphinx puts them
+    paragraph = doctree.next_node(nodes.paragraph) if doctree else None
+    if paragraph:
+        text = html.escape(" ".join(paragraph.astext().split())[:160], quote=True)
+        context["metatags"] = context.get("metatags", "") + f'\n<meta name="description" content="{text}">'
+
+
+def mend_theme(app: Sphinx, exception: Exception | None) -> None:
+    """What the theme's templates get wrong: a sidebar that is no landmark, and 1.5 MB of script for a dozen icons.
+
+    The icons are in the theme's font as well, which is there in any case.
+    """
+    if exception is not None or app.builder.format != "html":
+        return
+    for path in Path(app.outdir).rglob("*.html"):
+        text = path.read_text(encoding="utf-8")
+        mended = re.sub(r'<script defer src="[^"]*fontawesome\.js[^"]*"></script>', "", text)
+        mended = mended.replace(
+            'id="pst-primary-sidebar" class=',
+            'id="pst-primary-sidebar" role="complementary" aria-label="Chapters" class=',
+        )
+        if mended != text:
+            path.write_text(mended, encoding="utf-8")
+    for path in (Path(app.outdir) / "_static" / "scripts").glob("fontawesome.js*"):
+        path.unlink()
+
+
 def write_vega(app: Sphinx, exception: Exception | None) -> None:
     """The Vega scripts, once per site."""
     target = Path(app.outdir) / "_static" / "vega.js"
@@ -139,5 +196,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("config-inited", lambda _, config: config.html_static_path.append(str(STATIC)))
     app.connect("source-read", check_notebook)
     app.connect("html-page-context", choose_scripts, priority=900)
+    app.connect("html-page-context", finish_body)
     app.connect("build-finished", write_vega)
+    app.connect("build-finished", mend_theme)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

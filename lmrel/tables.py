@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import date
 
 import pandas as pd
 
@@ -136,6 +137,11 @@ def plain(table: pd.DataFrame) -> pd.DataFrame:
     table.index = pd.Index([""] * len(table))
     table.columns.name = None
     return table
+
+
+def rests_on(models: Sequence[str], knobs: str, when: str = "") -> str:
+    """The line that says what a page rests on: which models, which decoders, and when it was run (today)."""
+    return f"Rests on: {', '.join(models)} · {knobs} · run {when or date.today().isoformat()}"
 
 
 def exact_curves(curves: pd.DataFrame) -> pd.DataFrame:

@@ -110,3 +110,22 @@ def test_the_published_table_is_the_papers() -> None:
     accuracy = published.published_accuracy()
     assert len(accuracy) == 12
     assert (accuracy["accuracy_low"] < accuracy["accuracy"]).all()
+
+
+def test_a_chart_says_which_function_drew_it() -> None:
+    assert figures()["response"].to_dict()["usermeta"] == {"function": "lmrel.charts.response"}
+    html = chart_html(figures()["response"].to_dict())
+    assert '<a data-function="lmrel.charts.response">drawn by response</a>' in html
+
+
+def test_the_commands_run_every_large_model_alike() -> None:
+    commands = tables.commands()
+    assert len(commands) == 10
+    assert {re.sub(r"\S*(olmo|mist|mixt|qwen)\S*", "", command) for command in commands} == {
+        re.sub(r"\S*(olmo|mist|mixt|qwen)\S*", "", commands[0])
+    }
+    assert all("-p precision nf4" in command for command in commands)
+
+
+def test_a_page_says_what_it_rests_on() -> None:
+    assert tables.rests_on(["a", "b"], "decoders 1", "2026-01-02") == "Rests on: a, b · decoders 1 · run 2026-01-02"

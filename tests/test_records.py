@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import json
 import random
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -113,3 +115,21 @@ def test_the_decoders_of_several_runs_are_named_once_each(tmp_path: Path) -> Non
         records.write_json({"decoding_id": decoder}, tmp_path / run / records.RUN)
     assert records.decoders_of(tmp_path, ["a", "b", "c"]) == "decoders 1f, 2e"
     assert records.decoders_of(tmp_path, ["a", "c"]) == "decoders 1f"
+
+
+def test_the_days_of_several_runs(tmp_path: Path) -> None:
+    for name, day in (("a", "2026-01-03"), ("b", "2026-01-02"), ("c", "2026-01-02")):
+        (tmp_path / name).mkdir()
+        records.write_json({"started": f"{day}T10:00:00+00:00"}, tmp_path / name / "run.json")
+    assert records.started(tmp_path, ["a", "b", "c"]) == "2026-01-02 to 2026-01-03"
+    assert records.started(tmp_path, ["b", "c"]) == "2026-01-02"
+
+
+def test_the_data_dictionary_has_every_column_of_what_a_run_writes() -> None:
+    text = (Path(__file__).parent.parent / "book" / "data.md").read_text(encoding="utf-8")
+    names = set(re.findall(r"`(\w+)`", text))
+    assert set(records.DRAWS_SCHEMA.names) <= names
+    written = Path(__file__).parent.parent / "results" / "tiny-dense-base"
+    summary = pd.read_parquet(written / "summary.parquet").columns
+    assert {re.sub("_(low|high)$", "", column) for column in summary} <= names
+    assert set(json.loads((written / "run.json").read_text())) <= names

@@ -28,7 +28,10 @@ def test_parameters_title_and_tags(tmp_path: Path) -> None:
     target = run_notebook(source, tmp_path / "deep" / "out.ipynb", {"x": 41}, title="Mine")
     done = nbformat.read(target, as_version=4)
     assert done.cells[0].source == "# Mine\n\nText."
-    assert done.cells[-1].outputs[0]["data"]["text/plain"] == "42"
+    assert done.cells[-2].outputs[0]["data"]["text/plain"] == "42"
+    again = done.cells[-1].source
+    assert f"papermill {source} out.ipynb -y '{{x: 41}}'" in again
+    assert "The parameters are `x`" in again
     defaults, injected = done.cells[1:3]
     assert "remove-cell" in defaults.metadata.tags
     assert injected.metadata.tags == ["injected-parameters", "hide-input"]
