@@ -160,15 +160,17 @@ def finish_body(app: Sphinx, pagename: str, templatename: str, context: dict[str
 
 
 def mend_theme(app: Sphinx, exception: Exception | None) -> None:
-    """What the theme's templates get wrong: a sidebar that is no landmark, and 1.5 MB of script for a dozen icons.
-
-    The icons are in the theme's font as well, which is there in any case.
+    """What the theme's templates get wrong: a sidebar that is no landmark, names that hide what is written, scripts
+    that block the page, and 1.5 MB of them for a dozen icons, which are in the theme's font as well.
     """
     if exception is not None or app.builder.format != "html":
         return
     for path in Path(app.outdir).rglob("*.html"):
         text = path.read_text(encoding="utf-8")
         mended = re.sub(r'<script defer src="[^"]*fontawesome\.js[^"]*"></script>', "", text)
+        # All but the first, which sets what a script within the page changes.
+        mended = re.sub(r'<script src="(?![^"]*documentation_options)', '<script defer src="', mended)
+        mended = mended.replace('<summary aria-label="Toggle hidden content">', "<summary>")
         mended = mended.replace(
             'id="pst-primary-sidebar" class=',
             'id="pst-primary-sidebar" role="complementary" aria-label="Chapters" class=',

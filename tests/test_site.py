@@ -200,6 +200,7 @@ def build(folder: Path, *cells: Any, page: str = "# Home\n") -> subprocess.Compl
     shutil.copy(ROOT / "_config.yml", folder)
     (folder / "book").mkdir()
     shutil.copy(ROOT / "book" / "references.bib", folder / "book")
+    shutil.copytree(ROOT / "book" / "images", folder / "book" / "images")
     (folder / "results").mkdir()
     (folder / "results" / "numbers.json").write_text('{"known": "42"}')
     (folder / "_toc.yml").write_text("format: jb-book\nroot: index\nchapters:\n- file: note\n")
