@@ -39,7 +39,9 @@ def write(notebook: NotebookNode, path: Path) -> None:
 def execute(notebook: NotebookNode, folder: Path) -> NotebookNode:
     """`notebook` with the outputs of a run from `folder`; no times are recorded. A cell that fails raises."""
     done, place = cleared(notebook), {"metadata": {"path": str(folder)}}
-    NotebookClient(done, timeout=300, record_timing=False, coalesce_streams=True, resources=place).execute()
+    client = NotebookClient(done, timeout=300, record_timing=False, coalesce_streams=True, resources=place)
+    client.extra_arguments = ["--log-level=ERROR"]  # or the kernel warns of its own transport
+    client.execute()
     return done
 
 

@@ -121,7 +121,7 @@ def lines(
     names = list(dict.fromkeys(map(str, table[by])))
     data = table[[x, y, by]].round(4).astype({by: str})
     scale = alt.Scale(type="log", nice=False) if log else alt.Scale(nice=False, zero=False, padding=8)
-    axis = alt.Axis(format="~g", tickCount=6, labelOverlap="greedy")
+    axis = alt.Axis(tickCount=6, labelOverlap="greedy")
     vertical = alt.Y(f"{y}:Q", title=None, **UNIT) if percent else alt.Y(f"{y}:Q", title=None)
     base = alt.Chart(data).encode(
         x=alt.X(f"{x}:Q", scale=scale, axis=axis),
