@@ -49,8 +49,10 @@ def chart_html(spec: dict[str, Any]) -> str:
     )
     label = html.escape(spec["description"], quote=True)
     inert = source.replace("<", "\\u003c")
+    # What is in an image is no control to a screen reader, so a chart with sliders must not be one.
+    role = "group" if any("bind" in parameter for parameter in spec.get("params", [])) else "img"
     return (
-        f'<div class="lmrel-chart" tabindex="0" role="img" aria-label="{label}">{pictures}<div class="live"></div>'
+        f'<div class="lmrel-chart" tabindex="0" role="{role}" aria-label="{label}">{pictures}<div class="live"></div>'
         f'<script type="application/json">{inert}</script></div>'
     )
 

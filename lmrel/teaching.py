@@ -24,6 +24,7 @@ from lmrel.decoding import Decoder
 from lmrel.metrics import temperature_name
 from lmrel.problems import Problem, solve
 from lmrel.prompts import encode_problems
+from lmrel.tables import plain
 from lmrel.tree import eos_ids
 
 STYLE = "few_shot"
@@ -33,6 +34,12 @@ def set_up() -> None:
     """Charts shown as in the book, and no progress bars, which would differ from run to run."""
     enable()
     logging.disable_progress_bar()
+
+
+def shown(table: pd.DataFrame, digits: int = 3) -> pd.DataFrame:
+    """A table for the page: fractions with that many digits, everything as text, no index."""
+    number = f"{{:.{digits}f}}".format
+    return plain(table.apply(lambda column: column.map(number) if column.dtype.kind == "f" else column))
 
 
 def arithmetic(x: int, y: int, z: int, w: int) -> dict[str, Any]:
@@ -65,12 +72,12 @@ def next_tokens(
     """The table of tokens after the prompt and the answer `so_far`; an answer begins with a space."""
     ids = tokenizer.encode(so_far, add_special_tokens=False)
     logits = next_logits(model, tokenizer, problem, [ids])[0].tolist()
-    tokens = [_shown(tokenizer, token) for token in range(len(logits))]
+    tokens = [_named(tokenizer, token) for token in range(len(logits))]
     table = pd.DataFrame({"token": tokens, "logit": logits}).round({"logit": 4})
     return table.sort_values("logit", ascending=False, kind="stable", ignore_index=True)
 
 
-def _shown(tokenizer: PreTrainedTokenizerBase, token: int) -> str:
+def _named(tokenizer: PreTrainedTokenizerBase, token: int) -> str:
     return str(tokenizer.decode([token])).replace("\n", "⏎").replace(" ", "␣")
 
 
@@ -132,7 +139,7 @@ def token_by_token(
         logits = next_logits(model, tokenizer, problem, [ids[:place]])
         p = _tempered(logits, temperature)[0, token].item()
         product = p * (rows[-1]["product"] if rows else 1.0)
-        rows.append({"token": _shown(tokenizer, token), "probability": p, "product": product})
+        rows.append({"token": _named(tokenizer, token), "probability": p, "product": product})
     return pd.DataFrame(rows)
 
 

@@ -121,3 +121,9 @@ def test_a_vote_of_one_is_the_accuracy_and_draws_are_sorted(base: Any) -> None:
     shares = table.groupby("problem", sort=False)["outcome"].apply(lambda outcomes: (outcomes == "right").mean())
     assert shares.is_monotonic_decreasing
     assert (table["outcome"] == "right").mean() == hot["correct"].mean()
+
+
+def test_a_table_on_the_page_has_equally_many_digits_and_no_index() -> None:
+    shown = teaching.shown(pd.DataFrame({"token": ["7"], "chance": [0.05], "count": [3]}))
+    assert shown.iloc[0].tolist() == ["7", "0.050", "3"]
+    assert shown.index.tolist() == [""]
