@@ -9,7 +9,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Snakemake's own lock outlives a killed process; this one does not. Where there is no flock there is no lock.
 ONE_AT_A_TIME := $(if $(shell command -v flock),flock --nonblock --conflict-exit-code 75 .venv/.lock)
 
-.PHONY: book test serve lint bench bench-gpu train factorial cards pdf links picture lock clean
+.PHONY: book test learn serve lint bench bench-gpu train factorial cards pdf links picture lock clean
 .DEFAULT_GOAL := book
 
 book: $(SETUP)
@@ -20,6 +20,11 @@ book: $(SETUP)
 test: book
 	@ruff check . && ruff format --check . && mypy
 	@pytest
+	@pytest --nbval --nbval-current-env -q notebooks/learn
+
+# The lessons again, in place, after a change to them or to what they show: a minute or two.
+learn: $(SETUP)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m lmrel.learn
 
 serve: book
 	@$(BIN)/python -m http.server --directory _build/html

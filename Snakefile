@@ -15,9 +15,10 @@ OTHERS = sorted(str(path) for path in Path("results").glob("[!.]*/run.json") if 
 OWN_PAGES = sorted(map(str, Path("results").glob("[!.]*/evaluate.ipynb")))
 AUDITED = ("tiny-dense-base", "tiny-dense-instruct", "tiny-sparse-base")
 PROBLEMS = [path for path in [config["parameters"]["problems"]] if path != "paper"]
-NOT_IN_A_RUN = ("train", "tiny", "corpus", "card", "site", "bench", "floor", "drawings", "profiling", "bench_gpu", "factorial", "audit", "contrasts", "calibration", "routing", "effects", "factorial_charts", "muon")
+NOT_IN_A_RUN = ("train", "tiny", "corpus", "card", "site", "bench", "floor", "drawings", "profiling", "bench_gpu", "factorial", "audit", "contrasts", "calibration", "routing", "effects", "factorial_charts", "muon", "teaching", "teaching_charts", "learn")
 CODE = [str(path) for path in sorted(Path("lmrel").glob("*.py")) if path.stem not in NOT_IN_A_RUN]
 PAGES = ["index.md", *map(str, sorted(Path("book").rglob("*.md"))), "_config.yml", "_toc.yml", "book/references.bib"]
+PAGES += map(str, sorted(Path("notebooks/learn").glob("*.ipynb")))
 
 
 def checkpoint(name):

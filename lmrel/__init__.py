@@ -3,6 +3,13 @@
 Data flows one way: problems, prompts, models, decoding, tree, enumeration, records, answers, failures, metrics, charts.
 """
 
+import warnings
+
+with warnings.catch_warnings():
+    # In a notebook this module, which transformers imports, asks for widgets that nothing here needs.
+    warnings.filterwarnings("ignore", message="IProgress not found")
+    import tqdm.auto  # noqa: F401
+
 from lmrel.answers import extract_answer
 from lmrel.decoding import Decoder
 from lmrel.enumeration import enumerate_outcomes

@@ -56,10 +56,12 @@ def chart_html(spec: dict[str, Any]) -> str:
     )
     label = html.escape(spec["description"], quote=True)
     inert = source.replace("<", "\\u003c")
+    # What is in an image is no control to a screen reader, so a chart with sliders must not be one.
+    role = "group" if any("bind" in parameter for parameter in spec.get("params", [])) else "img"
     function = html.escape(spec.get("usermeta", {}).get("function", ""), quote=True)
     drawn_by = f'<a data-function="{function}">drawn by {function.rpartition(".")[2]}</a>' if function else ""
     return (
-        f'<figure class="lmrel-figure"><div class="lmrel-chart" tabindex="0" role="img" aria-labelledby="{name}">'
+        f'<figure class="lmrel-figure"><div class="lmrel-chart" tabindex="0" role="{role}" aria-labelledby="{name}">'
         f'{pictures}<div class="live"></div><script type="application/json">{inert}</script></div>'
         f'<figcaption id="{name}"><span class="number"></span> {label}</figcaption>'
         f'<p class="behind">{_data_link(spec, name)} {drawn_by}</p></figure>'
