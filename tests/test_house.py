@@ -18,7 +18,7 @@ FLOW += ["forest", "tree", "probes", "lexer", "enumeration", "records", "answers
 FLOW += ["metrics", "agreement", "inference", "contrasts", "calibration", "published", "tables", "sampling"]
 FLOW += ["parts", "run", "charts", "floor"]
 FLOW += ["drawings", "audit", "profiling", "bench", "bench_gpu", "routing"]
-FLOW += ["tiny", "corpus", "muon", "train", "factorial", "effects", "factorial_charts"]
+FLOW += ["tiny", "corpus", "muon", "train", "factorial", "effects", "factorial_charts", "live"]
 MAX_LINES = 300
 
 
