@@ -8,9 +8,9 @@ load a script and nothing else; each hands its data to ``lmrelLive.put``.
 
 from __future__ import annotations
 
-import argparse
 import base64
 import json
+import sys
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,28 +82,22 @@ class Tree:
         return fields | {"logits": _base64(self.logits.numpy().astype("<f4"))}
 
 
-def grow(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, problem: dict[str, Any], most: int = NODES
-) -> Tree:
-    """The tree of `problem`: the `most` prefixes with the greatest mass under any of `FOLLOWED`, if above `LEAST`."""
+def grow(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, problem: dict[str, Any]) -> Tree:
+    """The tree of `problem`: the `NODES` prefixes with the greatest mass under any of `FOLLOWED`, if above `LEAST`."""
     [prompt] = encode_problems([problem], STYLE, tokenizer)
     reader, ends = PieceReader(tokenizer), eos_ids(model, tokenizer)
     pieces = [reader.piece(token) for token in range(model.config.vocab_size)]
     if any(DIGITS & set(piece) and not set(piece) <= DIGITS for piece in pieces):
         raise ValueError("a token of this tokenizer mixes digits and other text; a live tree cannot hold it")
     through = [t for t, piece in enumerate(pieces) if set(piece) <= DIGITS and t not in ends]
-    found: list[tuple[int, int, list[int], int | None]] = []  # parent, token, path, answer
-    rows: list[Tensor] = []
-    masses = [torch.ones(len(FOLLOWED), dtype=torch.double)]
-    waiting: list[tuple[int, int, list[int], int | None]] = [(-1, -1, [], None)]
+    # Of each prefix, in the walk's order: parent, tokens, the integer so far; mass under each decoder; logits.
+    prefixes: list[tuple[int, list[int], int | None]] = [(-1, [], None)]
+    masses, rows = [torch.ones(len(FOLLOWED), dtype=torch.double)], list[Tensor]()
 
     def children(numbers: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
-        nonlocal waiting
-        computed, waiting = waiting, []
-        for number, row, node in zip(numbers.tolist(), logits.float(), computed, strict=True):
-            found.append(node)
-            rows.append(row.clone())
-            path, answer = node[2:]
+        before = len(prefixes)
+        for number, row in zip(numbers.tolist(), logits.float(), strict=True):
+            _, path, answer = prefixes[number]
             seen = torch.zeros(1, len(row), dtype=torch.bool)
             seen[0, [*prompt, *path]] = True
             mass = torch.cat([chances(decoder, row[None], seen) for decoder in FOLLOWED]) * masses[number][:, None]
@@ -111,26 +105,22 @@ def grow(
             worth[ends] = False
             if answer is not None:
                 worth &= torch.isin(torch.arange(len(row)), torch.tensor(through))
+            rows.append(row.clone())
             for token in worth.nonzero().flatten().tolist() if len(path) + 1 < LIMIT else []:
-                longer = [*path, token]
-                text = tokenizer.decode(longer, skip_special_tokens=True, **AS_IS)
-                waiting.append((number, token, longer, extract_answer(text)[0]))
+                text = tokenizer.decode([*path, token], skip_special_tokens=True, **AS_IS)
+                prefixes.append((number, [*path, token], extract_answer(text)[0]))
                 masses.append(mass[:, token])
-        parents, tokens = [node[0] for node in waiting], [node[1] for node in waiting]
-        return torch.tensor(parents, dtype=torch.long), torch.tensor(tokens, dtype=torch.long)
+        grown = [(parent, path[-1]) for parent, path, _ in prefixes[before:]]
+        return tuple(torch.tensor(grown, dtype=torch.long).reshape(-1, 2).unbind(1))  # type: ignore[return-value]
 
     walk(model, [prompt], children, onward=True)
     # A child's mass is below its parent's, so that what is kept is a tree; sorted again, parents come first.
-    kept = torch.stack(masses).amax(dim=1).argsort(descending=True, stable=True)[:most].sort().values.tolist()
+    kept = torch.stack(masses).amax(dim=1).argsort(descending=True, stable=True)[:NODES].sort().values.tolist()
     place = {node: i for i, node in enumerate(kept)} | {-1: -1}
+    parents, paths, integers = map(list, zip(*(prefixes[node] for node in kept), strict=True))
+    parents, tokens = [place[parent] for parent in parents], [path[-1] if path else -1 for path in paths]
     return Tree(
-        [place[found[node][0]] for node in kept],
-        [found[node][1] for node in kept],
-        [found[node][3] for node in kept],
-        torch.stack([rows[node] for node in kept]),
-        sorted(set(prompt)),
-        ends,
-        through,
+        parents, tokens, integers, torch.stack([rows[node] for node in kept]), sorted(set(prompt)), ends, through
     )
 
 
@@ -148,8 +138,9 @@ def answers(tree: Tree, decoder: Decoder) -> dict[str, float]:
     child = {(parent, token): i for i, (parent, token) in enumerate(zip(tree.parent, tree.token, strict=True))}
     mass, found = [1.0] + [0.0] * (len(tree.parent) - 1), defaultdict[str, float](float)
     for node, answer in enumerate(tree.answer):
-        for token, probability in enumerate(probabilities[node]):
-            below = mass[node] * probability
+        for token, below in enumerate(mass[node] * probability for probability in probabilities[node]):
+            if below == 0.0:
+                continue
             if (node, token) in child:
                 mass[child[node, token]] = below
             elif token in tree.ends:
@@ -163,9 +154,9 @@ def answers(tree: Tree, decoder: Decoder) -> dict[str, float]:
 
 def recorded(results: Path, name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> pd.DataFrame:
     """The study's draws of one model; where it has none for the paper's problems, the same ones drawn now."""
-    problems, folder = paper_problems(), results / name
-    if (folder / "draws.parquet").exists():
-        draws = records.read_draws(folder)
+    problems = paper_problems()
+    if (results / name / records.DRAWS).exists():
+        draws = records.read_draws(results / name)
         if set(problems["problem_id"]) <= set(draws["problem_id"]):
             return draws
     decoders = [Decoder(t, max_new_tokens=LIMIT) for t in RECORDED]
@@ -256,8 +247,4 @@ def _put(folder: Path, name: str, data: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("results", type=Path)
-    parser.add_argument("folder", type=Path)
-    arguments = parser.parse_args()
-    write(arguments.results, arguments.folder)
+    write(Path(sys.argv[1]), Path(sys.argv[2]))

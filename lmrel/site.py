@@ -124,9 +124,7 @@ class LiveDirective(SphinxDirective):  # type: ignore[misc]
         path = Path(self.env.srcdir) / LIVE / "still.json"
         self.env.note_dependency(str(path))
         if not path.exists():
-            raise ExtensionError(
-                f"{path.parent} is missing: run `make book`, or `python -m lmrel.live results {LIVE}`."
-            )
+            raise self.error(f"{LIVE} is missing: run `make book`, or `python -m lmrel.live results {LIVE}`.")
         tables, name = _read_json(path), self.arguments[0]
         if name not in tables:
             raise self.error(f"there is no live figure {name!r}, only {', '.join(tables)}")

@@ -13,8 +13,11 @@
     return node;
   };
   const percent = (x) => `${(100 * x).toFixed(1)} %`;
-  const labelled = (text, control, ...more) =>
-    make("label", {}, make("span", { class: "name" }, text), control, ...more);
+  let named = 0;
+  const labelled = (text, control, ...more) => {
+    control.id = `live-${named++}`;
+    return make("div", { class: "control" }, make("label", { for: control.id }, text), control, ...more);
+  };
   const select = (options) =>
     make("select", {}, ...options.map(([value, text]) => make("option", { value }, text)));
   const slider = (text, attributes, shown) => {
@@ -61,7 +64,7 @@
       });
       const list = make("ol", { role: "list", "aria-label": `likeliest answers of ${name}` }, ...rows.map((row) => row.item));
       const summary = make("p", {}, "P(correct) ", value);
-      const node = make("section", { "aria-label": name }, make("h4", {}, name), summary, more, list);
+      const node = make("section", { "aria-label": name }, make("h4", {}, name.replace("tiny-", "")), summary, more, list);
       return { name, value, more, rows, node };
     });
 
