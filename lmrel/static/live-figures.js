@@ -64,7 +64,7 @@
       });
       const list = make("ol", { role: "list", "aria-label": `likeliest answers of ${name}` }, ...rows.map((row) => row.item));
       const summary = make("p", {}, "P(correct) ", value);
-      const node = make("section", { "aria-label": name }, make("h4", {}, name.replace("tiny-", "")), summary, more, list);
+      const node = make("section", { "aria-label": name }, make("h3", {}, name.replace("tiny-", "")), summary, more, list);
       return { name, value, more, rows, node };
     });
 
@@ -216,7 +216,7 @@
     const grids = ["variable_binding", "arithmetic"].map((task) => {
       const mine = cells.filter((_, number) => suite.problems[number][3] === task);
       const title = task.replace("_", " ");
-      return [make("h4", {}, title), make("div", { class: "grid", role: "group", "aria-label": title }, ...mine)];
+      return [make("h3", {}, title), make("div", { class: "grid", role: "group", "aria-label": title }, ...mine)];
     });
     const detail = make("div", { class: "detail", role: "status" }, make("p", {}, "Choose a problem."));
     let chosen = null;
@@ -235,7 +235,7 @@
       const [id, line, answer] = suite.problems[number];
       const groups = temperatures.map((t, i) => {
         const drawn = texts[number][i].map(draw);
-        return make("section", {}, make("h5", {}, t === 0 ? "T = 0 (greedy)" : `T = ${t}`),
+        return make("section", {}, make("h4", {}, t === 0 ? "T = 0 (greedy)" : `T = ${t}`),
           make("ul", { role: "list" }, ...(drawn.length ? drawn : [make("li", {}, "no draw recorded")])));
       });
       detail.replaceChildren(
