@@ -14,8 +14,9 @@ RUNS = {model.replace("/", "--"): model for model in config["models"]}  # folder
 OTHERS = sorted(str(path) for path in Path("results").glob("[!.]*/run.json") if path.parent.name not in RUNS)
 OWN_PAGES = sorted(map(str, Path("results").glob("[!.]*/evaluate.ipynb")))
 AUDITED = ("tiny-dense-base", "tiny-dense-instruct", "tiny-sparse-base")
+LIVE = ("tiny-dense-base", "tiny-dense-instruct", "tiny-sparse-base", "tiny-sparse-instruct")
 PROBLEMS = [path for path in [config["parameters"]["problems"]] if path != "paper"]
-NOT_IN_A_RUN = ("train", "tiny", "corpus", "card", "site", "bench", "floor", "drawings", "profiling", "bench_gpu", "factorial", "audit", "contrasts", "calibration", "routing", "effects", "factorial_charts", "muon", "teaching", "teaching_charts", "learn")
+NOT_IN_A_RUN = ("train", "tiny", "corpus", "card", "site", "bench", "floor", "drawings", "profiling", "bench_gpu", "factorial", "audit", "contrasts", "calibration", "routing", "effects", "factorial_charts", "muon", "teaching", "teaching_charts", "learn", "live")
 CODE = [str(path) for path in sorted(Path("lmrel").glob("*.py")) if path.stem not in NOT_IN_A_RUN]
 PAGES = ["index.md", *map(str, sorted(Path("book").rglob("*.md"))), "_config.yml", "_toc.yml", "book/references.bib"]
 PAGES += map(str, sorted(Path("notebooks/learn").glob("*.ipynb")))
@@ -38,6 +39,7 @@ rule book:
         "results/.gpu",
         "results/.audit",
         "results/.factorial",
+        "results/.live",
         PAGES,
         [path for path in OWN_PAGES if Path(path).parent.name not in RUNS],
         "lmrel/site.py",
@@ -135,6 +137,23 @@ rule factorial:
         "results/factorial.log",
     shell:
         "echo 'The factorial'; OMP_NUM_THREADS={threads} python -m lmrel.runner {input[0]} {output[0]} "
+        ">{log} 2>&1 || (cat {log}; exit 1)"
+
+
+rule live:
+    input:
+        CODE,
+        "lmrel/live.py",
+        [checkpoint(name) for name in LIVE],
+        # Of a model that the study leaves out, the draws of an earlier run, if any.
+        [f"results/{name}/.evaluated" for name in LIVE if name in RUNS or Path(f"results/{name}/.evaluated").exists()],
+    output:
+        update("results/live/still.json"),
+        touch("results/.live"),
+    log:
+        "results/live.log",
+    shell:
+        "echo 'Preparing the live figures'; OMP_NUM_THREADS={threads} python -m lmrel.live results results/live "
         ">{log} 2>&1 || (cat {log}; exit 1)"
 
 

@@ -10,6 +10,7 @@ import html
 import itertools
 import json
 import re
+import shutil
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from lmrel.charts import MIME, NARROW, VEGALITE, WIDTH, svg
 STATIC = Path(__file__).parent / "static"
 NUMBERS = "results/*numbers.json"
 API = "book/api"  # the page that documents the functions
+LIVE = "results/live"  # what lmrel.live wrote
 
 
 class ChartPlugin:
@@ -134,6 +136,55 @@ class ChartDirective(SphinxDirective):  # type: ignore[misc]
         return [nodes.raw("", chart_html(_read_json(path)), format="html")]
 
 
+class LiveDirective(SphinxDirective):  # type: ignore[misc]
+    """``{live} dial``, ``dice`` or ``problems``: a figure that the reader works; without JavaScript, a table."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        """The figure's place, and the table."""
+        path = Path(self.env.srcdir) / LIVE / "still.json"
+        self.env.note_dependency(str(path))
+        if not path.exists():
+            raise self.error(f"{LIVE} is missing: run `make book`, or `python -m lmrel.live results {LIVE}`.")
+        tables, name = _read_json(path), self.arguments[0]
+        if name not in tables:
+            raise self.error(f"there is no live figure {name!r}, only {', '.join(tables)}")
+        return [nodes.raw("", live_html(name, **tables[name]), format="html")]
+
+
+def live_html(name: str, caption: str, rows: list[list[str]]) -> str:
+    """The place where a live figure is drawn, and the table that stands there without JavaScript."""
+    head, *body = (
+        "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in row)
+        for tag, row in zip(["th", *["td"] * (len(rows) - 1)], rows, strict=True)
+    )
+    table = (
+        f"<caption>{html.escape(caption)}</caption><thead><tr>{head}</tr></thead><tbody><tr>{'</tr><tr>'.join(body)}"
+    )
+    label = html.escape(f"live figure: {name}", quote=True)
+    return (
+        f'<div class="lmrel-live" data-figure="{html.escape(name)}" role="group" aria-label="{label}"></div>'
+        f'<noscript><table class="table">{table}</tr></tbody></table></noscript>'
+    )
+
+
+def choose_live(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:
+    """Style and scripts of the live figures, on pages with one."""
+    if "lmrel-live" in context.get("body", ""):
+        app.add_css_file("live.css")
+        app.add_js_file("live.js", loading_method="defer")
+        app.add_js_file("live-figures.js", loading_method="defer")
+
+
+def copy_live(app: Sphinx, exception: Exception | None) -> None:
+    """The live figures' data."""
+    for path in sorted((Path(app.srcdir) / LIVE).glob("*.js")) if exception is None else []:
+        target = Path(app.outdir) / "_static" / "live" / path.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(path, target)
+
+
 def choose_scripts(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:
     """The chart script on pages with a chart; thebe's on none: it is added twice, which is an error on every page."""
     if "lmrel-chart" in context.get("body", ""):
@@ -196,11 +247,14 @@ def setup(app: Sphinx) -> dict[str, Any]:
     """Sphinx's entry point."""
     app.add_role("number", NumberRole())
     app.add_directive("chart", ChartDirective)
+    app.add_directive("live", LiveDirective)
     app.add_css_file("lmrel.css")
     app.connect("config-inited", lambda _, config: config.html_static_path.append(str(STATIC)))
     app.connect("source-read", check_notebook)
     app.connect("html-page-context", choose_scripts, priority=900)
+    app.connect("html-page-context", choose_live, priority=900)
     app.connect("html-page-context", finish_body)
     app.connect("build-finished", write_vega)
+    app.connect("build-finished", copy_live)
     app.connect("build-finished", mend_theme)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -18,7 +18,7 @@ FLOW += ["forest", "tree", "probes", "lexer", "enumeration", "records", "answers
 FLOW += ["metrics", "agreement", "inference", "contrasts", "calibration", "published", "tables", "sampling"]
 FLOW += ["parts", "run", "charts", "floor"]
 FLOW += ["drawings", "audit", "teaching", "teaching_charts", "profiling", "bench", "bench_gpu", "routing"]
-FLOW += ["tiny", "corpus", "muon", "train", "factorial", "effects", "factorial_charts", "learn"]
+FLOW += ["tiny", "corpus", "muon", "train", "factorial", "effects", "factorial_charts", "learn", "live"]
 MAX_LINES = 300
 
 

@@ -50,7 +50,7 @@ def test_nothing_runs_twice(project: Path) -> None:
 
 def test_a_changed_parameter_reruns_what_depends_on_it(project: Path) -> None:
     change(project / "study.yaml", "runs: 4", "runs: 5")
-    assert would_run(project) == {"evaluate": 4, "compare": 1, "book": 1}
+    assert would_run(project) == {"evaluate": 4, "compare": 1, "live": 1, "book": 1}
 
 
 def test_a_changed_notebook_reruns_what_depends_on_it(project: Path) -> None:
@@ -66,7 +66,8 @@ def test_a_changed_page_rebuilds_the_book_only(project: Path) -> None:
 def test_changed_weights_rerun_their_model_and_the_pages_that_show_it_only(project: Path) -> None:
     weights = project / "checkpoints" / "tiny-dense-base" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])
-    assert would_run(project) == {"evaluate": 1, "engine": 1, "audit": 1, "factorial": 1, "compare": 1, "book": 1}
+    pages = {"engine": 1, "audit": 1, "factorial": 1, "compare": 1, "live": 1, "book": 1}
+    assert would_run(project) == {"evaluate": 1, **pages}
 
 
 def test_a_removed_model_runs_no_other_again(project: Path) -> None:
