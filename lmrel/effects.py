@@ -244,7 +244,9 @@ def shown_runs(outcomes: pd.DataFrame, draws: pd.DataFrame, temperature: float =
 def numbers(models: pd.DataFrame, table: pd.DataFrame) -> dict[str, str]:
     """What the book's prose quotes of the factorial, by key; `table` holds the `effects` of the drops of `models`."""
     by_effect = {row["effect"]: row for row in table.to_dict("records")}
-    found = {"factorial models": str(len(models)), "factorial seeds": str(models["seed"].nunique())}
+    seeds = models.groupby("architecture")["seed"].nunique()
+    counted = [f"{count} {kind}" for kind, count in seeds.items()] if seeds.nunique() > 1 else [str(seeds.iloc[0])]
+    found = {"factorial models": str(len(models)), "factorial seeds": " and ".join(counted) + " training seeds"}
     for name, effect in zip(("targets", "format", "sparsity"), MAIN, strict=True):
         row = by_effect[effect]
         found[f"factorial {name}"] = points(row["estimate"], row["low"], row["high"])

@@ -205,6 +205,7 @@ def finish_body(app: Sphinx, pagename: str, templatename: str, context: dict[str
     )
     body = re.sub(r'<a data-function="([\w.]+)"', lambda m: f'<a href="{context["pathto"](API)}#{m[1]}"', body)
     body = re.sub(r"<table\b.*?</table>", r'<div class="wide-table" tabindex="0">\g<0></div>', body, flags=re.DOTALL)
+    body = body.replace('<th class="head"><p></p></th>', "<td></td>")  # what heads nothing is no header
     context["body"] = re.sub(r' role="(doc-biblioentry|list)"', "", body)  # not allowed where Sphinx puts them
     paragraph = doctree.next_node(nodes.paragraph) if doctree else None
     if paragraph:
