@@ -115,7 +115,7 @@ def test_an_answer_that_can_end_in_two_ways_has_the_chance_of_both() -> None:
         for end in ("\n", tokenizer.eos_token)
     ]
     assert min(ends) > 1e-4
-    assert found["71"] == pytest.approx(sum(ends))
+    assert sum(ends) - 1e-9 <= found["71"] < sum(ends) + 0.005  # more, as a space before the end is no other answer
 
 
 def test_a_vote_of_one_is_the_accuracy_and_draws_are_sorted(base: Any) -> None:
