@@ -67,6 +67,13 @@ def test_hostile_text_is_inert_in_a_page() -> None:
     assert json.loads(inner[1])["description"] == HOSTILE
 
 
+def test_a_figure_is_an_image_unless_it_holds_controls() -> None:
+    still = charts.response(SUMMARY, "accuracy", "a", "b")
+    moving = still.copy().add_params(alt.param(name="T", value=1, bind=alt.binding_range(min=0, max=2)))
+    assert 'role="img"' in chart_html(still.to_dict())
+    assert 'role="group"' in chart_html(moving.to_dict())
+
+
 def test_pictures_in_one_page_share_no_ids() -> None:
     text = chart_html(charts.response(SUMMARY, "accuracy", "a", "b").to_dict())
     ids = re.findall(r'\bid="([^"]+)"', text)

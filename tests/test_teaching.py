@@ -107,6 +107,17 @@ def test_an_answer_is_as_likely_in_the_table_as_token_by_token(base: Any) -> Non
     assert found["61"] == pytest.approx(teaching.token_by_token(*base, PROBLEM, " 61\n", 0.7)["product"].iloc[-1])
 
 
+def test_an_answer_that_can_end_in_two_ways_has_the_chance_of_both() -> None:
+    model, tokenizer = tiny("tiny-dense-instruct")
+    found = teaching.all_answers(model, tokenizer, PROBLEM, [3.0], least=1e-4).set_index("answer")["probability"]
+    ends = [
+        teaching.token_by_token(model, tokenizer, PROBLEM, f" 71{end}", 3.0)["product"].iloc[-1]
+        for end in ("\n", tokenizer.eos_token)
+    ]
+    assert min(ends) > 1e-4
+    assert sum(ends) - 1e-9 <= found["71"] < sum(ends) + 0.005  # more, as a space before the end is no other answer
+
+
 def test_a_vote_of_one_is_the_accuracy_and_draws_are_sorted(base: Any) -> None:
     problems = lmrel.paper_problems().iloc[120:126]
     draws = lmrel.sample(*base, problems, [Decoder(0.0), Decoder(1.0)], runs=5)
