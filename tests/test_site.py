@@ -195,6 +195,20 @@ def test_results_stand_on_the_pages_and_are_called_what_they_are() -> None:
     assert "{number}" not in (SITE / "index.html").read_text()
 
 
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_says_what_it_rests_on(name: str) -> None:
+    assert "rests on" in (SITE / name).read_text(encoding="utf-8").lower()
+
+
+@pytest.mark.parametrize("name", [name for name in PAGES if name.startswith("results/")])
+def test_a_page_of_results_says_how_to_run_it_again(name: str) -> None:
+    text = (SITE / name).read_text(encoding="utf-8")
+    assert 'id="run-it-again"' in text
+    assert "papermill notebooks/" in re.sub("<[^>]+>", "", text)
+    [source] = set(re.findall(r'href="([^"]+\.ipynb)"', text))
+    assert (SITE / name).parent.joinpath(source).exists()
+
+
 def build(folder: Path, *cells: Any, page: str = "# Home\n") -> subprocess.CompletedProcess[str]:
     """A book of one page and one notebook, with this book's configuration."""
     shutil.copy(ROOT / "_config.yml", folder)
