@@ -36,7 +36,7 @@ def test_there_are_nine_lessons_and_the_book_shows_them_in_order() -> None:
     parts = {part["caption"]: part["chapters"] for part in yaml.safe_load((ROOT / "_toc.yml").read_text())["parts"]}
     shown = [chapter["file"] for chapter in parts["Learn temperature"]]
     names = [f"notebooks/learn/{path.stem}" for path in LESSONS]
-    assert shown == [*names, "book/teach", "book/sheet"]
+    assert shown == ["book/live", *names, "book/teach", "book/sheet"]
 
 
 @pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)

@@ -86,7 +86,7 @@ def test_a_failed_run_keeps_the_last_good_results_and_is_tried_again(project: Pa
     assert (project / "results" / "tiny-dense-base" / "evaluate.ipynb").read_bytes() == good
     assert (project / "results" / "tiny-dense-base" / "draws.parquet").exists()
     change(project / "study.yaml", "prompt_style: no_such_style", "prompt_style: few_shot")
-    assert would_run(project) == {"evaluate": 1, "compare": 1, "book": 1}
+    assert would_run(project) == {"evaluate": 1, "compare": 1, "live": 1, "book": 1}
 
 
 def test_another_run_below_results_rebuilds_the_comparison_only(project: Path) -> None:
