@@ -64,7 +64,7 @@ links: book
 
 # README's picture, from the results of `make book`.
 picture: book
-	@$(BIN)/python -m lmrel.charts results/accuracy.json book/images/accuracy.svg
+	@$(BIN)/python -m lmrel.charts results/cost.json book/images/cost.svg
 
 clean:
 	rm -rf _build .pytest_cache .ruff_cache .mypy_cache

@@ -92,7 +92,6 @@ rule compare:
     output:
         update("results/compare.ipynb"),
         update("results/numbers.json"),
-        update("results/accuracy.json"),
         touch("results/.compared"),
     params:
         parameters=f"{{results_dir: results, study: [{', '.join(RUNS)}]}}",

@@ -249,7 +249,8 @@ def numbers(models: pd.DataFrame, table: pd.DataFrame) -> dict[str, str]:
     found = {"factorial models": str(len(models)), "factorial seeds": " and ".join(counted) + " training seeds"}
     for name, effect in zip(("targets", "format", "sparsity"), MAIN, strict=True):
         row = by_effect[effect]
-        found[f"factorial {name}"] = points(row["estimate"], row["low"], row["high"])
+        lone = " (one training seed, so no interval)" if row["units"] == 1 else ""
+        found[f"factorial {name}"] = points(row["estimate"], row["low"], row["high"]) + lone
     for targets in ("noisy", "clean"):
         stages = [stage for stage, kind in TUNED.items() if kind[1] == targets]
         found[f"factorial {targets}"] = f"{100 * models.loc[models['stage'].isin(stages), 'drop'].mean():.1f}"

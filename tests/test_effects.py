@@ -181,6 +181,8 @@ def test_tables_are_text_and_numbers_have_signs() -> None:
     assert len(cells) == models.groupby(["architecture", "stage"]).ngroups - models["stage"].str.contains(r"-\d").sum()
     facts = effects.numbers(models, table)
     assert facts["factorial targets"].startswith("+12")
+    lone = effects.numbers(synthetic(1), effects.effects(synthetic(1, sparse=0.03)))
+    assert lone["factorial sparsity"] == "+3.0 (one training seed, so no interval)"
     lopsided = effects.numbers(synthetic(3).query("architecture == 'dense' or seed == 0"), table)
     assert lopsided["factorial seeds"] == "3 dense and 1 sparse and 1 wide training seeds"
     assert facts["factorial verdict"] in ("is excluded", "is not excluded")
