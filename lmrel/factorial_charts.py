@@ -94,10 +94,11 @@ def curves(table: pd.DataFrame, title: str, description: str, *, subtitle: str =
 @figure
 def forest(table: pd.DataFrame, title: str, description: str, *, subtitle: str = "") -> Any:
     """The main effects under each analysis with their 95 % intervals: `effects.sensitivity`."""
-    rows = table[["analysis", "effect", "estimate", "low", "high", "units"]].round(5)
+    ends = ["estimate", "low", "high"]
+    rows = table[["analysis", "effect", "units"]].join((100 * table[ends]).round(3))
     order, kinds = list(dict.fromkeys(rows["analysis"])), list(dict.fromkeys(rows["effect"]))
     base = alt.Chart(rows).encode(
-        y=alt.Y("analysis:N", sort=order, title=None, axis=alt.Axis(labelLimit=120, minExtent=100)),
+        y=alt.Y("analysis:N", sort=order, title=None, axis=alt.Axis(labelLimit=130, minExtent=125)),
         yOffset=alt.YOffset("effect:N", sort=kinds),
         color=alt.Color(
             "effect:N",
@@ -106,12 +107,11 @@ def forest(table: pd.DataFrame, title: str, description: str, *, subtitle: str =
             legend=alt.Legend(columns=1),
         ),
     )
-    x: dict[str, Any] = {"title": "change of the drop", "axis": PERCENT}
+    x: dict[str, Any] = {"title": "change of the drop, points", "axis": alt.Axis(tickCount=5)}
     interval = base.mark_rule(strokeWidth=1.5).encode(x=alt.X("low:Q", **x), x2="high")
     point = base.mark_point(filled=True, size=45, opacity=1).encode(
         x=alt.X("estimate:Q", **x),
-        tooltip=["analysis:N", "effect:N", "units:Q"]
-        + [alt.Tooltip(f"{name}:Q", format=".1%") for name in ("estimate", "low", "high")],
+        tooltip=["analysis:N", "effect:N", "units:Q"] + [alt.Tooltip(f"{name}:Q", format="+.1f") for name in ends],
     )
     zero = alt.Chart(pd.DataFrame({"x": [0]})).mark_rule(color="currentColor", opacity=0.5).encode(x=alt.X("x:Q", **x))
     chart = themed(

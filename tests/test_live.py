@@ -267,6 +267,8 @@ def test_the_dial_shows_what_it_says(page: Page, problem: str, preset: int) -> N
             assert rows[-1][0] == "others"
             assert sum(p for _, p in rows) == pytest.approx(1, abs=0.005)
             top = sorted((p for answer, p in expected.items() if answer != "other"), reverse=True)[:6]
+            if len(top) == 6 and 0 < expected.get(right, 0) < top[-1]:
+                top[-1] = expected[right]  # the right answer is always among those shown
             assert [p for _, p in rows[:-1]] == pytest.approx(top, abs=1.1e-3)
     table = [row.inner_text().split("\t")[1:] for row in page.locator(".knobs tbody tr").all()]
     penalty = str(added["repetition_penalty"]) if "repetition_penalty" in added else "–"
@@ -304,7 +306,7 @@ def test_the_dice_add_recorded_runs(page: Page) -> None:
     for runs in (1, 11, 21, 64):
         if runs == 64:
             for _ in range(5):
-                ten.press("Space") if ten.is_enabled() else None
+                ten.press("Space")
         elif runs > 1:
             ten.press("Space")
         mean, low, high = clustered_wilson(bits[:runs].mean(axis=0))
@@ -313,10 +315,11 @@ def test_the_dice_add_recorded_runs(page: Page) -> None:
         assert f"Accuracy so far: {100 * mean:.1f} %, 95 % interval {100 * low:.1f} % to {100 * high:.1f} %" in text
         assert f"Half-width: {50 * (high - low):.1f} points; {floor}" in text
         assert figure.locator(".widths i").count() == figure.locator(".scale i").count() == runs
-    assert roll.is_disabled()
+    assert roll.get_attribute("aria-disabled") == "true"
+    assert ten.evaluate("button => button === document.activeElement")  # a disabled button would lose the focus
     reset.press("Enter")
     assert "Runs so far: 0 of 64" in figure.inner_text()
-    assert roll.is_enabled()
+    assert roll.get_attribute("aria-disabled") == "false"
 
 
 def test_the_grid_is_worked_by_keyboard_and_shows_the_recorded_draws(page: Page) -> None:

@@ -89,7 +89,9 @@
     const showPanel = (panel, tree, mine, whole, answer) => {
       const found = answers(tree, whole);
       const lost = found.get("other") ?? 0;
-      const ranked = [...found].filter(([key]) => key !== "other").sort((a, b) => b[1] - a[1]).slice(0, SHOWN);
+      const sorted = [...found].filter(([key]) => key !== "other").sort((a, b) => b[1] - a[1]);
+      const ranked = sorted.filter(([key], i) => i < SHOWN - 1 || key === answer).slice(0, SHOWN);
+      if (ranked.length < SHOWN && sorted.length >= SHOWN) ranked.push(sorted[SHOWN - 1]); // the right one is among the first
       const rest = 1 - ranked.reduce((sum, [, p]) => sum + p, 0);
       const correct = found.get(answer) ?? 0;
       const alone = answers(tree, completed(mine, {})).get(answer) ?? 0;
@@ -180,7 +182,7 @@
       const top = 0.08; // of the axis, in half-widths
       const columns = history.map((one) => make("i", { style: `height: ${(100 * half(one)) / top}%` }));
       bars.replaceChildren(...columns, make("b", { style: `bottom: ${(100 * half(floor)) / top}%` }));
-      roll.disabled = ten.disabled = runs >= suite.runs;
+      for (const button of [roll, ten]) button.setAttribute("aria-disabled", String(runs >= suite.runs)); // focus stays
       say(`${counted.textContent}. ${found.textContent}. ${width.textContent}.`);
     };
     const add = (more) => {
