@@ -113,6 +113,13 @@ class Decoder:
             logits = logits.masked_fill(self._atypical(logits), -math.inf)
         return logits.softmax(dim=-1)
 
+    def chances(self, logits: Tensor, seen: Tensor | None = None) -> Tensor:
+        """What is drawn, float64: `probabilities`, but that greedy decoding is certain of its token."""
+        probabilities = self.probabilities(logits, seen).double()
+        if self.greedy:
+            return torch.zeros_like(probabilities).scatter_(-1, probabilities.argmax(dim=-1, keepdim=True), 1.0)
+        return probabilities
+
     def _atypical(self, logits: Tensor) -> Tensor:
         """What locally typical sampling drops (Meister et al. 2023): surprise furthest from the entropy."""
         logprobs = logits.log_softmax(dim=-1)

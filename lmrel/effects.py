@@ -54,9 +54,14 @@ def robustness(dropped: pd.DataFrame, hot: float = 1.0) -> pd.DataFrame:
     return means.assign(retained=means["hot"] / means["greedy"], slope=slope)
 
 
+def _tuned(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the models that the planned comparisons are between."""
+    return table[table["stage"].isin(TUNED) & table["architecture"].isin(["dense", "sparse"])]
+
+
 def solved_by_all(dropped: pd.DataFrame) -> pd.DataFrame:
     """The rows of the problems that every tuned model of a seed solves greedily: all start from the same accuracy."""
-    tuned = dropped[dropped["stage"].isin(TUNED) & dropped["architecture"].isin(["dense", "sparse"])]
+    tuned = _tuned(dropped)
     worst = tuned.groupby(["seed", "metric", "precision", "prompt_style", "problem_id"])["greedy"].min()
     kept = worst[worst > 0.5].reset_index().drop(columns="greedy")
     return tuned.merge(kept)
@@ -75,11 +80,11 @@ def effects(table: pd.DataFrame, value: str = "drop") -> pd.DataFrame:
     Rows are models, or models and problems. For each effect the mean over `units` with its 95 % t interval ``low,
     high``, the 90 % interval ``low_90, high_90`` and whether that lies within `MARGIN`: two one-sided tests at 5 %
     (Schuirmann 1987), of use for drops only. For targets and format a unit is a base model, for sparsity and what it
-    interacts with a seed. With problems, ``crossed_low`` and ``crossed_high`` take these as drawn too. Bounds are NaN,
-    and ``equivalent`` is None, for a single unit.
+    interacts with a seed. With problems, ``crossed_low`` and ``crossed_high`` take these as drawn too, and are never
+    narrower for it. For a single unit these two are of the problems alone, other bounds NaN, ``equivalent`` None.
     """
     crossing = "problem_id" in table
-    cells = table[table["stage"].isin(TUNED) & table["architecture"].isin(["dense", "sparse"])]
+    cells = _tuned(table)
     index = ["seed", "architecture", *(["problem_id"] if crossing else [])]
     wide = cells.pivot(index=index, columns="stage", values=value)[list(TUNED)].dropna()
     clean, noisy, chat_clean, chat_noisy = (wide[stage] for stage in TUNED)
@@ -95,22 +100,21 @@ def effects(table: pd.DataFrame, value: str = "drop") -> pd.DataFrame:
 
 
 def _row(effect: str, units: pd.Series, crossing: bool) -> dict[str, Any]:
-    row: dict[str, Any] = {"effect": effect, "crossed_low": math.nan, "crossed_high": math.nan}
-    if crossing:
+    if not crossing:
+        low, high = math.nan, math.nan
+    else:
         by_problem = units.unstack("problem_id").dropna(axis=1)
-        _, row["crossed_low"], row["crossed_high"] = crossed(by_problem.to_numpy())
+        _, low, high = crossed(by_problem.to_numpy())
         units = by_problem.mean(axis=1)
-        _, low, high = t_interval(units.to_numpy())
-        if (
-            len(units) > 1
-        ):  # with more degrees of freedom it may come out narrower; what more is drawn adds no certainty
-            row["crossed_low"], row["crossed_high"] = min(low, row["crossed_low"]), max(high, row["crossed_high"])
     values = units.to_numpy()
+    row: dict[str, Any] = {"effect": effect, "crossed_low": low, "crossed_high": high, "units": len(values)}
     row["estimate"], row["low"], row["high"] = t_interval(values)
-    row |= {"units": len(values), "low_90": math.nan, "high_90": math.nan, "equivalent": None}
+    row |= {"low_90": math.nan, "high_90": math.nan, "equivalent": None}
     if len(values) > 1:
         tested = equivalence(values, MARGIN)
         row |= {"low_90": tested["low"], "high_90": tested["high"], "equivalent": tested["equivalent"]}
+        # With more degrees of freedom the crossed one may be narrower; what more is drawn adds no certainty.
+        row |= {"crossed_low": min(low, row["low"]), "crossed_high": max(high, row["high"])}
     return row
 
 

@@ -100,7 +100,7 @@ def grow(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, problem: di
             _, path, answer = prefixes[number]
             seen = torch.zeros(1, len(row), dtype=torch.bool)
             seen[0, [*prompt, *path]] = True
-            mass = torch.cat([chances(decoder, row[None], seen) for decoder in FOLLOWED]) * masses[number][:, None]
+            mass = torch.cat([decoder.chances(row[None], seen) for decoder in FOLLOWED]) * masses[number][:, None]
             worth = mass.amax(dim=0) > LEAST
             worth[ends] = False
             if answer is not None:
@@ -124,17 +124,9 @@ def grow(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, problem: di
     )
 
 
-def chances(decoder: Decoder, logits: Tensor, seen: Tensor) -> Tensor:
-    """What `decoder` does at each node, float64 (nodes, vocabulary): greedy decoding is certain of its token."""
-    probabilities = decoder.probabilities(logits, seen).double()
-    if decoder.greedy:
-        return torch.zeros_like(probabilities).scatter_(1, probabilities.argmax(dim=1, keepdim=True), 1.0)
-    return probabilities
-
-
 def answers(tree: Tree, decoder: Decoder) -> dict[str, float]:
     """The probability of each complete answer, by its digits; "none" is a text without any, "other" left the tree."""
-    probabilities = chances(decoder, tree.logits, tree.mask()).tolist()
+    probabilities = decoder.chances(tree.logits, tree.mask()).tolist()
     child = {(parent, token): i for i, (parent, token) in enumerate(zip(tree.parent, tree.token, strict=True))}
     mass, found = [1.0] + [0.0] * (len(tree.parent) - 1), defaultdict[str, float](float)
     for node, answer in enumerate(tree.answer):

@@ -148,16 +148,19 @@ def read_runs(results: Path) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
+def _records(results: Path, runs: Collection[str]) -> list[dict[str, Any]]:
+    """The run.json of each of `runs` below `results`."""
+    return [json.loads((results / run / RUN).read_text(encoding="utf-8")) for run in runs]
+
+
 def decoders_of(results: Path, runs: Collection[str]) -> str:
     """For figures over several `runs` below `results`: the ids of their decoders, each once."""
-    records = [json.loads((results / run / RUN).read_text(encoding="utf-8")) for run in runs]
-    return "decoders " + ", ".join(dict.fromkeys(record["decoding_id"] for record in records))
+    return "decoders " + ", ".join(dict.fromkeys(record["decoding_id"] for record in _records(results, runs)))
 
 
 def started(results: Path, runs: Collection[str]) -> str:
     """On which days the `runs` below `results` began, as in ``2026-11-24`` or ``2026-11-24 to 2026-11-25``."""
-    records = [json.loads((results / run / RUN).read_text(encoding="utf-8")) for run in runs]
-    days = sorted({record["started"][:10] for record in records})
+    days = sorted({record["started"][:10] for record in _records(results, runs)})
     return " to ".join(dict.fromkeys([days[0], days[-1]]))
 
 

@@ -41,7 +41,7 @@ def run_notebook(source: Path, target: Path, parameters: dict[str, Any], title: 
         raise InputError(f"{source}: {error.ename}: {last[0]}\nThe traceback is in {running}.") from error
     notebook = nbformat.read(running, as_version=4)  # type: ignore[no-untyped-call]
     _tidy(notebook, title)
-    notebook.cells.append(_again(source, parameters))
+    notebook.cells.append(_again(source, parameters, list(known)))
     nbformat.write(notebook, running)  # type: ignore[no-untyped-call]
     os.replace(running, target)
     return target
@@ -63,11 +63,11 @@ def _tidy(notebook: nbformat.NotebookNode, title: str | None) -> None:
         first.source = f"# {title}\n{rest}"
 
 
-def _again(source: Path, parameters: dict[str, Any]) -> nbformat.NotebookNode:
+def _again(source: Path, parameters: dict[str, Any], known: list[str]) -> nbformat.NotebookNode:
     """The command that makes this page, as a cell."""
     given = yaml.safe_dump(parameters, default_flow_style=True, width=10**6).strip() if parameters else ""
     command = f"papermill {source} out.ipynb" + (f" -y {shlex.quote(given)}" if parameters else "")
-    known = ", ".join(f"`{name}`" for name in papermill.inspect_notebook(str(source)))
+    names = ", ".join(f"`{name}`" for name in known)
     text = f"""## Run it again
 
 This page is a notebook; the button at the top downloads it. From the repository's root, after `make book`:
@@ -77,7 +77,7 @@ source .venv/bin/activate
 {command}
 ```
 
-Change a value, or add `-p NAME VALUE`, for other results. The parameters are {known}."""
+Change a value, or add `-p NAME VALUE`, for other results. The parameters are {names}."""
     return nbformat.v4.new_markdown_cell(text, id="run-it-again")  # type: ignore[no-untyped-call]
 
 

@@ -83,15 +83,9 @@ def _named(tokenizer: PreTrainedTokenizerBase, token: int) -> str:
 
 def distribution(table: pd.DataFrame, temperature: float, **knobs: Any) -> pd.DataFrame:
     """`table` with each token's ``probability`` under a `Decoder` with these knobs; greedy puts all of it on one."""
-    return table.assign(probability=_tempered(torch.tensor(table["logit"].to_numpy()), temperature, **knobs).numpy())
-
-
-def _tempered(logits: Tensor, temperature: float, **knobs: Any) -> Tensor:
-    """Probabilities, float64, of the shape of `logits`."""
-    probabilities = Decoder(temperature, **knobs).probabilities(logits)
-    if temperature == 0:
-        probabilities = torch.nn.functional.one_hot(probabilities.argmax(dim=-1), logits.shape[-1])
-    return probabilities.double()
+    return table.assign(
+        probability=Decoder(temperature, **knobs).chances(torch.tensor(table["logit"].to_numpy())).numpy()
+    )
 
 
 def entropy(table: pd.DataFrame, temperatures: Sequence[float]) -> pd.DataFrame:
@@ -137,7 +131,7 @@ def token_by_token(
     rows: list[dict[str, Any]] = []
     for place, token in enumerate(ids):
         logits = next_logits(model, tokenizer, problem, [ids[:place]])
-        p = _tempered(logits, temperature)[0, token].item()
+        p = Decoder(temperature).chances(logits)[0, token].item()
         product = p * (rows[-1]["product"] if rows else 1.0)
         rows.append({"token": _named(tokenizer, token), "probability": p, "product": product})
     return pd.DataFrame(rows)
@@ -162,7 +156,7 @@ def all_answers(
     found: dict[str, np.ndarray] = {}
     while level and len(next(iter(level))) < longest:
         logits = next_logits(model, tokenizer, problem, list(level))
-        tempered = torch.stack([_tempered(logits, t) for t in temperatures], dim=-1).numpy()
+        tempered = torch.stack([Decoder(t).chances(logits) for t in temperatures], dim=-1).numpy()
         following: dict[tuple[int, ...], np.ndarray] = {}
         for (prefix, mass), shares in zip(level.items(), tempered, strict=True):
             chances = mass * shares
