@@ -159,6 +159,13 @@ def test_what_the_page_says_in_words_is_what_was_measured() -> None:
     assert drop.loc[noisy, "min"].min() > 1.5 * drop.loc[clean, "max"].max()
     assert drop.loc[noisy, "min"].min() > 0.15  # "about a fifth of all answers"
     assert drop.loc[noisy, "max"].max() < 0.27
+    main = effects.effects(dropped).set_index("effect")
+    assert main.loc["sparse minus dense", ["units", "equivalent"]].tolist() == [3, True]
+    assert not main.loc["targets by sparsity", "equivalent"]
+    other = effects.sensitivity(outcomes()).query("effect == 'sparse minus dense' and not equivalent")
+    assert set(other["analysis"]) == {"in NF4", "to T = 2", "solved by all"}
+    greedy = cells[cells["stage"] == "base"].pivot(index="seed", columns="architecture", values="greedy")
+    assert (greedy["dense"] > greedy["sparse"]).tolist() == [True, False, False]
     curves = factorial.curves(outcomes()).query(effects.PLANNED)
     assert (curves["upper"] - curves["lower"]).max() < 0.02  # exact
 
