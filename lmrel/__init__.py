@@ -4,31 +4,44 @@ Data flows one way: problems, prompts, models, decoding, tree, enumeration, reco
 """
 
 import warnings
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 with warnings.catch_warnings():
     # In a notebook this module, which transformers imports, asks for widgets that nothing here needs.
     warnings.filterwarnings("ignore", message="IProgress not found")
     import tqdm.auto  # noqa: F401
 
-from lmrel.answers import extract_answer
-from lmrel.decoding import Decoder
-from lmrel.enumeration import enumerate_outcomes
-from lmrel.errors import InputError
-from lmrel.models import load_model
-from lmrel.problems import held_out_problems, load_problems, paper_problems
-from lmrel.run import Run
-from lmrel.sampling import sample
+if TYPE_CHECKING:
+    from lmrel.answers import extract_answer as extract_answer
+    from lmrel.decoding import Decoder as Decoder
+    from lmrel.enumeration import enumerate_outcomes as enumerate_outcomes
+    from lmrel.errors import InputError as InputError
+    from lmrel.models import load_model as load_model
+    from lmrel.problems import held_out_problems as held_out_problems
+    from lmrel.problems import load_problems as load_problems
+    from lmrel.problems import paper_problems as paper_problems
+    from lmrel.run import Run as Run
+    from lmrel.sampling import sample as sample
 
-__all__ = [
-    "Decoder",
-    "InputError",
-    "Run",
-    "enumerate_outcomes",
-    "extract_answer",
-    "held_out_problems",
-    "load_model",
-    "load_problems",
-    "paper_problems",
-    "sample",
-]
 __version__ = "0.1.0"
+# Imported when first asked for: who plans a study needs the registry, but no torch.
+_HOMES = {
+    "Decoder": "decoding",
+    "InputError": "errors",
+    "Run": "run",
+    "enumerate_outcomes": "enumeration",
+    "extract_answer": "answers",
+    "held_out_problems": "problems",
+    "load_model": "models",
+    "load_problems": "problems",
+    "paper_problems": "problems",
+    "sample": "sampling",
+}
+__all__ = list(_HOMES)
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'lmrel' has no attribute {name!r}")
+    return getattr(import_module(f"lmrel.{_HOMES[name]}"), name)

@@ -1,7 +1,7 @@
 """A run in parts: what is done is on disk, and a run that was killed goes on from there to the same file.
 
 ``output_dir/.parts`` holds one Parquet file per block of problems and ``run.json``, which says whose parts they are. It
-goes when the run is complete.
+goes when the run is complete. A finished run is kept where it is asked for again, and extended where more runs are.
 """
 
 from __future__ import annotations
@@ -11,26 +11,62 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from lmrel import records
 from lmrel.errors import InputError, read_object, writing
 
 PARTS = ".parts"
+# What draws are made by, the package itself aside: `lmrel.sampling` and all that it imports.
+CODE = ["errors", "memory", "problems", "prompts", "registry", "quantize", "models", "verdict", "decoding", "choice"]
+CODE += ["forest", "tree", "probes", "records", "answers", "failures", "sampling"]
 BLOCK = 64  # problems in a part, at most
 
 
 def refuse_other(folder: Path, parameters: Mapping[str, Any]) -> None:
-    """Raise `InputError`, naming each difference, if `folder` holds a run with other parameters, finished or not."""
+    """Raise `InputError`, naming each difference, if `folder` holds a run with other parameters, finished or not.
+
+    A finished run with fewer runs is no other: it will be extended.
+    """
+    ours = _plain(parameters)
     for path, state in ((folder / records.RUN, "a run"), (folder / PARTS / records.RUN, "an unfinished run")):
-        if not path.exists():
-            continue
-        _refuse_difference(folder, state, _read(path).get("parameters", {}), _plain(parameters))
+        if path.exists():
+            theirs = _read(path).get("parameters", {})
+            if state == "a run" and 0 < theirs.get("runs", 0) < ours["runs"]:
+                theirs = {**theirs, "runs": ours["runs"]}
+            _refuse_difference(folder, state, theirs, ours)
+
+
+def finished(folder: Path, parameters: Mapping[str, Any], inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """The run.json of a finished run in `folder` with these inputs and parameters, or with fewer runs; {} without one.
+
+    `inputs` are what else its draws depend on. They are on disk as they were written.
+    """
+    path = folder / records.RUN
+    record = _read(path) if path.exists() else {}
+    theirs, ours = record.get("parameters", {}), _plain(parameters)
+    if not record or not 0 < theirs.get("runs", 0) <= ours["runs"]:
+        return {}
+    if any(theirs.get(name) != value for name, value in ours.items() if name != "runs"):
+        return {}
+    if any(record.get(name) != value for name, value in _plain(inputs).items()):
+        return {}
+    draws = folder / records.DRAWS
+    return record if draws.exists() and records.sha256(draws) == record.get("sha256", {}).get("draws") else {}
+
+
+def merged(old: pd.DataFrame, new: pd.DataFrame, problems: pd.DataFrame, temperatures: Sequence[float]) -> pd.DataFrame:
+    """The draws of both for `problems`, in the order in which `lmrel.sample` gives them."""
+    place = {name: number for number, name in enumerate(problems["problem_id"])}
+    both = pd.concat([old[old["problem_id"].isin(place.keys())], new], ignore_index=True)
+    decoder = both["temperature"].map({temperature: number for number, temperature in enumerate(temperatures)})
+    return both.iloc[np.lexsort((both["run"], decoder, both["problem_id"].map(place)))]
 
 
 def _refuse_difference(folder: Path, state: str, theirs: dict[str, Any], ours: dict[str, Any]) -> None:
@@ -104,8 +140,8 @@ def complete(
 
 
 def code_hash() -> str:
-    """One hash over lmrel's own modules."""
-    return records.sha256(*sorted(Path(__file__).parent.glob("*.py")))
+    """One hash over those of lmrel's own modules that draws are made by."""
+    return records.sha256(*(Path(__file__).parent / f"{name}.py" for name in sorted(CODE)))
 
 
 def problems_hash(problems: pd.DataFrame) -> str:

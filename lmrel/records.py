@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -60,15 +60,20 @@ def is_whole(path: Path, rows: int) -> bool:
 
 
 def join_parts(paths: Sequence[Path], folder: Path) -> Path:
-    """The parts in their order as ``folder/draws.parquet``, one at a time in memory.
+    """The parts in their order as ``folder/draws.parquet``, one at a time in memory."""
+    return join_tables(map(_read_as_draws, paths), folder)
+
+
+def join_tables(tables: Iterable[pa.Table], folder: Path) -> Path:
+    """Tables of draws in their order as ``folder/draws.parquet``.
 
     An older run's run.json goes at the last moment: from here on until the new one is written the run is unfinished.
     """
 
     def write(temporary: Path) -> None:
         with pq.ParquetWriter(temporary, DRAWS_SCHEMA, write_page_checksum=True) as writer:
-            for path in paths:
-                writer.write_table(_read_as_draws(path))
+            for table in tables:
+                writer.write_table(table)
 
     return _atomically(folder / DRAWS, write, before=lambda: (folder / RUN).unlink(missing_ok=True))
 

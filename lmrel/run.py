@@ -21,7 +21,7 @@ import torch
 from tqdm import tqdm
 from transformers import PreTrainedModel
 
-from lmrel import parts, records
+from lmrel import parts, records, shards
 from lmrel.decoding import DECODINGS, Decoder, as_shipped, decoders_id, pure
 from lmrel.errors import InputError, check_count
 from lmrel.inference import summarize_with_intervals
@@ -53,6 +53,8 @@ class Run:
     limit: int | None
     output_dir: str
     replace: bool = False
+    shards: int = 1
+    shard: int | None = None
 
     @classmethod
     def from_namespace(cls, namespace: Mapping[str, Any]) -> Run:
@@ -90,21 +92,29 @@ class Run:
                 raise InputError(f"{name} is {value!r}; it must be a path.")
         resolve(self.model)
         resolve_precision(self.model, self.precision)
-        load_problems(self.problems, self.limit)
-        records.check_writable(Path(self.output_dir))
+        problems = load_problems(self.problems, self.limit)
+        shards.check(self.shards, self.shard, len(problems))
+        records.check_writable(self.folder)
         if not isinstance(self.replace, bool):
             raise InputError(f"replace is {self.replace!r}; it must be True or False.")
         if not self.replace:
-            parts.refuse_other(Path(self.output_dir), self.identifying())
+            parts.refuse_other(self.folder, self.identifying())
+
+    @property
+    def folder(self) -> Path:
+        """Where it writes: `output_dir`, or a shard's folder below."""
+        folder = Path(self.output_dir)
+        return folder if self.shard is None else shards.folder(folder, self.shards, self.shard)
 
     def identifying(self) -> dict[str, Any]:
-        """The parameters that make it this run and no other."""
-        return {name: value for name, value in asdict(self).items() if name not in ("output_dir", "replace")}
+        """The parameters that make it this run and no other; into how many shards it was divided does not."""
+        other = {"output_dir", "replace"} | ({"shards", "shard"} if self.shard is None else set())
+        return {name: value for name, value in asdict(self).items() if name not in other}
 
     @property
     def record(self) -> dict[str, Any]:
         """The run.json of a finished run."""
-        found: dict[str, Any] = json.loads((Path(self.output_dir) / records.RUN).read_text(encoding="utf-8"))
+        found: dict[str, Any] = json.loads((self.folder / records.RUN).read_text(encoding="utf-8"))
         return found
 
     @property
@@ -119,27 +129,13 @@ class Run:
             return [pure(temperature, **knobs) for temperature in self.temperatures]
         return [as_shipped(temperature, model.generation_config, **knobs) for temperature in self.temperatures]
 
-    def carry_out(self, progress: bool = True) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """Load, sample, and write draws.parquet, summary.parquet and, last, run.json. Returns draws and summary."""
-        began, clock = datetime.now(UTC), time.perf_counter()
-        problems = load_problems(self.problems, self.limit)
-        model, tokenizer = load_model(self.model, self.precision)
-        decoders = self.decoders(model)
-        if self.decoding == "as_shipped":
-            print(added_by_checkpoint(decoders))
-        loaded = time.perf_counter()
-        folder = Path(self.output_dir)
+    def inputs(self, problems: pd.DataFrame) -> dict[str, Any]:
+        """What the draws depend on besides the parameters, as far as that is known without loading the model."""
         local = Path(resolve(self.model))  # no folder for a repo id: there is a revision
         weights = sorted(local.glob("*.safetensors"))
         config = sorted([*local.glob("*.json"), *local.glob("*.jinja")])  # of the model and the tokenizer
-        environment = {
-            "precision": precision_of(model),
-            "decoders": [decoder.describe() for decoder in decoders],
-            "revision": getattr(model.config, "_commit_hash", None),
-            "bits_per_weight": dict(zip(("blocks", "wide_share"), bits_per_weight(model), strict=True)),
-            "chat_template": bool(tokenizer.chat_template),
-            "device": torch.cuda.get_device_name() if model.device.type == "cuda" else f"cpu ({platform.machine()})",
-            "threads": torch.get_num_threads(),
+        return {
+            "precision": resolve_precision(self.model, self.precision),
             "versions": {"python": platform.python_version(), **{name: version(name) for name in VERSIONED}},
             "hashes": {
                 "code": parts.code_hash(),
@@ -148,27 +144,63 @@ class Run:
                 "config": records.sha256(*config) if config else None,
             },
         }
+
+    def carry_out(self, progress: bool = True) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Write draws.parquet, summary.parquet and, last, run.json. Returns draws and summary.
+
+        A finished run is kept, and with more runs extended; only then a model is loaded. With several shards and none
+        named, theirs are joined.
+        """
+        problems = load_problems(self.problems, self.limit)
+        if self.shard is not None:
+            problems = shards.deal(problems, self.shards, self.shard)
+        inputs = self.inputs(problems)
+        kept = parts.finished(self.folder, self.identifying(), inputs)
+        if kept and (kept["parameters"]["runs"] == self.runs or set(self.temperatures) == {0}):
+            return self._finish(kept)
+        if self.shards > 1 and self.shard is None:
+            return self._join(problems, inputs)
+        return self._draw(problems, inputs, kept, progress)
+
+    def _draw(
+        self, problems: pd.DataFrame, inputs: dict[str, Any], kept: dict[str, Any], progress: bool
+    ) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """All draws but those that are `kept`, part by part."""
+        began, clock = datetime.now(UTC), time.perf_counter()
+        model, tokenizer = load_model(self.model, self.precision)
+        decoders = self.decoders(model)
+        if self.decoding == "as_shipped":
+            print(added_by_checkpoint(decoders))
+        loaded = time.perf_counter()
+        environment = {
+            **inputs,
+            "precision": precision_of(model),
+            "decoders": [decoder.describe() for decoder in decoders],
+            "revision": getattr(model.config, "_commit_hash", None),
+            "bits_per_weight": dict(zip(("blocks", "wide_share"), bits_per_weight(model), strict=True)),
+            "chat_template": bool(tokenizer.chat_template),
+            "device": torch.cuda.get_device_name() if model.device.type == "cuda" else f"cpu ({platform.machine()})",
+            "threads": torch.get_num_threads(),
+        }
         settings: dict[str, Any] = {"runs": self.runs, "seed": self.seed, "prompt_style": self.prompt_style}
         probe = determinism(model, tokenizer, problems, decoders, **settings)
         bar = tqdm(total=len(problems), unit="problem", disable=not progress)
         fits = rows_that_fit(model, tokenizer, problems, decoders, self.runs, self.prompt_style)
-        identity = {"parameters": self.identifying(), **environment}
         per_problem, name = sum(decoder.draws(self.runs) for decoder in decoders), decoders_id(decoders)
-        labels: dict[str, Any] = {"model_name": Path(self.model).name, "decoding": self.decoding}
-        with parts.opened(folder, identity, min(fits, parts.BLOCK), replace=self.replace) as (place, block):
+        settings |= {"model_name": Path(self.model).name, "decoding": self.decoding}
+        first, old = (kept["parameters"]["runs"], records.read_draws(self.folder)) if kept else (0, None)
+        identity = {"parameters": self.identifying(), **environment}
+        with parts.opened(self.folder, identity, min(fits, parts.BLOCK), replace=self.replace) as (place, block):
 
             def draw(some: pd.DataFrame) -> pd.DataFrame:
-                drawn = sample(model, tokenizer, some, decoders, chunk=block, **labels, **settings)
+                drawn = sample(model, tokenizer, some, decoders, first_run=first, chunk=block, **settings)
                 bar.update(len(some))
-                return drawn
+                return drawn if old is None else parts.merged(old, drawn, some, self.temperatures)
 
             paths = parts.complete(place, name, problems, block, per_problem, draw)
             bar.close()
             sampled = time.perf_counter()
-            hashes = {"draws": records.sha256(records.join_parts(paths, folder))}
-            draws = records.read_draws(folder)
-            summary = summarize_with_intervals(draws)
-            hashes["summary"] = records.sha256(records.write_table(summary, folder / records.SUMMARY))
+            records.join_parts(paths, self.folder)
             record = {
                 "parameters": asdict(self),
                 "decoding_id": name,
@@ -176,10 +208,34 @@ class Run:
                 "determinism": probe,
                 "started": began.isoformat(timespec="seconds"),
                 "seconds": {"load": round(loaded - clock, 2), "sample": round(sampled - loaded, 2)},
-                "draws": len(draws),
-                "sha256": hashes,
             }
-            records.write_json(record, folder / records.RUN)
+            return self._finish(shards.combined([kept, record], record) if kept else record)
+
+    def _join(self, problems: pd.DataFrame, inputs: dict[str, Any]) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """The draws of all shards, which are finished; no model is loaded."""
+        folders, found = [], []
+        for shard in range(self.shards):
+            dealt = parts.problems_hash(shards.deal(problems, self.shards, shard))
+            parameters = {**self.identifying(), "shards": self.shards, "shard": shard}
+            expected = {**inputs, "hashes": {**inputs["hashes"], "problems": dealt}}
+            folders.append(shards.folder(Path(self.output_dir), self.shards, shard))
+            found.append(shards.finished(folders[-1], parameters, expected))
+        record = shards.combined(found, found[0])
+        identity = {"parameters": self.identifying(), **inputs}
+        with parts.opened(self.folder, identity, parts.BLOCK, replace=self.replace):
+            shards.join(folders, self.folder, len(problems), sum(r["draws"] for r in found) // len(problems))
+            return self._finish({**record, "hashes": inputs["hashes"]})
+
+    def _finish(self, record: dict[str, Any]) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Summarize the draws that are there, and write the record last."""
+        draws = records.read_draws(self.folder)
+        summary = summarize_with_intervals(draws)
+        hashes = {
+            "draws": records.sha256(self.folder / records.DRAWS),
+            "summary": records.sha256(records.write_table(summary, self.folder / records.SUMMARY)),
+        }
+        made = {"parameters": asdict(self), "draws": len(draws), "sha256": hashes}
+        records.write_json({**record, **made}, self.folder / records.RUN)
         return draws, summary
 
 

@@ -34,6 +34,7 @@ def sample(
     decoders: Sequence[Decoder],
     *,
     runs: int = 4,
+    first_run: int = 0,
     seed: int = 0,
     prompt_style: str = "few_shot",
     chunk: int | None = None,
@@ -46,6 +47,7 @@ def sample(
     Rows stand in the order of `problems`, then `decoders`, then runs. A greedy decoder has one run, the others
     `runs`. A draw depends on (seed, problem id, run) and the model's logits only: `chunk` (problems per forward;
     None fits it to free memory) and the order or selection of problems change nothing but rounding.
+    With a `first_run` only draws from that run on are made, of a greedy decoder none, to extend a table of the others.
     With ``stop="decided"`` answers, correctness and compliance are those of ``"eos"``; a text that was cut short has no
     failure class, and its tokens, log-probs and `finished` are those of the part that was drawn.
     `model_name` and `decoding` are labels; by default the checkpoint's folder name, and ``"pure"`` or ``"custom"``.
@@ -54,8 +56,12 @@ def sample(
     check_count("runs", runs)
     check_count("chunk", chunk, optional=True)
     check_seed(seed)
+    if first_run:
+        if isinstance(first_run, bool) or not isinstance(first_run, int) or first_run < 0:
+            raise InputError(f"first_run is {first_run!r}; it must be an integer of at least 0.")
+        decoders = [decoder for decoder in decoders if decoder.draws(runs) > first_run]
     if not len(problems) or not decoders:
-        raise InputError("there is nothing to sample: no problems or no decoders.")
+        raise InputError("there is nothing to sample: no problems, no decoders or no further runs.")
     rows: list[dict[str, Any]] = problems.to_dict("records")  # type: ignore[assignment]
     encoded = encode_problems(rows, prompt_style, tokenizer)
     check_model(model, encoded, max(decoder.max_new_tokens for decoder in decoders))
@@ -66,7 +72,7 @@ def sample(
 
     def draw(part: slice) -> Draws:
         budget = 0.8 * free_memory(model.device)
-        return sample_chunk(model, tokenizer, encoded[part], names[part], decoders, runs, seed, budget)
+        return sample_chunk(model, tokenizer, encoded[part], names[part], decoders, runs, seed, budget, first_run)
 
     length, done = max(map(len, encoded)), 0
     size = chunk or _rows_that_fit(model, length, decoders, runs)

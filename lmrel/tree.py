@@ -124,7 +124,10 @@ class Draws:
 
 @dataclass
 class Sampler:
-    """Chooses children by drawing. `prompts` are token ids; greedy decoders have one run, the others `runs`."""
+    """Chooses children by drawing. `prompts` are token ids; greedy decoders have one run, the others `runs`.
+
+    Runs before the one numbered `first` are left out: they were drawn before.
+    """
 
     prompts: Sequence[Sequence[int]]
     decoders: Sequence[Decoder]
@@ -133,10 +136,13 @@ class Sampler:
     eos: Sequence[int]
     reader: PieceReader
     device: torch.device
+    first: int = 0
 
     def __post_init__(self) -> None:
         rows, device = len(self.prompts), self.device
-        pairs = [(d, run) for d, decoder in enumerate(self.decoders) for run in range(decoder.draws(self.runs))]
+        pairs = [
+            (d, run) for d, decoder in enumerate(self.decoders) for run in range(self.first, decoder.draws(self.runs))
+        ]
         self.decoder, self.run = (
             torch.tensor(column, device=device).repeat(rows) for column in zip(*pairs, strict=True)
         )
@@ -255,10 +261,11 @@ def sample_chunk(
     runs: int,
     seed: int,
     budget: float = math.inf,
+    first: int = 0,
 ) -> Draws:
-    """All draws of all decoders for `prompts`, token ids of any lengths."""
+    """All draws of all decoders for `prompts`, token ids of any lengths, but for runs before the `first`."""
     uniforms, reader = Uniforms(seed, problem_ids), PieceReader(tokenizer)
-    sampler = Sampler(prompts, decoders, runs, uniforms, eos_ids(model, tokenizer), reader, model.device)
+    sampler = Sampler(prompts, decoders, runs, uniforms, eos_ids(model, tokenizer), reader, model.device, first)
     return sampler.draws(walk(model, prompts, sampler.children, onward=True, budget=budget))
 
 

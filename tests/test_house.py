@@ -11,12 +11,13 @@ from importlib.metadata import version
 
 import yaml
 
+from lmrel.parts import CODE
 from tests.conftest import ROOT
 
 FLOW = ["errors", "memory", "problems", "prompts", "registry", "quantize", "models", "verdict", "decoding", "choice"]
 FLOW += ["forest", "tree", "probes", "lexer", "enumeration", "records", "answers", "failures", "taxonomy"]
 FLOW += ["metrics", "agreement", "inference", "contrasts", "calibration", "published", "tables", "sampling"]
-FLOW += ["parts", "run", "charts", "floor"]
+FLOW += ["parts", "shards", "run", "charts", "floor"]
 FLOW += ["drawings", "audit", "teaching", "teaching_charts", "profiling", "bench", "bench_gpu", "routing"]
 FLOW += ["tiny", "corpus", "muon", "train", "factorial", "effects", "factorial_charts", "learn", "live"]
 MAX_LINES = 300
@@ -104,3 +105,11 @@ def test_no_checkpoint_code_and_no_pickle() -> None:
         text = path.read_text()
         assert "trust_remote_code=True" not in text
         assert not re.search(r"\b(import pickle|torch\.load|torch\.save|joblib)\b", text), path.name
+
+
+def test_what_draws_depend_on_is_what_their_hash_covers() -> None:
+    found, new = set(), {"sampling"}
+    while new:
+        found |= new
+        new = set().union(*(imports(module) for module in new)) - found
+    assert sorted(found) == sorted(CODE)

@@ -180,8 +180,8 @@ def test_other_parameters_are_refused_with_the_difference_named(
     with pytest.raises(InputError, match=f"holds an unfinished run with {theirs}; this one has {ours}"):
         Run(**(SMALL | {"output_dir": str(tmp_path), "temperatures": [1.0], "seed": 3}))
     carry_out(tmp_path)
-    with pytest.raises(InputError, match="holds a run with runs=2; this one has runs=5. Choose another output_dir, or"):
-        Run(**(SMALL | {"output_dir": str(tmp_path), "runs": 5}))
+    with pytest.raises(InputError, match="holds a run with runs=2; this one has runs=1. Choose another output_dir, or"):
+        Run(**(SMALL | {"output_dir": str(tmp_path), "runs": 1}))
     carry_out(tmp_path)  # the same once more is no error
 
 

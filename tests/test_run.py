@@ -36,7 +36,8 @@ def test_run_writes_three_files_that_agree(tmp_path: Path) -> None:
     assert len(records.read_draws(tmp_path)) == len(draws) == 4 * 3
     assert len(pd.read_parquet(tmp_path / records.SUMMARY)) == len(summary) == 2 * 3
     record = json.loads((tmp_path / "run.json").read_text())
-    assert record["parameters"] == {**PARAMETERS, "output_dir": str(tmp_path), "replace": False}
+    given = {"output_dir": str(tmp_path), "replace": False, "shards": 1, "shard": None}
+    assert record["parameters"] == PARAMETERS | given
     assert [decoder["id"] for decoder in record["decoders"]] == [Decoder(0.0).id, Decoder(0.7).id]
     assert record["decoding_id"] == decoders_id([Decoder(0.0), Decoder(0.7)])
     assert record["determinism"]["flipped"] == 0
