@@ -9,13 +9,21 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Snakemake's own lock outlives a killed process; this one does not. Where there is no flock there is no lock.
 ONE_AT_A_TIME := $(if $(shell command -v flock),flock --nonblock --conflict-exit-code 75 .venv/.lock)
 
-.PHONY: book test learn serve lint bench bench-gpu train factorial cards pdf links picture lock clean
+PROFILE ?= local
+SNAKEMAKE = $(ONE_AT_A_TIME) snakemake --quiet all \
+	$(if $(filter local,$(PROFILE)),--resources gpu=$$($(BIN)/python -m lmrel.devices)) --profile profiles/$(PROFILE)
+BUSY = { [ $$? -ne 75 ] || echo "Another make is building in this folder; wait for it to end." >&2; exit 1; }
+
+.PHONY: book study test learn serve lint bench bench-gpu train factorial cards pdf links picture lock clean
 .DEFAULT_GOAL := book
 
 book: $(SETUP)
-	@$(ONE_AT_A_TIME) snakemake --cores all --quiet all --nolock --rerun-incomplete || \
-		{ [ $$? -ne 75 ] || echo "Another make is building in this folder; wait for it to end." >&2; exit 1; }
+	@$(SNAKEMAKE) || $(BUSY)
 	@echo "The book: $(CURDIR)/_build/html/index.html"
+
+# The study in study.yaml and its comparison, without the site; on a cluster with PROFILE=slurm.
+study: $(SETUP)
+	@$(SNAKEMAKE) study || $(BUSY)
 
 test: book
 	@ruff check . && ruff format --check . && mypy

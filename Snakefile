@@ -1,4 +1,5 @@
-# From the study in study.yaml to the book: evaluate each model, compare, build. `make book` runs all of it.
+# From the study in study.yaml to the book: evaluate each model, compare, build. `make book` runs all of it, `make study`
+# the evaluations and their comparison, here or on a cluster.
 #
 # Results are update() outputs: a failed run leaves the last good ones in place. The touch() file beside them says
 # that they are of the present parameters, notebooks and code; without it the rule runs again.
@@ -22,6 +23,28 @@ PAGES = ["index.md", *map(str, sorted(Path("book").rglob("*.md"))), "_config.yml
 PAGES += map(str, sorted(Path("notebooks/learn").glob("*.ipynb")))
 
 
+ASKED = {}  # what the jobs of each run ask for
+for run, model in RUNS.items():
+    ASKED[run] = {"gpu": 0, "mem_mb": 3000, "runtime": 60} | config.get("requests", {}).get(model, {})
+SHARDS = {run: asked.pop("shards", config.get("shards", 1)) for run, asked in ASKED.items()}
+
+
+def shards(run):
+    """The marks of a run's finished shards; none where it is not divided."""
+    return [f"results/{run}/shards/{k}-of-{SHARDS[run]}/.evaluated" for k in range(SHARDS[run])] if SHARDS[run] > 1 else []
+
+
+def asks(name, joins=None):
+    """What a job of a run asks for; `joins`: what it does if all it has to do is to join shards."""
+    return lambda wildcards: ASKED[wildcards.run][name] if joins is None or SHARDS[wildcards.run] == 1 else joins
+
+
+def parameters(run, **own):
+    """Of evaluate.ipynb, as one line of YAML."""
+    given = config["parameters"] | {"model": RUNS[run], "output_dir": f"results/{run}", "replace": True}
+    return yaml.safe_dump(given | own, default_flow_style=True, width=10**6).strip()
+
+
 def checkpoint(name):
     """What of a checkpoint's folder a run reads; its card is not among it."""
     return sorted(str(path) for path in Path("checkpoints").glob(f"{name}/*") if path.suffix in (".json", ".jinja", ".safetensors"))
@@ -29,6 +52,8 @@ def checkpoint(name):
 
 wildcard_constraints:
     run="|".join(map(re.escape, RUNS)),
+    shard=r"\d+",
+    of=r"\d+",
 
 
 rule book:
@@ -57,12 +82,47 @@ rule book:
         "rm -rf _build/html; mv _build/_build/html _build/html"
 
 
+rule study:
+    input:
+        expand("results/{run}/.evaluated", run=RUNS),
+        "results/.compared",
+
+
+rule evaluate_shard:
+    input:
+        "notebooks/evaluate.ipynb",
+        CODE,
+        PROBLEMS,
+        lambda wildcards: checkpoint(wildcards.run),
+    output:
+        update("results/{run}/shards/{shard}-of-{of}/evaluate.ipynb"),
+        update("results/{run}/shards/{shard}-of-{of}/draws.parquet"),
+        update("results/{run}/shards/{shard}-of-{of}/summary.parquet"),
+        update("results/{run}/shards/{shard}-of-{of}/run.json"),
+        touch("results/{run}/shards/{shard}-of-{of}/.evaluated"),
+    params:
+        parameters=lambda wildcards: parameters(wildcards.run, shards=int(wildcards.of), shard=int(wildcards.shard)),
+    log:
+        "results/{run}/shards/{shard}-of-{of}/evaluate.log",
+    retries: 1
+    resources:
+        gpu=asks("gpu"),
+        mem_mb=asks("mem_mb"),
+        runtime=asks("runtime"),
+    shell:
+        "echo 'Evaluating {wildcards.run}, shard {wildcards.shard} of {wildcards.of}'; OMP_NUM_THREADS={threads} "
+        "python -m lmrel.runner {input[0]} {output[0]} --gpus {resources.gpu} --title {wildcards.run} "
+        "-y {params.parameters:q} >{log} 2>&1 "
+        "|| (cat {log}; echo 'This job failed; its log is {log}'; exit 1)"
+
+
 rule evaluate:
     input:
         "notebooks/evaluate.ipynb",
         CODE,
         PROBLEMS,
         lambda wildcards: checkpoint(wildcards.run),
+        lambda wildcards: shards(wildcards.run),
     output:
         update("results/{run}/evaluate.ipynb"),
         update("results/{run}/draws.parquet"),
@@ -70,17 +130,20 @@ rule evaluate:
         update("results/{run}/run.json"),
         touch("results/{run}/.evaluated"),
     params:
-        parameters=lambda wildcards: yaml.safe_dump(
-            config["parameters"]
-            | {"model": RUNS[wildcards.run], "output_dir": f"results/{wildcards.run}", "replace": True},
-            default_flow_style=True,
-            width=10**6,
-        ).strip(),
+        parameters=lambda wildcards: parameters(
+            wildcards.run, **({"shards": SHARDS[wildcards.run]} if SHARDS[wildcards.run] > 1 else {})
+        ),
     log:
         "results/{run}/evaluate.log",
+    retries: 1
+    resources:
+        gpu=asks("gpu", joins=0),
+        mem_mb=asks("mem_mb"),
+        runtime=asks("runtime"),
     shell:
         "echo 'Evaluating {wildcards.run}'; OMP_NUM_THREADS={threads} python -m lmrel.runner {input[0]} {output[0]} "
-        "--title {wildcards.run} -y {params.parameters:q} >{log} 2>&1 || (cat {log}; exit 1)"
+        "--gpus {resources.gpu} --title {wildcards.run} -y {params.parameters:q} >{log} 2>&1 "
+        "|| (cat {log}; echo 'This job failed; its log is {log}'; exit 1)"
 
 
 rule compare:

@@ -1,15 +1,18 @@
 """Executes a notebook with parameters: papermill, minus the ways in which it lets a mistake pass.
 
-``python -m lmrel.runner SOURCE TARGET [--title TEXT] [-y YAML]``. A parameter that the notebook does not have is an
-error. The target is replaced only by a notebook that ran to its end; one that failed is kept beside it, to be read.
+``python -m lmrel.runner SOURCE TARGET [--title TEXT] [--gpus N] [-y YAML]``. A parameter that the notebook does not have
+is an error. The target is replaced only by a notebook that ran to its end; one that failed is kept beside it, to be read.
 """
 
 from __future__ import annotations
 
 import argparse
+import fcntl
 import os
 import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +21,8 @@ import papermill
 import yaml
 from papermill.exceptions import PapermillExecutionError
 
-from lmrel.errors import InputError
+from lmrel.devices import claimed
+from lmrel.errors import InputError, writing
 
 
 def run_notebook(source: Path, target: Path, parameters: dict[str, Any], title: str | None = None) -> Path:
@@ -45,6 +49,20 @@ def run_notebook(source: Path, target: Path, parameters: dict[str, Any], title: 
     nbformat.write(notebook, running)  # type: ignore[no-untyped-call]
     os.replace(running, target)
     return target
+
+
+@contextmanager
+def alone(target: Path) -> Iterator[None]:
+    """Waits for another job that makes `target`: one that outlived the coordinator that had started it."""
+    with writing(target.parent):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(target.parent / f".{target.stem}.lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        with suppress(OSError):  # some network file systems know no locks
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _tidy(notebook: nbformat.NotebookNode, title: str | None) -> None:
@@ -87,10 +105,14 @@ def main() -> None:
     parser.add_argument("source", type=Path)
     parser.add_argument("target", type=Path)
     parser.add_argument("--title")
+    parser.add_argument("--gpus", type=int, default=0, help="how many to claim, where this machine has any")
     parser.add_argument("-y", "--parameters", default="{}", help="all parameters, as YAML")
     arguments = parser.parse_args()
+    parameters = yaml.safe_load(arguments.parameters)
     try:
-        run_notebook(arguments.source, arguments.target, yaml.safe_load(arguments.parameters), arguments.title)
+        with alone(arguments.target), claimed(arguments.gpus) as shown:
+            os.environ.update(shown)
+            run_notebook(arguments.source, arguments.target, parameters, arguments.title)
     except InputError as error:
         sys.exit(f"error: {error}")
 

@@ -14,7 +14,19 @@ import yaml
 from lmrel.parts import CODE
 from tests.conftest import ROOT
 
-FLOW = ["errors", "memory", "problems", "prompts", "registry", "quantize", "models", "verdict", "decoding", "choice"]
+FLOW = [
+    "errors",
+    "devices",
+    "memory",
+    "problems",
+    "prompts",
+    "registry",
+    "quantize",
+    "models",
+    "verdict",
+    "decoding",
+    "choice",
+]
 FLOW += ["forest", "tree", "probes", "lexer", "enumeration", "records", "answers", "failures", "taxonomy"]
 FLOW += ["metrics", "agreement", "inference", "contrasts", "calibration", "published", "tables", "sampling"]
 FLOW += ["parts", "shards", "run", "charts", "floor"]

@@ -1,0 +1,71 @@
+"""Which GPUs a job on this machine uses, so that two jobs never share one. On a cluster its scheduler sees to that."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+from lmrel.errors import InputError
+
+LOCKS = Path(tempfile.gettempdir())
+
+
+def gpus() -> list[str]:
+    """The NVIDIA GPUs of this machine, or those of them that CUDA_VISIBLE_DEVICES names."""
+    if "CUDA_VISIBLE_DEVICES" in os.environ:
+        return [name for name in os.environ["CUDA_VISIBLE_DEVICES"].split(",") if name not in ("", "-1")]
+    if not shutil.which("nvidia-smi"):
+        return []
+    command = ["nvidia-smi", "--query-gpu=uuid", "--format=csv,noheader"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stdout.split() if done.returncode == 0 else []
+
+
+@contextmanager
+def claimed(number: int) -> Iterator[dict[str, str]]:
+    """Waits for `number` GPUs that no other job has claimed; yields the environment variables that show them alone.
+
+    A claim is a lock that ends with the process. Nothing is claimed where there is no GPU, or in a job of Slurm, which
+    has chosen already. Raises `InputError` if there are not so many.
+    """
+    known = gpus()
+    if number == 0 or not known or "SLURM_JOB_ID" in os.environ:
+        yield {}
+        return
+    if number > len(known):
+        raise InputError(f"this job asks for {number} GPUs; there are {len(known)} here.")
+    while True:
+        with ExitStack() as held:
+            mine: list[str] = []
+            for name in known:
+                if len(mine) < number and _locked(LOCKS / f"lmrel-gpu-{name}.lock", held):
+                    mine.append(name)
+            if len(mine) == number:
+                yield {"CUDA_VISIBLE_DEVICES": ",".join(mine)}
+                return
+        time.sleep(1)  # all or none: two jobs that wait for each other's would wait for ever
+
+
+def _locked(path: Path, held: ExitStack) -> bool:
+    """Whether `path` could be locked until `held` is closed."""
+    with suppress(PermissionError):  # another user's
+        path.touch()
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        return False
+    held.callback(os.close, handle)
+    return True
+
+
+if __name__ == "__main__":
+    print(max(1, len(gpus())))  # for Snakemake, how many jobs that want one may run; without a GPU one of them does
