@@ -13,12 +13,25 @@ import yaml
 
 from tests.conftest import ROOT
 
-FLOW = ["errors", "memory", "problems", "prompts", "registry", "quantize", "models", "verdict", "decoding", "choice"]
-FLOW += ["forest", "tree", "probes", "lexer", "enumeration", "records", "answers", "failures", "taxonomy"]
+FLOW = ["errors", "memory", "problems", "prompts", "registry", "scale", "quantize", "models"]
+FLOW += [
+    "verdict",
+    "decoding",
+    "choice",
+    "forest",
+    "tree",
+    "probes",
+    "lexer",
+    "enumeration",
+    "records",
+    "answers",
+    "failures",
+    "taxonomy",
+]
 FLOW += ["metrics", "agreement", "inference", "contrasts", "calibration", "published", "tables", "sampling"]
 FLOW += ["parts", "run", "charts", "floor"]
-FLOW += ["drawings", "audit", "teaching", "teaching_charts", "profiling", "bench", "bench_gpu", "routing"]
-FLOW += ["tiny", "corpus", "muon", "train", "factorial", "effects", "factorial_charts", "learn", "live"]
+FLOW += ["drawings", "scale_charts", "audit", "teaching", "teaching_charts", "profiling", "bench", "bench_gpu"]
+FLOW += ["routing", "tiny", "corpus", "muon", "train", "factorial", "effects", "factorial_charts", "learn", "live"]
 MAX_LINES = 300
 
 
