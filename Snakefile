@@ -62,6 +62,7 @@ rule book:
         "results/.compared",
         "results/.engine",
         "results/.gpu",
+        "results/.scale",
         "results/.audit",
         "results/.factorial",
         "results/.live",
@@ -231,6 +232,23 @@ rule gpu:
         "results/gpu.log",
     shell:
         "python -m lmrel.runner {input[0]} {output[0]} >{log} 2>&1 || (cat {log}; exit 1)"
+
+
+rule scale:
+    input:
+        "notebooks/scale.ipynb",
+        CODE,
+        "lmrel/scale.py",
+        "lmrel/scale_charts.py",
+        "book/data/bench/cpu.json",
+        sorted(map(str, Path("book/data/gpu").glob("*.json"))),
+    output:
+        update("results/scale.ipynb"),
+        touch("results/.scale"),
+    log:
+        "results/scale.log",
+    shell:
+        "echo 'What scale costs'; python -m lmrel.runner {input[0]} {output[0]} >{log} 2>&1 || (cat {log}; exit 1)"
 
 
 rule audit:

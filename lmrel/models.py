@@ -26,17 +26,12 @@ from transformers import (
 
 from lmrel.errors import InputError, read_object, writing
 from lmrel.memory import free_memory
-from lmrel.registry import NF4_METHOD, REGISTRY, ModelSpec
+from lmrel.registry import NF4_METHOD, REGISTRY, ModelSpec, known
 
 SMALL, THREADS = 20_000_000, torch.get_num_threads()
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "nf4": torch.bfloat16}
 PRECISIONS = ("auto", *DTYPES)
 MAX_WIDE_SHARE, MAX_BITS = 0.05, 4.6
-
-
-def known(name: str) -> ModelSpec | None:
-    """What the registry says of a model, by its name there or its repo id."""
-    return REGISTRY.get(name) or next((spec for spec in REGISTRY.values() if spec.repo and spec.repo == name), None)
 
 
 def resolve(name: str) -> str:

@@ -222,3 +222,8 @@ REGISTRY: dict[str, ModelSpec] = {
 }
 TINY = tuple(name for name, spec in REGISTRY.items() if spec.tiny)
 TINY_SUITE = tuple(name for name in TINY if name.endswith(("base", "instruct")))  # what the study runs by default
+
+
+def known(name: str) -> ModelSpec | None:
+    """What the registry says of a model, by its name there or its repo id."""
+    return REGISTRY.get(name) or next((spec for spec in REGISTRY.values() if spec.repo and spec.repo == name), None)

@@ -14,24 +14,12 @@ import yaml
 from lmrel.parts import CODE
 from tests.conftest import ROOT
 
-FLOW = [
-    "errors",
-    "devices",
-    "memory",
-    "problems",
-    "prompts",
-    "registry",
-    "quantize",
-    "models",
-    "verdict",
-    "decoding",
-    "choice",
-]
-FLOW += ["forest", "tree", "probes", "lexer", "enumeration", "records", "answers", "failures", "taxonomy"]
-FLOW += ["metrics", "agreement", "inference", "contrasts", "calibration", "published", "tables", "sampling"]
-FLOW += ["parts", "shards", "run", "charts", "floor"]
-FLOW += ["drawings", "audit", "teaching", "teaching_charts", "profiling", "bench", "bench_gpu", "routing"]
-FLOW += ["tiny", "corpus", "muon", "train", "factorial", "effects", "factorial_charts", "learn", "live"]
+FLOW = """
+errors devices memory problems prompts registry scale study quantize models verdict decoding choice forest tree probes
+lexer enumeration records answers failures taxonomy metrics agreement inference contrasts calibration published tables
+sampling parts shards run charts floor drawings scale_charts audit teaching teaching_charts profiling bench bench_gpu
+routing tiny corpus muon train factorial effects factorial_charts learn live
+""".split()
 MAX_LINES = 300
 
 

@@ -17,9 +17,9 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from lmrel import Decoder, InputError, load_model, models, paper_problems, sample
-from lmrel.models import known, precision_of, resolve, resolve_precision
+from lmrel.models import precision_of, resolve, resolve_precision
 from lmrel.prompts import encode_problems
-from lmrel.registry import CHECKPOINTS, COUNTS, REGISTRY, SHAPES, TINY, TINY_SUITE
+from lmrel.registry import CHECKPOINTS, COUNTS, REGISTRY, SHAPES, TINY, TINY_SUITE, known
 from lmrel.tiny import ARCHITECTURES, build_model, build_tokenizer
 from lmrel.train import export
 from tests.conftest import tiny

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from lmrel import charts, scale, scale_charts
+from lmrel.registry import REGISTRY
+from tests.conftest import ROOT
+
+RATES = scale.Rates(1.0, 0.1, 60.0)
+MEASURED = replace(scale.read(ROOT / "book" / "data"), gpu=())
+WORKS = scale_charts.papers_works(MEASURED, 40)
+ROW = {"model": "Qwen2.5-3B", "precision": "bf16", "logits": "uniform", "new_tokens": 16, "draws": 3120}
+GPU = replace(MEASURED, gpu=(ROW | {"seconds": 60.0, "draws_per_problem": 13, "device": "a GPU"},))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(59, "1 min"), (3600, "1.0 h"), (359_000, "99.7 h"), (360_000, "4.2 days")]
+)
+def test_a_span_reads_well(seconds: float, said: str) -> None:
+    assert scale_charts.span(seconds) == said
+
+
+def test_requests_name_every_large_model_and_the_tiny_ones_once() -> None:
+    table = scale_charts.requests(40).set_index("model")
+    assert set(table.index) == {"tiny-*", *(name for name, spec in REGISTRY.items() if not spec.tiny)}
+    assert table.loc["tiny-*", "gpu"] == "0"
+    assert table.loc["mixtral-8x7b", "precision"] == "nf4"
+
+
+def test_the_page_says_what_its_times_rest_on() -> None:
+    assert "No large model was timed on a GPU" in scale_charts.state(MEASURED)
+    assert "3.5 h on one A100" in scale_charts.state(MEASURED)
+    assert scale_charts.state(GPU) == "Full size measured on: a GPU."
+    assert scale_charts.subtitle(WORKS, MEASURED) == "3 models · weights on disk · drawing assumed from the paper"
+    assert scale_charts.subtitle(WORKS, GPU).endswith("drawing assumed from the paper or measured on a GPU")
+    bases = scale_charts.models(scale_charts.papers_works(GPU, 40), GPU, RATES).set_index("model")["drawing is"]
+    assert bases["qwen2.5-3b-instruct"] == "measured on a GPU"
+    assert bases["olmoe-1b-7b"] == "assumed from the paper"
+    assert "1 GB/s" in scale_charts.assumptions(RATES)
+    assert "60 s" in scale_charts.assumptions(RATES)
+
+
+def test_costs_are_those_of_the_plan() -> None:
+    table = scale_charts.costs(WORKS, (3,), (1, 64), RATES)
+    on_disk = replace(RATES, link=math.inf)
+    shards = scale.best_shards(WORKS, 64, on_disk)
+    found = scale.plan(WORKS, shards, 64, on_disk)
+    alone, many = table.to_dict("records")
+    assert alone["GPU hours"] == f"{(3 * 4200 + sum(work.load(RATES) for work in WORKS)) / 3600:.1f}"
+    assert many["on disk: shards"] == str(shards)
+    assert many["on disk: time"] == scale_charts.span(found.wall)
+    assert many["to fetch: limited by"].split(", ")[0].endswith("download")
+    assert many["problems a job"] == f"{240 // shards} or {240 // shards + 1}"
+
+
+def test_without_sharing_a_study_costs_what_its_draws_cost() -> None:
+    table = scale_charts.study(MEASURED, WORKS, 50, 30_000, 64, RATES)
+    hours = float(table["GPU hours"].iloc[0].replace(",", ""))
+    draws = 50 * 240 * 30_000 * scale.ALONE / 3600
+    assert draws <= hours <= 1.01 * draws
+    shared = table["GPU hours"].iloc[1:].str.replace(",", "").astype(float)
+    assert (shared < hours).all()
+    assert len(table) == 1 + 2 * len({row["model"] for row in MEASURED.cpu})
+
+
+def test_growth_has_what_was_measured_and_one_column_more() -> None:
+    table = scale_charts.growth(MEASURED, 30_000)
+    row = next(row for row in MEASURED.cpu if row["contestant"] == "eos, 1000 runs")
+    line = table[(table["model"] == row["model"]) & (table["stop"] == "eos")].iloc[0]
+    assert line["3,001 draws"] == f"{row['seconds']:.2f} s"
+    assert float(line["30,000 draws, prolonged"].removesuffix(" s")) > row["seconds"]
+
+
+def test_the_figure_marks_the_best_and_names_it() -> None:
+    table = scale_charts.walls(WORKS, (8, 64), RATES)
+    for gpus, own in table.groupby("gpus"):
+        best = own[own["best"]]
+        assert len(best) == 1
+        assert best["hours"].item() <= scale.SLACK**2 * own["hours"].min()
+        assert f"{gpus} GPUs are done first with {best['shards'].item()} shards" in scale_charts.optima(table)
+    chart = scale_charts.wall_time(table, "Time", "Two lines.", subtitle="assumed").to_dict()
+    found = charts.bundle(chart)
+    assert found["image/png"]
+    picture = charts.svg(chart, charts.NARROW)
+    assert f"64 GPUs: {table[table['best'] & (table['gpus'] == 64)]['shards'].item()} shards" in picture
