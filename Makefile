@@ -14,16 +14,20 @@ SNAKEMAKE = $(ONE_AT_A_TIME) snakemake --quiet all \
 	$(if $(filter local,$(PROFILE)),--resources gpu=$$($(BIN)/python -m lmrel.devices)) --profile profiles/$(PROFILE)
 BUSY = { [ $$? -ne 75 ] || echo "Another make is building in this folder; wait for it to end." >&2; exit 1; }
 
-.PHONY: book study test learn serve lint bench bench-gpu train factorial cards pdf links picture lock clean
+.PHONY: book study progress test learn serve lint bench bench-gpu train factorial cards pdf links picture lock clean
 .DEFAULT_GOAL := book
 
 book: $(SETUP)
 	@$(SNAKEMAKE) || $(BUSY)
 	@echo "The book: $(CURDIR)/_build/html/index.html"
 
-# The study in study.yaml and its comparison, without the site; on a cluster with PROFILE=slurm.
+# The study in study.yaml and its comparison, without the site; on a cluster with PROFILE=slurm. DRY=1 only says what it is.
 study: $(SETUP)
-	@$(SNAKEMAKE) study || $(BUSY)
+	@$(if $(DRY),$(BIN)/python -m lmrel.progress --plan,$(SNAKEMAKE) study || $(BUSY))
+
+# How far a study is, while it runs or after.
+progress: $(SETUP)
+	@$(BIN)/python -m lmrel.progress
 
 test: book
 	@ruff check . && ruff format --check . && mypy

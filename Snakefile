@@ -9,45 +9,48 @@ from pathlib import Path
 
 import yaml
 
+from lmrel.study import Study
+
 configfile: "study.yaml"
 
-RUNS = {model.replace("/", "--"): model for model in config["models"]}  # folder below results/, and model
+STUDY = Study.of(config)
+RUNS = STUDY.runs  # folder below results/, and model
 OTHERS = sorted(str(path) for path in Path("results").glob("[!.]*/run.json") if path.parent.name not in RUNS)
 OWN_PAGES = sorted(map(str, Path("results").glob("[!.]*/evaluate.ipynb")))
 AUDITED = ("tiny-dense-base", "tiny-dense-instruct", "tiny-sparse-base")
 LIVE = ("tiny-dense-base", "tiny-dense-instruct", "tiny-sparse-base", "tiny-sparse-instruct")
 PROBLEMS = [path for path in [config["parameters"]["problems"]] if path != "paper"]
-NOT_IN_A_RUN = ("train", "tiny", "corpus", "card", "site", "bench", "floor", "drawings", "profiling", "bench_gpu", "factorial", "audit", "contrasts", "calibration", "routing", "effects", "factorial_charts", "muon", "teaching", "teaching_charts", "learn", "live")
+NOT_IN_A_RUN = """
+train tiny corpus card site bench floor drawings profiling bench_gpu factorial audit contrasts calibration routing
+effects factorial_charts muon teaching teaching_charts learn live scale scale_charts study progress cluster devices
+pdf
+""".split()
 CODE = [str(path) for path in sorted(Path("lmrel").glob("*.py")) if path.stem not in NOT_IN_A_RUN]
 PAGES = ["index.md", *map(str, sorted(Path("book").rglob("*.md"))), "_config.yml", "_toc.yml", "book/references.bib"]
 PAGES += map(str, sorted(Path("notebooks/learn").glob("*.ipynb")))
 
 
-ASKED = {}  # what the jobs of each run ask for
-for run, model in RUNS.items():
-    ASKED[run] = {"gpu": 0, "mem_mb": 3000, "runtime": 60} | config.get("requests", {}).get(model, {})
-SHARDS = {run: asked.pop("shards", config.get("shards", 1)) for run, asked in ASKED.items()}
-
-
 def shards(run):
     """The marks of a run's finished shards; none where it is not divided."""
-    return [f"results/{run}/shards/{k}-of-{SHARDS[run]}/.evaluated" for k in range(SHARDS[run])] if SHARDS[run] > 1 else []
+    return [f"{folder}/.evaluated" for folder in STUDY.folders(run)]
 
 
 def asks(name, joins=None):
-    """What a job of a run asks for; `joins`: what it does if all it has to do is to join shards."""
-    return lambda wildcards: ASKED[wildcards.run][name] if joins is None or SHARDS[wildcards.run] == 1 else joins
+    """What a job of a run asks for; where all it does is to join shards, `joins`."""
+    return lambda wildcards: (
+        STUDY.asked[wildcards.run][name] if joins is None or not STUDY.folders(wildcards.run) else joins
+    )
 
 
-def parameters(run, **own):
+def parameters(*given):
     """Of evaluate.ipynb, as one line of YAML."""
-    given = config["parameters"] | {"model": RUNS[run], "output_dir": f"results/{run}", "replace": True}
-    return yaml.safe_dump(given | own, default_flow_style=True, width=10**6).strip()
+    return yaml.safe_dump(STUDY.evaluation(*given), default_flow_style=True, width=10**6).strip()
 
 
 def checkpoint(name):
-    """What of a checkpoint's folder a run reads; its card is not among it."""
-    return sorted(str(path) for path in Path("checkpoints").glob(f"{name}/*") if path.suffix in (".json", ".jinja", ".safetensors"))
+    """What of a checkpoint's folder a run reads; its card is not among it. Nothing for a repo id."""
+    folders = [Path(name)] if Path(name).is_dir() else Path("checkpoints").glob(name)
+    return sorted(str(path) for folder in folders for path in folder.glob("*") if path.suffix in (".json", ".jinja", ".safetensors"))
 
 
 wildcard_constraints:
@@ -94,7 +97,7 @@ rule evaluate_shard:
         "notebooks/evaluate.ipynb",
         CODE,
         PROBLEMS,
-        lambda wildcards: checkpoint(wildcards.run),
+        lambda wildcards: checkpoint(RUNS[wildcards.run]),
     output:
         update("results/{run}/shards/{shard}-of-{of}/evaluate.ipynb"),
         update("results/{run}/shards/{shard}-of-{of}/draws.parquet"),
@@ -102,7 +105,7 @@ rule evaluate_shard:
         update("results/{run}/shards/{shard}-of-{of}/run.json"),
         touch("results/{run}/shards/{shard}-of-{of}/.evaluated"),
     params:
-        parameters=lambda wildcards: parameters(wildcards.run, shards=int(wildcards.of), shard=int(wildcards.shard)),
+        parameters=lambda wildcards: parameters(wildcards.run, int(wildcards.shard)),
     log:
         "results/{run}/shards/{shard}-of-{of}/evaluate.log",
     retries: 1
@@ -122,7 +125,7 @@ rule evaluate:
         "notebooks/evaluate.ipynb",
         CODE,
         PROBLEMS,
-        lambda wildcards: checkpoint(wildcards.run),
+        lambda wildcards: checkpoint(RUNS[wildcards.run]),
         lambda wildcards: shards(wildcards.run),
     output:
         update("results/{run}/evaluate.ipynb"),
@@ -131,9 +134,7 @@ rule evaluate:
         update("results/{run}/run.json"),
         touch("results/{run}/.evaluated"),
     params:
-        parameters=lambda wildcards: parameters(
-            wildcards.run, **({"shards": SHARDS[wildcards.run]} if SHARDS[wildcards.run] > 1 else {})
-        ),
+        parameters=lambda wildcards: parameters(wildcards.run),
     log:
         "results/{run}/evaluate.log",
     retries: 1

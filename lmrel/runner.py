@@ -1,7 +1,7 @@
 """Executes a notebook with parameters: papermill, minus the ways in which it lets a mistake pass.
 
-``python -m lmrel.runner SOURCE TARGET [--title TEXT] [--gpus N] [-y YAML]``. A parameter that the notebook does not have
-is an error. The target is replaced only by a notebook that ran to its end; one that failed is kept beside it, to be read.
+``python -m lmrel.runner SOURCE TARGET [--title TEXT] [--gpus N] [-y YAML]``. A parameter that the notebook lacks is an
+error. The target is replaced only by a notebook that ran to its end; one that failed is kept beside it, to be read.
 """
 
 from __future__ import annotations

@@ -14,12 +14,15 @@ import yaml
 from lmrel.parts import CODE
 from tests.conftest import ROOT
 
-FLOW = """
-errors devices memory problems prompts registry scale study quantize models verdict decoding choice forest tree probes
-lexer enumeration records answers failures taxonomy metrics agreement inference contrasts calibration published tables
-sampling parts shards run charts floor drawings scale_charts audit teaching teaching_charts profiling bench bench_gpu
-routing tiny corpus muon train factorial effects factorial_charts learn live
-""".split()
+FLOW = re.findall(
+    r"\w+",
+    """
+errors devices memory problems prompts registry scale study progress quantize models verdict decoding choice forest
+tree probes lexer enumeration records answers failures taxonomy metrics agreement inference contrasts calibration
+published tables sampling parts shards run charts floor drawings scale_charts audit teaching teaching_charts
+profiling bench bench_gpu routing tiny corpus muon train factorial effects factorial_charts learn live
+""",
+)
 MAX_LINES = 300
 
 

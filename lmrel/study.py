@@ -1,0 +1,108 @@
+"""The study in study.yaml: its models, the jobs that evaluate them, and what each job asks for.
+
+The Snakefile runs these jobs, `lmrel.progress` tells how far they are. No model is loaded, nor torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lmrel import scale
+from lmrel.errors import InputError, check_count
+
+RESULTS = Path("results")
+KEYS = ("models", "parameters", "shards", "gpu_gb", "requests")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One model, or one shard of one; its folder, and the parameters of evaluate.ipynb."""
+
+    run: str
+    shard: int | None
+    shards: int
+    folder: Path
+    parameters: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return self.run if self.shard is None else f"{self.run}, shard {self.shard} of {self.shards}"
+
+
+@dataclass(frozen=True)
+class Study:
+    """`runs` are folders below results/ and the model of each; `asked` is by model."""
+
+    runs: dict[str, str]
+    parameters: dict[str, Any]
+    shards: dict[str, int]
+    asked: dict[str, dict[str, int]]
+    gpu_gb: float
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> Study:
+        """From what study.yaml holds. `InputError` for what it may not hold, or a model that its GPUs cannot."""
+        for name in config:
+            if name not in KEYS:
+                raise InputError(f"study.yaml has {name!r}; it may have {', '.join(KEYS)}.")
+        models, parameters = config.get("models"), config.get("parameters")
+        if not isinstance(models, list) or not models or not all(isinstance(m, str) and m for m in models):
+            raise InputError(f"models in study.yaml is {models!r}; it must be a list of names, folders or repo ids.")
+        runs = {model.rstrip("/").replace("/", "--"): model for model in models}
+        if len(runs) < len(models):
+            raise InputError(f"models in study.yaml is {models!r}; each may occur once.")
+        if not isinstance(parameters, dict):
+            raise InputError(f"parameters in study.yaml is {parameters!r}; it must hold those of evaluate.ipynb.")
+        requests, shards, gpu_gb = config.get("requests") or {}, config.get("shards", 1), config.get("gpu_gb", 40)
+        check_count("shards in study.yaml", shards)
+        for model, own in requests.items():
+            if model not in models or not isinstance(own, dict):
+                known = f"the models are {', '.join(models)}"
+                raise InputError(f"requests in study.yaml has {model!r}: {own!r}; {known}, and each may have numbers.")
+        divided, asked = {}, {}
+        for run, model in runs.items():
+            own, precision = dict(requests.get(model, {})), parameters.get("precision", "auto")
+            divided[run] = own.pop("shards", shards)
+            check_count(f"shards, requested for {model},", divided[run])
+            scale.check(model, precision, gpu_gb, own)
+            asked[run] = scale.request(model, precision, gpu_gb) | own
+        return cls(runs, parameters, divided, asked, gpu_gb)
+
+    @classmethod
+    def read(cls, path: Path = Path("study.yaml")) -> Study:
+        """From a file."""
+        try:
+            config = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            raise InputError(f"{path} cannot be read: {str(error).splitlines()[0]}.") from error
+        if not isinstance(config, dict):
+            raise InputError(f"{path} holds no study: it must have {', '.join(KEYS[:2])}.")
+        return cls.of(config)
+
+    def evaluation(self, run: str, shard: int | None = None) -> dict[str, Any]:
+        """The parameters of evaluate.ipynb: for one shard, to join all of them, or for a run that is not divided."""
+        given = self.parameters | {"model": self.runs[run], "output_dir": str(RESULTS / run), "replace": True}
+        if self.shards[run] > 1:
+            given["shards"] = self.shards[run]
+        return given if shard is None else given | {"shard": shard}
+
+    def folders(self, run: str) -> list[Path]:
+        """Of its shards; none where it is not divided. `lmrel.shards` names them alike."""
+        count = self.shards[run]
+        return [RESULTS / run / "shards" / f"{shard}-of-{count}" for shard in range(count)] if count > 1 else []
+
+    def jobs(self) -> list[Job]:
+        """All that draw, model by model."""
+        jobs = []
+        for run, count in self.shards.items():
+            folders = self.folders(run)
+            for shard, folder in enumerate(folders or [RESULTS / run]):
+                one = shard if folders else None
+                jobs.append(Job(run, one, count, folder, self.evaluation(run, one)))
+        return jobs
