@@ -71,7 +71,7 @@ def assumptions(rates: Rates) -> str:
 def subtitle(works: Sequence[Work], measured: Measured) -> str:
     """For a figure of costs: how many models, and what their times rest on."""
     bases = {scale.estimate(name, "auto", scale.PAPER_DRAWS, scale.PAPER_PROBLEMS, measured).basis for name in PAPERS}
-    return f"{len(works)} models · weights on disk · drawing {' or '.join(sorted(bases))}"
+    return f"{len(works)} models on disk · drawing {' or '.join(sorted(bases))}"
 
 
 def mixed(works: Sequence[Work], count: int) -> list[Work]:

@@ -34,7 +34,7 @@ def test_the_page_says_what_its_times_rest_on() -> None:
     assert "No large model was timed on a GPU" in scale_charts.state(MEASURED)
     assert "3.5 h on one A100" in scale_charts.state(MEASURED)
     assert scale_charts.state(GPU) == "Full size measured on: a GPU."
-    assert scale_charts.subtitle(WORKS, MEASURED) == "3 models · weights on disk · drawing assumed from the paper"
+    assert scale_charts.subtitle(WORKS, MEASURED) == "3 models on disk · drawing assumed from the paper"
     assert scale_charts.subtitle(WORKS, GPU).endswith("drawing assumed from the paper or measured on a GPU")
     bases = scale_charts.models(scale_charts.papers_works(GPU, 40), GPU, RATES).set_index("model")["drawing is"]
     assert bases["qwen2.5-3b-instruct"] == "measured on a GPU"
