@@ -53,6 +53,30 @@ def test_a_changed_parameter_reruns_what_depends_on_it(project: Path) -> None:
     assert would_run(project) == {"evaluate": 4, "compare": 1, "live": 1, "book": 1}
 
 
+def test_another_model_runs_alone(project: Path) -> None:
+    change(project / "study.yaml", "[tiny-dense-base,", "[tiny-dense-continued, tiny-dense-base,")
+    assert would_run(project) == {"evaluate": 1, "compare": 1, "book": 1}
+
+
+def test_a_request_for_another_machine_reruns_nothing(project: Path) -> None:
+    change(project / "study.yaml", "requests: {}", "requests: {tiny-dense-base: {mem_mb: 9000, runtime: 5}}")
+    assert would_run(project) == {}
+
+
+def test_shards_are_jobs_and_the_plan_says_so(project: Path) -> None:
+    change(project / "study.yaml", "requests: {}", "requests: {tiny-dense-base: {shards: 3}}")
+    assert would_run(project) == {"evaluate_shard": 3, "evaluate": 1, "compare": 1, "live": 1, "book": 1}
+    command = [sys.executable, "-m", "lmrel.progress"]
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    said = subprocess.run(
+        [*command, "--plan"], cwd=project, env=environment, capture_output=True, text=True, check=True
+    )
+    assert "tiny-dense-base, shard 2 of 3: evaluate, about " in said.stdout
+    assert "5 jobs; drawing takes about " in said.stdout
+    said = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=True)
+    assert said.stdout.startswith("6 jobs: 3 finished; 720 of 960 problems (75%)")
+
+
 def test_a_changed_notebook_reruns_what_depends_on_it(project: Path) -> None:
     change(project / "notebooks" / "compare.ipynb", "# What happened", "# What came of it")
     assert would_run(project) == {"compare": 1, "book": 1}
@@ -83,6 +107,7 @@ def test_a_failed_run_keeps_the_last_good_results_and_is_tried_again(project: Pa
     said = done.stdout + done.stderr
     assert "prompt_style is 'no_such_style'; it must be one of" in said
     assert "The traceback is in results/tiny-dense-base/evaluate.failed.ipynb" in said
+    assert said.count("This job failed; its log is results/tiny-dense-base/evaluate.log") == 2  # it was tried again
     assert (project / "results" / "tiny-dense-base" / "evaluate.ipynb").read_bytes() == good
     assert (project / "results" / "tiny-dense-base" / "draws.parquet").exists()
     change(project / "study.yaml", "prompt_style: no_such_style", "prompt_style: few_shot")

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from lmrel import InputError, Run, shards
+from lmrel.study import Study
+from tests.conftest import ROOT
+
+CONFIG: dict[str, Any] = yaml.safe_load((ROOT / "study.yaml").read_text())
+LARGE = ["mixtral-8x7b-instruct", "qwen2.5-3b-instruct", "tiny-dense-base", "someone/some-model"]
+
+
+def test_what_a_job_asks_for_comes_from_the_registry_and_yields_to_the_file() -> None:
+    own = {"mixtral-8x7b-instruct": {"shards": 8, "runtime": 99}}
+    study = Study.of(CONFIG | {"models": LARGE, "requests": own, "shards": 2, "gpu_gb": 24})
+    asked = study.asked
+    assert [asked[run]["gpu"] for run in asked] == [2, 1, 0, 1]  # two of 24 GB for Mixtral in NF4
+    assert asked["mixtral-8x7b-instruct"]["runtime"] == 99
+    assert asked["mixtral-8x7b-instruct"]["mem_mb"] > asked["qwen2.5-3b-instruct"]["mem_mb"]
+    assert study.shards == dict(zip(study.runs, [8, 2, 2, 2], strict=True))
+    assert study.runs["someone--some-model"] == "someone/some-model"
+
+
+def test_a_divided_run_has_a_job_for_each_shard_whose_folder_is_where_the_shard_writes() -> None:
+    study = Study.of(CONFIG | {"models": ["tiny-dense-base", "tiny-sparse-base"], "shards": 3})
+    jobs = study.jobs()
+    assert [job.name for job in jobs[:3]] == [f"tiny-dense-base, shard {shard} of 3" for shard in range(3)]
+    for job in jobs:
+        run = Run(**{"limit": None} | job.parameters)
+        assert run.folder == job.folder == shards.folder(Path("results") / job.run, 3, job.shard or 0)
+    assert Run(**{"limit": None} | study.evaluation("tiny-dense-base")).folder == Path("results/tiny-dense-base")
+    [whole] = Study.of(CONFIG | {"models": ["tiny-dense-base"]}).jobs()
+    assert (whole.name, whole.folder) == ("tiny-dense-base", Path("results/tiny-dense-base"))
+    assert Run(**{"limit": None} | whole.parameters).folder == whole.folder
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"model": ["tiny-dense-base"]}, "study.yaml has 'model'; it may have models, parameters, shards, gpu_gb"),
+        ({"models": []}, r"models in study.yaml is \[\]; it must be a list"),
+        ({"models": "tiny-dense-base"}, "models in study.yaml is 'tiny-dense-base'; it must be a list"),
+        ({"models": ["tiny-dense-base"] * 2}, "each may occur once"),
+        ({"parameters": None}, "parameters in study.yaml is None"),
+        ({"shards": 0}, "shards in study.yaml is 0; it must be an integer of at least 1"),
+        ({"gpu_gb": 0}, "gpu_gb is 0; it must be a number above 0"),
+        (
+            {"requests": {"tiny-dense-bass": {"gpu": 1}}},
+            "requests in study.yaml has 'tiny-dense-bass'.* the models are",
+        ),
+        ({"requests": {"tiny-dense-base": 3}}, "requests in study.yaml has 'tiny-dense-base': 3"),
+        ({"requests": {"tiny-dense-base": {"gpus": 1}}}, "has 'gpus'; it may have gpu, mem_mb, runtime"),
+        ({"requests": {"tiny-dense-base": {"shards": 0}}}, "shards, requested for tiny-dense-base, is 0"),
+        (
+            {"models": LARGE, "parameters": {"precision": "bf16"}, "requests": {"mixtral-8x7b-instruct": {"gpu": 1}}},
+            r"mixtral-8x7b-instruct in bf16 needs \d+ GB, and its request is for 1 GPU of 40 GB; 3 GPUs or",
+        ),
+    ],
+)
+def test_a_study_that_cannot_run_ends_in_a_sentence(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        Study.of(CONFIG | changes)
+
+
+def test_a_file_that_holds_no_study_ends_in_a_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "study.yaml"
+    with pytest.raises(InputError, match="study.yaml cannot be read"):
+        Study.read(path)
+    for text, said in (("models: [", "cannot be read"), ("- 1", "holds no study"), ("\xff", "holds no study")):
+        path.write_text(text, encoding="utf-8")
+        with pytest.raises(InputError, match=said):
+            Study.read(path)
+
+
+def test_planning_loads_no_torch() -> None:
+    code = "import lmrel.study, lmrel.progress, sys; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
