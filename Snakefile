@@ -156,7 +156,6 @@ rule compare:
         OTHERS,
     output:
         update("results/compare.ipynb"),
-        update("results/numbers.json"),
         touch("results/.compared"),
     params:
         parameters=f"{{results_dir: results, study: [{', '.join(RUNS)}]}}",

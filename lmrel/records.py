@@ -106,17 +106,17 @@ def _atomically(path: Path, write: Callable[[Path], Any], before: Callable[[], A
     return path
 
 
-def read_draws(folder: Path) -> pd.DataFrame:
-    """The draws of a run; `InputError` if the file is missing or damaged."""
-    return read_part(folder / DRAWS)
+def read_draws(folder: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
+    """The draws of a run, or some `columns` of them; `InputError` if the file is missing or damaged."""
+    return read_part(folder / DRAWS, columns)
 
 
-def read_part(path: Path) -> pd.DataFrame:
+def read_part(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
     """The draws in one file; `InputError` if it is missing or damaged."""
-    table = _read_table(path)
+    table = _read_table(path, columns)
     nullable = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}.get  # a float would lose digits
-    exact = {name: table[name].to_pandas(types_mapper=nullable) for name in ("extracted", "sole", "correct_sole")}
-    return table.to_pandas().assign(**exact)
+    names = [name for name in ("extracted", "sole", "correct_sole") if name in table.column_names]
+    return table.to_pandas().assign(**{name: table[name].to_pandas(types_mapper=nullable) for name in names})
 
 
 def _read_as_draws(path: Path) -> pa.Table:
@@ -127,9 +127,9 @@ def _read_as_draws(path: Path) -> pa.Table:
         raise InputError(f"{path} holds no draws: {str(error).splitlines()[0]}") from error
 
 
-def _read_table(path: Path) -> pa.Table:
+def _read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     try:
-        return pq.ParquetFile(path, page_checksum_verification=True).read()
+        return pq.ParquetFile(path, page_checksum_verification=True).read(columns)
     except (OSError, ValueError, pa.ArrowException) as error:  # the footer has no checksum: anything may stand there
         raise InputError(f"{path} is missing or damaged: {str(error).splitlines()[0]}") from error
 
@@ -139,8 +139,8 @@ def find_runs(results: Path) -> list[Path]:
     return sorted(path.parent for path in results.glob(f"[!.]*/{RUN}"))  # not the parts of one in `results` itself
 
 
-def read_runs(results: Path) -> pd.DataFrame:
-    """The draws of all finished runs directly below `results`.
+def read_summaries(results: Path) -> pd.DataFrame:
+    """The summaries of all finished runs directly below `results`.
 
     ``model`` is the folder's name, which no two runs share; what it was before is ``checkpoint``.
     """
@@ -148,9 +148,15 @@ def read_runs(results: Path) -> pd.DataFrame:
     if not folders:
         raise InputError(f"there is no finished run below {results}.")
     tables = [
-        read_draws(folder).rename(columns={"model": "checkpoint"}).assign(model=folder.name) for folder in folders
+        _read_table(folder / SUMMARY).to_pandas().rename(columns={"model": "checkpoint"}).assign(model=folder.name)
+        for folder in folders
     ]
     return pd.concat(tables, ignore_index=True)
+
+
+def count_draws(results: Path, runs: Collection[str]) -> int:
+    """Of `runs` below `results`, all together."""
+    return sum(int(record["draws"]) for record in _records(results, runs))
 
 
 def _records(results: Path, runs: Collection[str]) -> list[dict[str, Any]]:

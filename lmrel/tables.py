@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import date
+from pathlib import Path
 
 import pandas as pd
 
+from lmrel import records
 from lmrel.agreement import flips, repeated
-from lmrel.inference import paired_difference, summarize_with_intervals
+from lmrel.inference import paired_difference
 from lmrel.registry import REGISTRY
 
 
@@ -52,14 +54,15 @@ def agreement(draws: pd.DataFrame) -> pd.DataFrame:
     return plain(pd.DataFrame(columns))
 
 
-def other_runs(draws: pd.DataFrame) -> pd.DataFrame:
-    """Accuracy and compliance of runs that need not be alike, each with its model, problems, prompt and decoding."""
-    summary = summarize_with_intervals(draws)
+def other_runs(summary: pd.DataFrame) -> pd.DataFrame:
+    """Accuracy and compliance of runs that need not be alike, each with its model, problems, prompt and decoding.
+
+    `summary` is as from `lmrel.records.read_summaries`.
+    """
     whole = summary[summary["task"] == "all"]
-    checkpoints = draws.groupby("model")["checkpoint"].first()
     columns = {
         "run": whole["model"],
-        "model": whole["model"].map(checkpoints),
+        "model": whole["checkpoint"],
         "precision": whole["precision"],
         "problems": whole["problems"],
         "prompt": whole["prompt_style"],
@@ -102,33 +105,19 @@ def drops(draws: pd.DataFrame, first: float = 0.0, second: float = 1.0) -> pd.Da
     return pd.DataFrame(rows, columns=["model", "difference", "low", "high", "problems"])
 
 
+def drops_of(results: Path, runs: Sequence[str]) -> pd.DataFrame:
+    """`drops` of `runs` below `results`, whose draws are read one run after the other."""
+    columns = ["temperature", "run", "problem_id", "correct"]
+    tables = [drops(records.read_draws(results / run, columns).assign(model=run)) for run in runs]
+    return pd.concat(tables, ignore_index=True)
+
+
 def shown_drops(table: pd.DataFrame) -> pd.DataFrame:
     """`drops` in percentage points, as text."""
     points = 100 * table[["difference", "low", "high"]]
     change = [f"{row.difference:+.1f} [{row.low:+.1f}, {row.high:+.1f}]" for row in points.itertuples()]
     change = [text.replace("-", "\N{MINUS SIGN}") for text in change]
     return plain(pd.DataFrame({"model": table["model"], "change of accuracy, points": change}))
-
-
-def numbers(draws: pd.DataFrame, expected: Sequence[str]) -> dict[str, str]:
-    """What the book's prose quotes, by key: ``<model> T=<t> accuracy`` and ``compliance``, ``<model> drop``, counts.
-
-    For an `expected` model whose drop cannot be had the prose says so.
-    """
-    summary = summarize_with_intervals(draws)
-    found = {
-        "draws": f"{len(draws):,}",
-        "models": f"{draws['model'].nunique()}",
-        "problems": f"{draws['problem_id'].nunique()}",
-        "runs": f"{draws['run'].nunique()}",
-    }
-    for _, row in summary[summary["task"] == "all"].iterrows():
-        key = f"{row['model']} T={row['temperature']:g}"
-        found |= {f"{key} {name}": percent_with_interval(row, name) for name in ("accuracy", "compliance")}
-    changes = shown_drops(drops(draws))
-    found |= {f"{model} drop": "(not run)" for model in expected}
-    found |= {f"{model} drop": f"{change} points" for model, change in changes.to_numpy()}
-    return found
 
 
 def plain(table: pd.DataFrame) -> pd.DataFrame:

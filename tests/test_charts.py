@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import altair as alt
 import pandas as pd
 import pytest
 
-from lmrel import charts, inference, metrics, published, tables
+from lmrel import charts, inference, metrics, published, records, tables
 from lmrel.site import chart_html
 from tests.test_metrics import table
 
@@ -88,20 +89,20 @@ def test_tables_show_intervals_and_escape_what_a_model_wrote() -> None:
     assert "⏎" in shown
     by_temperature = tables.by_temperature(inference.summarize_with_intervals(draws))
     assert re.fullmatch(r"50\.0 % \[\d+, \d+\]", by_temperature["accuracy"].iloc[0])
-    others = tables.other_runs(draws.assign(checkpoint="org/name"))
+    others = tables.other_runs(inference.summarize_with_intervals(draws).assign(checkpoint="org/name"))
     assert others[["run", "model", "problems"]].iloc[0].tolist() == ["m", "org/name", "2"]
     by_task = tables.by_task(inference.summarize_with_intervals(draws))
     assert by_task.columns.tolist() == ["model", "T", "arithmetic", "variable binding"]
 
 
-def test_numbers_for_prose_come_from_the_draws() -> None:
+def test_drops_are_paired_changes_of_runs_that_have_both_temperatures(tmp_path: Path) -> None:
     draws = pd.concat([table(temperature=0.0), table(temperature=1.0, correct=False)])
-    numbers = tables.numbers(draws, expected=["m", "other"])
-    assert numbers["other drop"] == "(not run)"
-    assert numbers["draws"] == "16"
-    assert numbers["problems"] == "2"
-    assert numbers["m T=0 accuracy"].startswith("50.0 % [")
-    assert numbers["m drop"].startswith("\N{MINUS SIGN}50.0 [")
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    draws.to_parquet(folder / records.DRAWS)
+    found = tables.drops_of(tmp_path, ["mine"])
+    assert found[["model", "difference"]].to_numpy().tolist() == [["mine", -0.5]]
+    assert tables.shown_drops(found).iloc[0, 1].startswith("\N{MINUS SIGN}50.0 [")
     assert tables.drops(table()).empty
 
 

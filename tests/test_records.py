@@ -65,13 +65,21 @@ def test_only_finished_runs_are_found(tmp_path: Path) -> None:
 
 def test_runs_go_by_the_names_of_their_folders(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no finished run below"):
-        records.read_runs(tmp_path)
+        records.read_summaries(tmp_path)
     for name in ("mine", "yours"):  # the same model twice
         (tmp_path / name).mkdir()
-        records.write_part(draws(), tmp_path / name / records.DRAWS)
-        records.write_json({}, tmp_path / name / records.RUN)
-    runs = records.read_runs(tmp_path)
-    assert runs["model"].value_counts().to_dict() == {"mine": 6, "yours": 6}
+        records.write_table(pd.DataFrame({"model": ["a"], "accuracy": [0.5]}), tmp_path / name / records.SUMMARY)
+        records.write_json({"draws": 6}, tmp_path / name / records.RUN)
+    runs = records.read_summaries(tmp_path)
+    assert runs[["model", "checkpoint"]].to_numpy().tolist() == [["mine", "a"], ["yours", "a"]]
+    assert records.count_draws(tmp_path, ["mine", "yours"]) == 12
+
+
+def test_some_columns_are_read_alone(tmp_path: Path) -> None:
+    records.write_part(draws(), tmp_path / records.DRAWS)
+    whole = records.read_draws(tmp_path)
+    for names in (["run", "correct"], ["extracted"]):
+        pd.testing.assert_frame_equal(records.read_draws(tmp_path, names), whole[names])
 
 
 def test_extracted_integers_keep_every_digit(tmp_path: Path) -> None:
