@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import platform
 import random
 import statistics
 import time
@@ -17,13 +18,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from lmrel import corpus, prompts, tiny
+from lmrel import corpus, prompts, records, tiny
 from lmrel.errors import InputError
 from lmrel.muon import Optimizer
 from lmrel.registry import CHECKPOINTS, TINY
@@ -208,8 +210,8 @@ def export(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, losses: T
     (folder / "loss.csv").write_text("step,loss\n" + "".join(f"{step},{loss}\n" for step, loss in curve))
 
 
-def cost(name: str, steps: int = 8) -> str:
-    """What training `name` takes on this machine by the median of a few steps: a row of the command's table."""
+def cost(name: str, steps: int = 8) -> dict[str, Any]:
+    """What training `name` takes on this machine, by the median of a few steps; tokens are in millions."""
     _, architecture, last = name.split("-", 2)
     stage, tokenizer = STAGES[last], tiny.build_tokenizer(chat=STAGES[last].kind == "chat")
     model = tiny.build_model(architecture).train()
@@ -219,10 +221,13 @@ def cost(name: str, steps: int = 8) -> str:
         update(model, optimizer, stage, step, make_batch(stage, 0, step, tokenizer))
         seconds.append(time.perf_counter() - start)
     each = statistics.median(seconds)
-    tokens = stage.steps * stage.rows * stage.length / 1e6
-    return (
-        f"{name:28}{stage.steps:8,} steps{tokens:8.1f} M tokens{each:8.3f} s a step{stage.steps * each / 60:8.0f} min"
-    )
+    return {
+        "model": name,
+        "steps": stage.steps,
+        "tokens": round(stage.steps * stage.rows * stage.length / 1e6, 1),
+        "seconds a step": round(each, 4),
+        "minutes": round(stage.steps * each / 60, 1),
+    }
 
 
 def places(seed: int) -> tuple[Path, Path]:
@@ -236,15 +241,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("models", nargs="*", default=TINY, help="tiny-<architecture>-<stage>; bases first")
     parser.add_argument("--seed", type=int, default=0, help="0 goes to checkpoints/, others to training/seed-N/")
-    parser.add_argument("--cost", action="store_true", help="only say how long each takes here")
+    parser.add_argument("--cost", nargs="?", const="", help="only say, or write to a file, how long each takes here")
     arguments = parser.parse_args()
     for name in arguments.models:
         _, architecture, stage = [*name.split("-", 2), "", ""][:3]
         if architecture not in tiny.ARCHITECTURES or stage not in STAGES:
             known = f"{', '.join(tiny.ARCHITECTURES)} and {', '.join(STAGES)}"
             raise SystemExit(f"{name!r} is no tiny-<architecture>-<stage>; they are {known}.")
-    for name in arguments.models:
-        print(cost(name) if arguments.cost else train(name, None, *places(arguments.seed), arguments.seed), flush=True)
+    if arguments.cost is None:
+        for name in arguments.models:
+            print(train(name, None, *places(arguments.seed), arguments.seed), flush=True)
+        return
+    table = pd.DataFrame([cost(name) for name in arguments.models])
+    print(table.to_string(index=False))
+    if arguments.cost:
+        machine = {"machine": platform.machine(), "threads": torch.get_num_threads(), "torch": torch.__version__}
+        records.write_json(machine | {"rows": table.to_dict("records")}, Path(arguments.cost))
 
 
 if __name__ == "__main__":

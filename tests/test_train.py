@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import random
 import re
 from dataclasses import replace
@@ -184,13 +185,16 @@ def test_an_instruct_model_starts_from_the_base_and_is_saved_with_its_template(t
     assert any((base[name] != tuned[name]).any() for name in base)
 
 
-def test_the_cost_of_a_stage_is_that_of_its_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cost_of_a_stage_is_that_of_its_steps_and_goes_to_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     times = iter(float(i) for i in range(100))
     monkeypatch.setattr(train.time, "perf_counter", lambda: next(times))  # every step takes a second
-    assert re.fullmatch(
-        r"tiny-dense-instruct +1,600 steps +2\.6 M tokens +1\.000 s a step +27 min",
-        train.cost("tiny-dense-instruct", steps=2),
-    )
+    monkeypatch.setattr("sys.argv", ["train", "tiny-dense-instruct", "--cost", str(tmp_path / "cost.json")])
+    train.main()
+    [row] = json.loads((tmp_path / "cost.json").read_text())["rows"]
+    assert row == {"model": "tiny-dense-instruct", "steps": 1600, "tokens": 2.6, "seconds a step": 1, "minutes": 26.7}
+    assert "tiny-dense-instruct   1600     2.6" in capsys.readouterr().out
 
 
 def test_other_seeds_never_touch_what_ships(monkeypatch: pytest.MonkeyPatch) -> None:
