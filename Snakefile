@@ -35,11 +35,14 @@ def shards(run):
     return [f"{folder}/.evaluated" for folder in STUDY.folders(run)]
 
 
-def asks(name, joins=None):
-    """What a job of a run asks for; where all it does is to join shards, `joins`."""
-    return lambda wildcards: (
-        STUDY.asked[wildcards.run][name] if joins is None or not STUDY.folders(wildcards.run) else joins
-    )
+def asks(name):
+    """What a job that draws asks for."""
+    return lambda wildcards: STUDY.asked[wildcards.run][name]
+
+
+def asks_whole(name):
+    """What the job of a whole run asks for: it draws, or joins what was drawn."""
+    return lambda wildcards: (STUDY.joining if STUDY.folders(wildcards.run) else STUDY.asked[wildcards.run])[name]
 
 
 def parameters(*given):
@@ -139,9 +142,9 @@ rule evaluate:
         "results/{run}/evaluate.log",
     retries: 1
     resources:
-        gpu=asks("gpu", joins=0),
-        mem_mb=asks("mem_mb"),
-        runtime=asks("runtime"),
+        gpu=asks_whole("gpu"),
+        mem_mb=asks_whole("mem_mb"),
+        runtime=asks_whole("runtime"),
     shell:
         "echo 'Evaluating {wildcards.run}'; OMP_NUM_THREADS={threads} python -m lmrel.runner {input[0]} {output[0]} "
         "--gpus {resources.gpu} --title {wildcards.run} -y {params.parameters:q} >{log} 2>&1 "

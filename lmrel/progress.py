@@ -20,7 +20,6 @@ from typing import Any
 
 from lmrel import scale
 from lmrel.errors import InputError, read_object
-from lmrel.problems import load_problems
 from lmrel.study import Job, Study
 
 DATA = Path(__file__).resolve().parent.parent / "book" / "data"
@@ -114,9 +113,8 @@ def due(output: str) -> list[dict[str, str]]:
     return jobs
 
 
-def plan(study: Study, jobs: Sequence[Mapping[str, str]], problems: int, measured: scale.Measured) -> str:
+def plan(study: Study, jobs: Sequence[Mapping[str, str]], measured: scale.Measured) -> str:
     """For people: what would run, and about how many hours drawing takes."""
-    draws = sum(1 if temperature == 0 else study.parameters["runs"] for temperature in study.parameters["temperatures"])
     precision, stop = study.parameters.get("precision", "auto"), study.parameters.get("stop", "eos")
     lines: list[str] = []
     spent: dict[str, list[scale.Estimate]] = {"GPU": [], "CPU": []}
@@ -125,8 +123,8 @@ def plan(study: Study, jobs: Sequence[Mapping[str, str]], problems: int, measure
         if rule == "evaluate" and study.shards[run] > 1:
             lines.append(f"{run}: join {study.shards[run]} shards")
         elif rule in ("evaluate", "evaluate_shard"):
-            share = -(-problems // study.shards[run])
-            guess = scale.estimate(study.runs[run], precision, draws, share, measured, stop=stop)
+            share = -(-study.problems // study.shards[run])
+            guess = scale.estimate(study.runs[run], precision, study.draws, share, measured, stop=stop)
             gpus = study.asked[run]["gpu"]
             spent["GPU" if gpus else "CPU"].append(scale.Estimate(guess.seconds * max(gpus, 1), guess.basis))
             name = f"{run}, shard {job['shard']} of {job['of']}" if "shard" in job else run
@@ -152,10 +150,9 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         study = Study.read()
-        problems = len(load_problems(study.parameters.get("problems", "paper"), study.parameters.get("limit")))
         if not arguments.plan:
             jobs = study.jobs()
-            counts = [len(range(job.shard or 0, problems, job.shards)) for job in jobs]
+            counts = [len(range(job.shard or 0, study.problems, job.shards)) for job in jobs]
             now = time.time()
             print(report([state(job, count) for job, count in zip(jobs, counts, strict=True)], now))
             return
@@ -163,7 +160,7 @@ def main() -> None:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise InputError(f"snakemake could not plan the study: {(done.stderr.strip() or 'no reason given')}")
-        print(plan(study, due(done.stdout), problems, scale.read(DATA)))
+        print(plan(study, due(done.stdout), scale.read(DATA)))
     except InputError as error:
         sys.exit(f"error: {error}")
 

@@ -5,6 +5,7 @@ The Snakefile runs these jobs, `lmrel.progress` tells how far they are. No model
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +15,10 @@ import yaml
 
 from lmrel import scale
 from lmrel.errors import InputError, check_count
+from lmrel.problems import load_problems
 
 RESULTS = Path("results")
+ROW_MB = 0.002  # memory of a draw while a run is summarized: 720,240 of them took 1.45 GB
 KEYS = ("models", "parameters", "shards", "gpu_gb", "requests")
 
 
@@ -37,13 +40,18 @@ class Job:
 
 @dataclass(frozen=True)
 class Study:
-    """`runs` are folders below results/ and the model of each; `asked` is by model."""
+    """`runs` are folders below results/ and the model of each; `asked` is what a job of each run asks for.
+
+    `joining` is what a job asks for that only joins shards. A problem has `draws`.
+    """
 
     runs: dict[str, str]
     parameters: dict[str, Any]
     shards: dict[str, int]
     asked: dict[str, dict[str, int]]
-    gpu_gb: float
+    joining: dict[str, int]
+    draws: int
+    problems: int
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> Study:
@@ -65,14 +73,23 @@ class Study:
             if model not in models or not isinstance(own, dict):
                 known = f"the models are {', '.join(models)}"
                 raise InputError(f"requests in study.yaml has {model!r}: {own!r}; {known}, and each may have numbers.")
+        temperatures, runs_each = parameters.get("temperatures", []), parameters.get("runs", 1)
+        check_count("runs in study.yaml", runs_each)
+        if not isinstance(temperatures, list):
+            raise InputError(f"temperatures in study.yaml is {temperatures!r}; it must be a list such as [0.0, 0.7].")
+        draws = sum(1 if temperature == 0 else runs_each for temperature in temperatures)
+        problems = len(load_problems(parameters.get("problems", "paper"), parameters.get("limit")))
         divided, asked = {}, {}
         for run, model in runs.items():
             own, precision = dict(requests.get(model, {})), parameters.get("precision", "auto")
             divided[run] = own.pop("shards", shards)
             check_count(f"shards, requested for {model},", divided[run])
             scale.check(model, precision, gpu_gb, own)
-            asked[run] = scale.request(model, precision, gpu_gb) | own
-        return cls(runs, parameters, divided, asked, gpu_gb)
+            usual = scale.request(model, precision, gpu_gb)
+            usual["mem_mb"] += math.ceil(ROW_MB * draws * problems / divided[run])
+            asked[run] = usual | own
+        joining = {"gpu": 0, "mem_mb": 4000 + math.ceil(ROW_MB * draws * problems), "runtime": 120}
+        return cls(runs, parameters, divided, asked, joining, draws, problems)
 
     @classmethod
     def read(cls, path: Path = Path("study.yaml")) -> Study:

@@ -83,7 +83,7 @@ def test_a_plan_names_each_job_and_sums_gpu_and_cpu_time_apart() -> None:
         {"rule": "study"},
     ]
     measured = scale.read(ROOT / "book" / "data")
-    lines = progress.plan(study, due, 240, measured).splitlines()
+    lines = progress.plan(study, due, measured).splitlines()
     shard = scale.estimate("mixtral-8x7b-instruct", "auto", 13, 120, measured)
     assert lines[0].startswith(
         f"mixtral-8x7b-instruct, shard 0 of 2: evaluate, about {progress.duration(shard.seconds)} (gpu 2, mem_mb "
@@ -95,7 +95,7 @@ def test_a_plan_names_each_job_and_sums_gpu_and_cpu_time_apart() -> None:
         f"4 jobs; drawing takes about {progress.duration(2 * shard.seconds)} of GPU time ({shard.basis}) and "
     )
     assert "of CPU time (measured on a CPU)" in lines[-1]
-    assert progress.plan(study, [{"rule": "study"}], 240, measured) == "nothing would run: all is done"
+    assert progress.plan(study, [{"rule": "study"}], measured) == "nothing would run: all is done"
 
 
 def test_durations_are_short() -> None:

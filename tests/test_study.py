@@ -27,6 +27,21 @@ def test_what_a_job_asks_for_comes_from_the_registry_and_yields_to_the_file() ->
     assert study.runs["someone--some-model"] == "someone/some-model"
 
 
+def test_memory_grows_with_the_draws_of_a_job() -> None:
+    many = CONFIG["parameters"] | {"temperatures": [t / 10 for t in range(30)], "runs": 1000}
+    few = Study.of(CONFIG | {"models": ["tiny-dense-base"]})
+    whole, tenth = (
+        Study.of(CONFIG | {"models": ["tiny-dense-base"], "parameters": many, "shards": n}) for n in (1, 10)
+    )
+    rows = 240 * 29_001
+    assert (whole.draws, whole.problems) == (29_001, 240)
+    [base], [most], [least] = ([asked["mem_mb"] for asked in study.asked.values()] for study in (few, whole, tenth))
+    assert most - base == pytest.approx(0.002 * rows, abs=10)
+    assert least - base == pytest.approx(0.0002 * rows, abs=10)
+    assert tenth.joining["gpu"] == 0
+    assert tenth.joining["mem_mb"] > 0.002 * rows
+
+
 def test_a_divided_run_has_a_job_for_each_shard_whose_folder_is_where_the_shard_writes() -> None:
     study = Study.of(CONFIG | {"models": ["tiny-dense-base", "tiny-sparse-base"], "shards": 3})
     jobs = study.jobs()
@@ -48,6 +63,9 @@ def test_a_divided_run_has_a_job_for_each_shard_whose_folder_is_where_the_shard_
         ({"models": "tiny-dense-base"}, "models in study.yaml is 'tiny-dense-base'; it must be a list"),
         ({"models": ["tiny-dense-base"] * 2}, "each may occur once"),
         ({"parameters": None}, "parameters in study.yaml is None"),
+        ({"parameters": {"temperatures": 0.5}}, "temperatures in study.yaml is 0.5; it must be a list"),
+        ({"parameters": {"runs": 0}}, "runs in study.yaml is 0"),
+        ({"parameters": {"problems": "nowhere.jsonl"}}, "problems is 'nowhere.jsonl'"),
         ({"shards": 0}, "shards in study.yaml is 0; it must be an integer of at least 1"),
         ({"gpu_gb": 0}, "gpu_gb is 0; it must be a number above 0"),
         (
