@@ -35,14 +35,21 @@ def shards(run):
     return [f"{folder}/.evaluated" for folder in STUDY.folders(run)]
 
 
+def grown(asked, name, attempt):
+    """The second try of a job gets twice the memory and time."""
+    return asked[name] * (1 if name == "gpu" else attempt)
+
+
 def asks(name):
     """What a job that draws asks for."""
-    return lambda wildcards: STUDY.asked[wildcards.run][name]
+    return lambda wildcards, attempt: grown(STUDY.asked[wildcards.run], name, attempt)
 
 
 def asks_whole(name):
     """What the job of a whole run asks for: it draws, or joins what was drawn."""
-    return lambda wildcards: (STUDY.joining if STUDY.folders(wildcards.run) else STUDY.asked[wildcards.run])[name]
+    return lambda wildcards, attempt: grown(
+        STUDY.joining if STUDY.folders(wildcards.run) else STUDY.asked[wildcards.run], name, attempt
+    )
 
 
 def parameters(*given):

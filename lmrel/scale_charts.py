@@ -71,7 +71,7 @@ def assumptions(rates: Rates) -> str:
 def subtitle(works: Sequence[Work], measured: Measured) -> str:
     """For a figure of costs: how many models, and what their times rest on."""
     bases = {scale.estimate(name, "auto", scale.PAPER_DRAWS, scale.PAPER_PROBLEMS, measured).basis for name in PAPERS}
-    return f"{len(works)} models on disk · drawing {' or '.join(sorted(bases))}"
+    return f"{len(works)} models on disk · {' or '.join(sorted(bases))}"
 
 
 def mixed(works: Sequence[Work], count: int) -> list[Work]:
@@ -99,22 +99,18 @@ def models(works: Sequence[Work], measured: Measured, rates: Rates) -> pd.DataFr
 def costs(works: Sequence[Work], counts: Sequence[int], gpus: Sequence[int], rates: Rates) -> pd.DataFrame:
     """The paper's experiment for so many models on so many GPUs, each with its best number of shards.
 
-    Twice: with the weights still to be fetched, and with all of them on disk.
+    With an infinite `link` the weights are on disk already.
     """
     rows = []
     for count in counts:
         some = mixed(works, count)
         for number in gpus:
-            row: dict[str, Any] = {"models": count, "GPUs": number}
-            for name, assumed in (("to fetch", rates), ("on disk", replace(rates, link=math.inf))):
-                shards = scale.best_shards(some, number, assumed)
-                found = scale.plan(some, shards, number, assumed)
-                row[f"{name}: shards"], row[f"{name}: time"] = shards, span(found.wall)
-                row[f"{name}: limited by"] = ", ".join(f"{share:.0%} {what}" for what, share in found.shares[:2])
-                row["GPU hours"] = f"{(found.drawing + found.loading) / 3600:,.1f}"  # of the latter
-            rows.append(row | {"problems a job": _per_job(row["on disk: shards"])})
-    first = ["models", "GPUs", "on disk: shards", "problems a job", "on disk: time", "GPU hours", "on disk: limited by"]
-    return plain(pd.DataFrame(rows)[[*first, "to fetch: shards", "to fetch: time", "to fetch: limited by"]])
+            shards = scale.best_shards(some, number, rates)
+            found = scale.plan(some, shards, number, rates)
+            row = {"models": count, "GPUs": number, "shards": shards, "problems a job": _per_job(shards)}
+            row |= {"time": span(found.wall), "GPU hours": f"{(found.drawing + found.loading) / 3600:,.1f}"}
+            rows.append(row | {"limited by": ", ".join(f"{share:.0%} {what}" for what, share in found.shares[:2])})
+    return plain(pd.DataFrame(rows))
 
 
 def _per_job(shards: int) -> str:

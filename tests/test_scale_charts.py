@@ -34,8 +34,8 @@ def test_the_page_says_what_its_times_rest_on() -> None:
     assert "No large model was timed on a GPU" in scale_charts.state(MEASURED)
     assert "3.5 h on one A100" in scale_charts.state(MEASURED)
     assert scale_charts.state(GPU) == "Full size measured on: a GPU."
-    assert scale_charts.subtitle(WORKS, MEASURED) == "3 models on disk · drawing assumed from the paper"
-    assert scale_charts.subtitle(WORKS, GPU).endswith("drawing assumed from the paper or measured on a GPU")
+    assert scale_charts.subtitle(WORKS, MEASURED) == "3 models on disk · assumed from the paper"
+    assert scale_charts.subtitle(WORKS, GPU).endswith("· assumed from the paper or measured on a GPU")
     bases = scale_charts.models(scale_charts.papers_works(GPU, 40), GPU, RATES).set_index("model")["drawing is"]
     assert bases["qwen2.5-3b-instruct"] == "measured on a GPU"
     assert bases["olmoe-1b-7b"] == "assumed from the paper"
@@ -44,16 +44,15 @@ def test_the_page_says_what_its_times_rest_on() -> None:
 
 
 def test_costs_are_those_of_the_plan() -> None:
-    table = scale_charts.costs(WORKS, (3,), (1, 64), RATES)
     on_disk = replace(RATES, link=math.inf)
+    alone, many = scale_charts.costs(WORKS, (3,), (1, 64), on_disk).to_dict("records")
     shards = scale.best_shards(WORKS, 64, on_disk)
-    found = scale.plan(WORKS, shards, 64, on_disk)
-    alone, many = table.to_dict("records")
     assert alone["GPU hours"] == f"{(3 * 4200 + sum(work.load(RATES) for work in WORKS)) / 3600:.1f}"
-    assert many["on disk: shards"] == str(shards)
-    assert many["on disk: time"] == scale_charts.span(found.wall)
-    assert many["to fetch: limited by"].split(", ")[0].endswith("download")
+    assert many["shards"] == str(shards)
+    assert many["time"] == scale_charts.span(scale.plan(WORKS, shards, 64, on_disk).wall)
     assert many["problems a job"] == f"{240 // shards} or {240 // shards + 1}"
+    [fetched] = scale_charts.costs(WORKS, (3,), (64,), RATES).to_dict("records")
+    assert fetched["limited by"].split(", ")[0].endswith("download")
 
 
 def test_without_sharing_a_study_costs_what_its_draws_cost() -> None:
