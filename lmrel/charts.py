@@ -34,7 +34,8 @@ def figure(draw: Callable[P, Any]) -> Callable[P, Any]:
     @functools.wraps(draw)
     def drawn(*arguments: P.args, **options: P.kwargs) -> Any:
         chart = draw(*arguments, **options)
-        chart.usermeta = {"function": f"{draw.__module__}.{draw.__name__}"}
+        if not isinstance(chart, str):  # what stands in place of a figure with nothing in it
+            chart.usermeta = {"function": f"{draw.__module__}.{draw.__name__}"}
         return chart
 
     return drawn
@@ -151,6 +152,8 @@ def _temperature_axis(field: str, temperatures: pd.Series) -> alt.X:
 @figure
 def failures(shares: pd.DataFrame, title: str, description: str, *, subtitle: str = "") -> Any:
     """Of the wrong draws at each temperature, the share of each class with its interval: `inference.failure_shares`."""
+    if shares.empty:
+        return "not shown: no answer was wrong"
     table = shares.assign(T=shares["temperature"].map("{:g}".format), failure=shares["failure"].str.replace("_", " "))
     table = table[["T", "failure", "share", "low", "high", "count"]].round(5)
     order = table.groupby("failure")["count"].sum().sort_values(ascending=False).index.tolist()

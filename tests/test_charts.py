@@ -41,6 +41,11 @@ def test_every_figure_draws_and_carries_its_text(name: str) -> None:
     assert len(re.findall("<path", picture)) > 5
 
 
+def test_a_run_without_a_wrong_answer_says_so() -> None:
+    shares = inference.failure_shares(table(correct=True, failure=None))
+    assert charts.failures(shares, "Failures", "Bars.") == "not shown: no answer was wrong"
+
+
 def test_a_response_shows_the_interval_of_each_mean() -> None:
     spec = charts.response(SUMMARY, "accuracy", "Accuracy", "A line.").to_dict()
     rows = next(iter(spec["datasets"].values()))
