@@ -28,6 +28,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project's folder as the present one, with a profile and a Slurm in which all is well."""
     for name, text in WORKS.items():
         command(tmp_path, name, text)
+    for name in TOOLS:
+        (tmp_path / "bin" / name).symlink_to(str(shutil.which(name)))
     for name, text in (
         ("slurm", "executor: slurm\ndefault-resources: {slurm_partition: gpu}"),
         ("local", "cores: all"),
