@@ -7,6 +7,8 @@ no cluster, only its name is checked.
 from __future__ import annotations
 
 import argparse
+import math
+import re
 import shutil
 import subprocess
 import sys
@@ -19,6 +21,7 @@ from typing import Any
 import yaml
 
 from lmrel.errors import InputError
+from lmrel.study import Study
 
 PROFILES = Path("profiles")
 ANSWER = 30  # seconds that Slurm's controller has to answer
@@ -34,7 +37,7 @@ def check(profile: str) -> None:
         return
     resources: Mapping[str, Any] = settings.get("default-resources") or {}
     check_scheduler()
-    check_partition(resources.get("slurm_partition"), PROFILES / profile / "config.yaml")
+    check_partition(resources.get("slurm_partition"), PROFILES / profile / "config.yaml", Study.read())
     wait_for_leftovers()
     check_folder(resources)
 
@@ -60,12 +63,32 @@ def check_scheduler() -> None:
         )
 
 
-def check_partition(wanted: object, path: Path) -> None:
-    """Slurm answers, and has the partitions that `path` names, if any."""
-    known = sorted(set(_ask("sinfo", "--noheader", "--format", "%R").split()))
-    for name in str(wanted).split(",") if wanted else []:
-        if name not in known:
-            raise InputError(f"slurm_partition is {name!r} in {path}; the cluster has {', '.join(known)}.")
+def check_partition(wanted: object, path: Path, study: Study) -> None:
+    """Slurm answers, has the partitions that `path` names, if any, and would ever start the study's jobs there."""
+    limits = {
+        name: minutes(limit) for name, limit in (line.split() for line in _ask("sinfo", "-ho", "%P %l").splitlines())
+    }
+    default = [name for name in limits if name.endswith("*")]
+    limits = {name.rstrip("*"): limit for name, limit in limits.items()}
+    chosen = str(wanted).split(",") if wanted else [name.rstrip("*") for name in default]
+    for name in chosen:
+        if name not in limits:
+            raise InputError(f"slurm_partition is {name!r} in {path}; the cluster has {', '.join(sorted(limits))}.")
+    longest = max((limits[name] for name in chosen), default=math.inf)
+    for run, asked in study.asked.items():
+        if asked["runtime"] > longest:
+            raise InputError(
+                f"{study.runs[run]} asks for {asked['runtime']} minutes, but a job in partition {','.join(chosen)} may "
+                f"take {longest:g}; lower its runtime under requests in study.yaml or change the partition in {path}."
+            )
+
+
+def minutes(limit: str) -> float:
+    """Of a time limit as sinfo writes it: ``1-00:00:00``, ``30:00``, ``infinite``."""
+    if not (found := re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)", limit)):
+        return math.inf
+    days, hours, rest, seconds = (int(part or 0) for part in found.groups())
+    return (days * 24 + hours) * 60 + rest + seconds / 60
 
 
 def check_folder(resources: Mapping[str, Any]) -> None:

@@ -16,7 +16,7 @@ from tests.conftest import ROOT
 
 WORKS = {
     "sbatch": "exit 1  # nothing is submitted here",
-    "sinfo": "echo cpu; echo gpu",
+    "sinfo": "echo 'cpu* 30:00'; echo 'gpu 1-00:00:00'",
     "srun": 'while [ "$1" != sh ]; do echo "$1" >>asked; shift; done; exec "$@"',
     "squeue": "true",
 }
@@ -36,10 +36,16 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ):
         (tmp_path / "profiles" / name).mkdir(parents=True)
         (tmp_path / "profiles" / name / "config.yaml").write_text(text)
+    study(tmp_path, 120)
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     monkeypatch.setattr(cluster, "PAUSE", 0)
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+def study(project: Path, runtime: int) -> None:
+    request = f"requests: {{tiny-dense-base: {{runtime: {runtime}}}}}"
+    (project / "study.yaml").write_text(f"models: [tiny-dense-base]\nparameters: {{temperatures: [0.0]}}\n{request}\n")
 
 
 def command(project: Path, name: str, text: str) -> None:
@@ -102,8 +108,28 @@ def test_an_unknown_partition_is_told_the_known_ones(project: Path, asked: str) 
 
 def test_without_a_partition_or_resources_the_default_is_used(project: Path) -> None:
     (project / "profiles" / "slurm" / "config.yaml").write_text("executor: slurm")
+    study(project, 30)
     cluster.check("slurm")
     assert "--partition" not in (project / "asked").read_text()
+
+
+def test_a_job_that_slurm_would_never_start(project: Path) -> None:
+    study(project, 1441)
+    with pytest.raises(
+        InputError, match="^tiny-dense-base asks for 1441 minutes, but a job in partition gpu may take 1440;"
+    ):
+        cluster.check("slurm")
+    (project / "profiles" / "slurm" / "config.yaml").write_text("executor: slurm")
+    study(project, 31)
+    with pytest.raises(InputError, match="asks for 31 minutes, but a job in partition cpu may take 30;"):
+        cluster.check("slurm")
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"), [("2-03:04:30", 3064.5), ("1:00:00", 60), ("30:00", 30), ("infinite", float("inf"))]
+)
+def test_time_limits_are_read(limit: str, expected: float) -> None:
+    assert cluster.minutes(limit) == expected
 
 
 def test_a_folder_that_the_nodes_do_not_see(project: Path) -> None:

@@ -93,9 +93,9 @@ SlurmdTimeout=10
 SchedulerParameters=batch_sched_delay=0,sched_interval=2
 KillWait=5
 MinJobAge=3600
-NodeName=n1 NodeAddr=127.0.0.1 NodeHostname=$(hostname -s) Port=$first CPUs=2 RealMemory=64000 Gres=gpu:2
-NodeName=n2 NodeAddr=127.0.0.1 NodeHostname=$(hostname -s) Port=$second CPUs=2 RealMemory=64000 Gres=gpu:2
-PartitionName=main Nodes=n1,n2 Default=YES MaxTime=60
+NodeName=n1 NodeAddr=127.0.0.1 NodeHostname=$(hostname -s) Port=$first CPUs=1 RealMemory=64000 Gres=gpu:2
+NodeName=n2 NodeAddr=127.0.0.1 NodeHostname=$(hostname -s) Port=$second CPUs=1 RealMemory=64000 Gres=gpu:2
+PartitionName=main Nodes=n1,n2 Default=YES
 END
     echo "NodeName=n[1-2] Name=gpu File=/dev/null,/dev/zero" >"$folder/gres.conf"
     # Snakemake's plugin takes every variable named SLURM_* but a few from the srun within a job, this one too.

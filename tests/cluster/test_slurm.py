@@ -63,16 +63,17 @@ class Slurm:
         return subprocess.run(command, env=self.environment, capture_output=True, text=True, check=True).stdout
 
     def jobs(self, project: Path) -> dict[str, tuple[str, str, str]]:
-        """State, node and comment of all jobs of a project."""
+        """State, node and comment of all jobs that a project's Snakemake has submitted."""
         lines = self.ask("squeue", "--states=all", "--noheader", "--format", "%Z|%i|%T|%N|%k").splitlines()
         rows = [line.split("|") for line in lines]
-        return {job: (state, node, comment) for folder, job, state, node, comment in rows if Path(folder) == project}
+        ours = [row[1:] for row in rows if Path(row[0]) == project and row[4].startswith("rule_")]
+        return {job: (state, node, comment) for job, state, node, comment in ours}
 
     def study(self, project: Path) -> subprocess.Popen[str]:
         """The command that a user gives."""
         command = ["make", "study", "PROFILE=slurm"]
-        out = (project / "said").open("a")
-        return subprocess.Popen(command, cwd=project, env=self.environment, stdout=out, stderr=out, text=True)
+        with (project / "said").open("a") as out:
+            return subprocess.Popen(command, cwd=project, env=self.environment, stdout=out, stderr=out, text=True)
 
 
 def copy(folder: Path, models: list[str], shards: int) -> Path:
@@ -134,20 +135,20 @@ def test_a_study_ends_by_itself_although_a_job_is_cancelled_and_a_node_dies(
     slurm.ask("scancel", cancelled)
     lost, node = until(lambda: drawing(slurm, project, but=(cancelled,)))
     slurm.script("kill", node)
-    assert until(lambda: (study.poll() is not None) and [study.returncode]) == [0], (project / "said").read_text()
+    until(lambda: "Restarts=1" in slurm.ask("scontrol", "show", "job", lost).split())
     slurm.script("revive", node)
+    assert study.wait(PATIENCE) == 0, (project / "said").read_text()
     states = {job: state for job, (state, _, _) in slurm.jobs(project).items()}
     assert states.pop(cancelled) == "CANCELLED"
     assert set(states.values()) == {"COMPLETED"}
     assert len(states) == 4 * 3 + 1
-    assert "Restarts=1" in slurm.ask("scontrol", "show", "job", lost).split()
     assert (project / "results" / "numbers.json").exists()
     assert_same(project / "results", local, MODELS)
 
 
 def test_a_study_whose_coordinator_is_killed_goes_on_where_it_was(slurm: Slurm, local: Path, tmp_path: Path) -> None:
-    models = [MODELS[0], MODELS[-1]]
-    project = copy(tmp_path, models, shards=4)
+    model, shards = MODELS[0], 4
+    project = copy(tmp_path, [model], shards)
     study = slurm.study(project)
 
     def finished() -> dict[Path, tuple[int, int]]:
@@ -161,15 +162,14 @@ def test_a_study_whose_coordinator_is_killed_goes_on_where_it_was(slurm: Slurm, 
     coordinator.kill()
     assert study.wait() != 0
     before = finished()
-    assert 0 < len(before) < 8
-    again = slurm.study(project)
-    assert until(lambda: (again.poll() is not None) and [again.returncode]) == [0], (project / "said").read_text()
+    assert 0 < len(before) < shards
+    assert slurm.study(project).wait(PATIENCE) == 0, (project / "said").read_text()
     after = finished()
-    assert len(after) == 8
+    assert len(after) == shards
     assert {mark: after[mark] for mark in before} == before
     comments = [comment for state, _, comment in slurm.jobs(project).values() if state == "COMPLETED"]
     assert len(comments) == len(set(comments))  # no job ran to its end twice
-    assert_same(project / "results", local, models)
+    assert_same(project / "results", local, [model])
 
 
 def test_a_job_that_always_fails_is_retried_and_named_while_the_rest_goes_on(slurm: Slurm, tmp_path: Path) -> None:
