@@ -86,7 +86,7 @@ def copy(folder: Path, models: list[str], shards: int) -> Path:
     (project / ".venv").symlink_to(ROOT / ".venv")
     path = project / "study.yaml"
     study = yaml.safe_load(path.read_text())
-    study |= {"models": models, "shards": shards, "requests": {MODELS[-1]: {"gpu": 1}}}
+    study |= {"models": models, "shards": shards, "requests": {models[-1]: {"gpu": 1}}}
     study["parameters"] |= PARAMETERS
     path.write_text(yaml.safe_dump(study))
     change(project / "profiles" / "slurm" / "config.yaml", "# slurm_partition: gpu", "slurm_partition: main")
@@ -100,10 +100,11 @@ def change(path: Path, old: str, new: str) -> None:
     path.write_text(text.replace(old, new))
 
 
-def until(come: Callable[[], Any]) -> Any:
-    """What `come` returns, once that is true."""
+def until(study: subprocess.Popen[str], come: Callable[[], Any]) -> Any:
+    """What `come` returns, once that is true; the study has to be running still."""
     deadline = time.monotonic() + PATIENCE
     while not (found := come()):
+        assert study.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.1)
     return found
@@ -131,18 +132,20 @@ def test_a_study_ends_by_itself_although_a_job_is_cancelled_and_a_node_dies(
 ) -> None:
     project = copy(tmp_path, MODELS, shards=2)
     study = slurm.study(project)
-    cancelled, _ = until(lambda: drawing(slurm, project))
+    cancelled, _ = until(study, lambda: drawing(slurm, project))
     slurm.ask("scancel", cancelled)
-    lost, node = until(lambda: drawing(slurm, project, but=(cancelled,)))
+    lost, node = until(study, lambda: drawing(slurm, project, but=(cancelled,)))
     slurm.script("kill", node)
-    until(lambda: "Restarts=1" in slurm.ask("scontrol", "show", "job", lost).split())
+    until(study, lambda: "Restarts=1" in slurm.ask("scontrol", "show", "job", lost).split())
     slurm.script("revive", node)
     assert study.wait(PATIENCE) == 0, (project / "said").read_text()
+    asked = {job for job, (*_, comment) in slurm.jobs(project).items() if f"shard_wildcards_{MODELS[-1]}" in comment}
+    assert all("TresPerJob=gres:gpu:1" in slurm.ask("scontrol", "show", "job", job).split() for job in asked)
     states = {job: state for job, (state, _, _) in slurm.jobs(project).items()}
     assert states.pop(cancelled) == "CANCELLED"
     assert set(states.values()) == {"COMPLETED"}
     assert len(states) == 4 * 3 + 1
-    assert (project / "results" / "numbers.json").exists()
+    assert (project / "results" / ".compared").exists()
     assert_same(project / "results", local, MODELS)
 
 
@@ -157,7 +160,7 @@ def test_a_study_whose_coordinator_is_killed_goes_on_where_it_was(slurm: Slurm, 
         stats = {mark: (mark.parent / "draws.parquet").stat() for mark in marks}
         return {mark: (stat.st_ino, stat.st_mtime_ns) for mark, stat in stats.items()}
 
-    until(lambda: finished() and drawing(slurm, project))
+    until(study, lambda: finished() and drawing(slurm, project))
     (coordinator,) = [p for p in psutil.Process(study.pid).children(recursive=True) if "snakemake" in p.name()]
     coordinator.kill()
     assert study.wait() != 0
