@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A Slurm of two virtual nodes on this machine, for tests: no accounting, no cgroups, two fake GPUs a node. Needs root.
+# A Slurm of two virtual nodes on this machine, for tests: no accounting, no cgroups, two fake GPUs a node. As root or with sudo.
 #
 #   slurm.sh install              Debian's slurm-wlm and munge, if they are missing
 #   slurm.sh start FOLDER         all it writes lies in FOLDER; clients need SLURM_CONF=FOLDER/slurm.conf and FOLDER/bin
@@ -8,6 +8,7 @@
 #   slurm.sh revive FOLDER NODE   switches it on again
 #   slurm.sh stop FOLDER
 set -euo pipefail
+[ "$(id -u)" = 0 ] || exec sudo "$0" "$@"
 usage="usage: $0 install | start FOLDER | kill FOLDER NODE | revive FOLDER NODE | stop FOLDER"
 command=${1:?$usage}
 folder=$([ "$command" = install ] || realpath -m "${2:?$usage}")
@@ -112,7 +113,7 @@ END
 
 case $command in
 install)
-    if ! command -v slurmctld slurmd munged >/dev/null; then
+    if ! { command -v slurmctld && command -v slurmd && command -v munged; } >/dev/null; then
         apt-get update -qq
         DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends slurm-wlm munge >/dev/null
     fi

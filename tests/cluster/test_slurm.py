@@ -56,8 +56,7 @@ class Slurm:
         }
 
     def script(self, command: str, *arguments: str) -> None:
-        sudo = [] if os.geteuid() == 0 else ["sudo"]
-        subprocess.run([*sudo, SCRIPT, command, self.folder, *arguments], check=True)
+        subprocess.run([SCRIPT, command, self.folder, *arguments], check=True)
 
     def ask(self, *command: str) -> str:
         return subprocess.run(command, env=self.environment, capture_output=True, text=True, check=True).stdout
