@@ -12,8 +12,8 @@ ONE_AT_A_TIME := $(if $(shell command -v flock),flock --nonblock --conflict-exit
 PROFILE ?= local
 # On a cluster, what would go wrong minutes later is said first.
 CHECKED = $(ONE_AT_A_TIME) $(if $(filter-out local,$(PROFILE)),sh -c 'python -m lmrel.cluster $(PROFILE) && exec "$$@"' sh)
-SNAKEMAKE = $(CHECKED) snakemake --quiet all \
-	$(if $(filter local,$(PROFILE)),--resources gpu=$$($(BIN)/python -m lmrel.devices)) --profile profiles/$(PROFILE)
+LOCALLY = --quiet all --resources gpu=$$($(BIN)/python -m lmrel.devices)
+SNAKEMAKE = $(CHECKED) snakemake $(if $(filter local,$(PROFILE)),$(LOCALLY)) --profile profiles/$(PROFILE)
 BUSY = { [ $$? -ne 75 ] || echo "Another make is building in this folder; wait for it to end." >&2; exit 1; }
 
 .PHONY: book study progress test test-cluster learn serve lint bench bench-gpu train factorial cards pdf links picture lock clean

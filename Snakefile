@@ -36,8 +36,8 @@ def shards(run):
 
 
 def grown(asked, name, attempt):
-    """The second try of a job gets twice the memory and time."""
-    return asked[name] * (1 if name == "gpu" else attempt)
+    """The second try of a job gets twice the memory; a longer time might be more than a partition gives."""
+    return asked[name] * (attempt if name == "mem_mb" else 1)
 
 
 def asks(name):
@@ -171,6 +171,11 @@ rule compare:
         parameters=f"{{results_dir: results, study: [{', '.join(RUNS)}]}}",
     log:
         "results/compare.log",
+    retries: 1
+    resources:
+        gpu=0,
+        mem_mb=STUDY.joining["mem_mb"],
+        runtime=STUDY.joining["runtime"],
     shell:
         "echo 'Comparing the runs'; python -m lmrel.runner {input[0]} {output[0]} "
         "-y '{params.parameters}' >{log} 2>&1 || (cat {log}; exit 1)"

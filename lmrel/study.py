@@ -88,7 +88,7 @@ class Study:
             usual = scale.request(model, precision, gpu_gb)
             usual["mem_mb"] += math.ceil(ROW_MB * draws * problems / divided[run])
             asked[run] = usual | own
-        joining = {"gpu": 0, "mem_mb": 4000 + math.ceil(ROW_MB * draws * problems), "runtime": 120}
+        joining = {"gpu": 0, "mem_mb": 4000 + math.ceil(ROW_MB * draws * problems), "runtime": 60}
         return cls(runs, parameters, divided, asked, joining, draws, problems)
 
     @classmethod

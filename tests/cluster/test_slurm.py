@@ -5,6 +5,7 @@ Its results are those of the same study, undivided, on this machine.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -153,11 +154,11 @@ def test_a_study_whose_coordinator_is_killed_goes_on_where_it_was(slurm: Slurm, 
     project = copy(tmp_path, [model], shards)
     study = slurm.study(project)
 
-    def finished() -> dict[Path, tuple[int, int]]:
-        """What tells whether the draws of a finished shard are still the same file."""
-        marks = sorted((project / "results").glob("*/shards/*/.evaluated"))
-        stats = {mark: (mark.parent / "draws.parquet").stat() for mark in marks}
-        return {mark: (stat.st_ino, stat.st_mtime_ns) for mark, stat in stats.items()}
+    def finished() -> dict[Path, tuple[int, str]]:
+        """Of each finished shard, what would change if it were drawn again: its file, and when that was begun."""
+        folders = [mark.parent for mark in sorted((project / "results").glob("*/shards/*/.evaluated"))]
+        begun = {folder: json.loads((folder / "run.json").read_text())["started"] for folder in folders}
+        return {folder: ((folder / "draws.parquet").stat().st_ino, begun[folder]) for folder in folders}
 
     until(study, lambda: finished() and drawing(slurm, project))
     (coordinator,) = [p for p in psutil.Process(study.pid).children(recursive=True) if "snakemake" in p.name()]
@@ -168,7 +169,7 @@ def test_a_study_whose_coordinator_is_killed_goes_on_where_it_was(slurm: Slurm, 
     assert slurm.study(project).wait(PATIENCE) == 0, (project / "said").read_text()
     after = finished()
     assert len(after) == shards
-    assert {mark: after[mark] for mark in before} == before
+    assert {folder: after[folder] for folder in before} == before
     comments = [comment for state, _, comment in slurm.jobs(project).values() if state == "COMPLETED"]
     assert len(comments) == len(set(comments))  # no job ran to its end twice
     assert_same(project / "results", local, [model])
