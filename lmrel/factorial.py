@@ -79,7 +79,7 @@ def main() -> None:
             path = DATA / f"{seed}-{name}.parquet"
             if not path.exists():
                 out, work = train.places(seed)
-                trained = (out / name / "loss.csv").exists()  # what training writes last
+                trained = (out / name / train.LAST_WRITTEN).exists()
                 folder = out / name if trained else train.train(name, None, out, work, seed)
                 records.write_table(measure(folder, seed), path)
             print(path, flush=True)
