@@ -10,11 +10,13 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 ONE_AT_A_TIME := $(if $(shell command -v flock),flock --nonblock --conflict-exit-code 75 .venv/.lock)
 
 PROFILE ?= local
-SNAKEMAKE = $(ONE_AT_A_TIME) snakemake --quiet all \
+# On a cluster, what would go wrong minutes later is said first.
+CHECKED = $(ONE_AT_A_TIME) $(if $(filter-out local,$(PROFILE)),sh -c 'python -m lmrel.cluster $(PROFILE) && exec "$$@"' sh)
+SNAKEMAKE = $(CHECKED) snakemake --quiet all \
 	$(if $(filter local,$(PROFILE)),--resources gpu=$$($(BIN)/python -m lmrel.devices)) --profile profiles/$(PROFILE)
 BUSY = { [ $$? -ne 75 ] || echo "Another make is building in this folder; wait for it to end." >&2; exit 1; }
 
-.PHONY: book study progress test learn serve lint bench bench-gpu train factorial cards pdf links picture lock clean
+.PHONY: book study progress test test-cluster learn serve lint bench bench-gpu train factorial cards pdf links picture lock clean
 .DEFAULT_GOAL := book
 
 book: $(SETUP)
@@ -33,6 +35,11 @@ test: book
 	@ruff check . && ruff format --check . && mypy
 	@pytest
 	@pytest --nbval --nbval-current-env -q notebooks/learn
+
+# A study through a real Slurm of two nodes on this machine, with faults; root, and Debian's slurm-wlm and munge.
+test-cluster: $(SETUP)
+	@tests/cluster/slurm.sh install
+	@LMREL_CLUSTER=1 pytest tests/cluster
 
 # The lessons again, in place, after a change to them or to what they show: a minute or two.
 learn: $(SETUP)
