@@ -96,15 +96,16 @@ def main() -> None:
     killed = sum(row["tried"] for row in rows if row["fault"].startswith("killed"))
     report = head() | {"seed": arguments.seed, "minutes": round((time.perf_counter() - began) / 60, 1), "kills": killed}
     report["not_tried"] = [outcome.kind for outcome in outcomes if not outcome.tried]
-    report["sentences"] = sorted({_plain(o.sentence, folder) for o in outcomes if o.sentence})
+    report["sentences"] = examples(outcomes, folder)
     records.write_json(report | {"faults": rows}, arguments.out)
     print(f"{rows[-1]['tried']} faults, {killed} of them kills; {rows[-1]['lost']} lost; {arguments.out}")
     sys.exit(rows[-1]["lost"] > 0)
 
 
-def _plain(sentence: str, folder: str) -> str:
-    """Without the places of this machine."""
-    return sentence.replace(folder, "")[:200]
+def examples(outcomes: Sequence[Outcome], folder: str) -> dict[str, str]:
+    """For each kind of fault the first sentence that was said, without the places of this machine."""
+    said = {outcome.kind: outcome.sentence for outcome in reversed(outcomes) if outcome.sentence}
+    return {kind: said[kind].replace(folder, "") for kind in sorted(said)}
 
 
 if __name__ == "__main__":
