@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from lmrel import charts, corpus
+from lmrel import charts, corpus, records
 from lmrel.decoding import Decoder
 from lmrel.inference import summarize_with_intervals
 from lmrel.models import load_model
@@ -96,7 +96,7 @@ def write_card(name: str, folder: Path) -> None:
     curve = pd.read_csv(folder / "loss.csv")
     chart = charts.training(curve, f"Training loss of {name}", "Line chart: loss against training step.")
     charts.write_svg(chart.to_dict(), folder / "loss.svg")
-    (folder / "README.md").write_text(model_card(REGISTRY[name]), encoding="utf-8")
+    records.write_text(model_card(REGISTRY[name]), folder / "README.md")
 
 
 if __name__ == "__main__":

@@ -20,6 +20,8 @@ import altair as alt
 import pandas as pd
 import vl_convert
 
+from lmrel import records
+
 P = ParamSpec("P")
 VEGALITE = "6.4"
 MIME = "application/vnd.vegalite.v6+json"
@@ -210,7 +212,7 @@ def write_svg(spec: dict[str, Any], path: Path) -> None:
     """A chart as a file that stands alone: dark on white."""
     path.parent.mkdir(parents=True, exist_ok=True)
     picture = svg(spec | {"background": "white"}, WIDTH).replace("currentColor", "#333")
-    path.write_text(picture + "\n", encoding="utf-8")
+    records.write_text(picture + "\n", path)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 
 class InputError(ValueError):
     """A parameter, file or checkpoint that cannot be used. The message names the value and what is allowed."""
@@ -33,8 +35,8 @@ def writing(path: Path) -> Iterator[None]:
     """Turn what the system refuses while `path` is written into an `InputError`."""
     try:
         yield
-    except OSError as error:
-        raise InputError(f"{path} could not be written: {error.strerror or error}.") from error
+    except (OSError, SafetensorError) as error:  # safetensors has an error of its own for a full disk
+        raise InputError(f"{path} could not be written: {getattr(error, 'strerror', None) or error}.") from error
 
 
 def read_object(path: Path) -> dict[str, Any]:

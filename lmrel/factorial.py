@@ -8,6 +8,7 @@ over a grid of temperatures, in two precisions and three prompt styles, one Parq
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import pandas as pd
 
 from lmrel import records, train
 from lmrel.enumeration import enumerate_outcomes
+from lmrel.errors import InputError
 from lmrel.models import load_model
 from lmrel.problems import paper_problems
 from lmrel.prompts import PROMPT_STYLES
@@ -79,8 +81,11 @@ def main() -> None:
             path = DATA / f"{seed}-{name}.parquet"
             if not path.exists():
                 out, work = train.places(seed)
-                trained = (out / name / "loss.csv").exists()  # what training writes last
-                folder = out / name if trained else train.train(name, None, out, work, seed)
+                trained = (out / name / train.LAST_WRITTEN).exists()
+                try:
+                    folder = out / name if trained else train.train(name, None, out, work, seed)
+                except InputError as error:
+                    sys.exit(f"error: {error}")
                 records.write_table(measure(folder, seed), path)
             print(path, flush=True)
 

@@ -14,6 +14,8 @@ import nbformat
 from nbclient import NotebookClient
 from nbformat import NotebookNode
 
+from lmrel import records
+
 LESSONS = Path(__file__).resolve().parent.parent / "notebooks" / "learn"
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 METADATA = {"kernelspec": KERNEL, "language_info": {"name": "python"}}
@@ -33,7 +35,8 @@ def read(path: Path) -> NotebookNode:
 def write(notebook: NotebookNode, path: Path) -> None:
     """A notebook to a file, in a form that nothing but its content changes."""
     notebook.metadata = nbformat.from_dict(METADATA)  # type: ignore[no-untyped-call]
-    nbformat.write(notebook, path)  # type: ignore[no-untyped-call]
+    text: str = nbformat.writes(notebook)  # type: ignore[no-untyped-call]
+    records.write_text(text.rstrip("\n") + "\n", path)
 
 
 def execute(notebook: NotebookNode, folder: Path) -> NotebookNode:

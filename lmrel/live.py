@@ -235,7 +235,7 @@ def _base64(values: np.ndarray) -> str:
 
 def _put(folder: Path, name: str, data: dict[str, Any]) -> None:
     source = json.dumps(data, separators=(",", ":"), sort_keys=True)  # in ASCII
-    (folder / f"{name}.js").write_text(f"lmrelLive.put({json.dumps(name)},{source});\n", encoding="utf-8")
+    records.write_text(f"lmrelLive.put({json.dumps(name)},{source});\n", folder / f"{name}.js")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import errno
 import math
+import os
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -264,13 +266,16 @@ def save_quantized(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, f
     target = Path(folder)
     if target.exists():
         raise InputError(f"{target} exists; a quantized model is saved to a new folder.")
+    half = target.with_name(f".{target.name}")  # what it is, until it is whole
     with writing(target):
-        target.mkdir(parents=True)
-        save_torch_state_dict(model.state_dict(), target, max_shard_size="5GB", safe_serialization=True)
-        for path in target.glob("*.safetensors"):
+        shutil.rmtree(half, ignore_errors=True)
+        half.mkdir(parents=True)
+        save_torch_state_dict(model.state_dict(), half, max_shard_size="5GB", safe_serialization=True)
+        for path in half.glob("*.safetensors"):
             path.chmod(0o644)
-        model.config.save_pretrained(target)
+        model.config.save_pretrained(half)
         if model.generation_config:
-            model.generation_config.save_pretrained(target)
-        tokenizer.save_pretrained(target)
+            model.generation_config.save_pretrained(half)
+        tokenizer.save_pretrained(half)
+        os.replace(half, target)
     return target

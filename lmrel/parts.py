@@ -6,13 +6,10 @@ goes when the run is complete. A finished run is kept where it is asked for agai
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -92,14 +89,7 @@ def opened(
     parts = folder / PARTS
     with writing(parts):
         parts.mkdir(exist_ok=True)
-        handle = os.open(parts, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise InputError(f"another run is writing to {folder}; wait for it to end.") from error
-        except OSError:
-            pass  # some network file systems know no locks
+    with records.locked(parts, f"another run is writing to {folder}; wait for it to end."):
         path, wanted = parts / records.RUN, _plain(identity)
         found = _read(path) if path.exists() else {}
         if {name: found.get(name) for name in wanted} != wanted:
@@ -117,9 +107,26 @@ def opened(
             for old in parts.glob(".*"):
                 old.unlink()
         yield parts, int(found["block"])
-        shutil.rmtree(parts, ignore_errors=True)  # the run is complete; what stays here harms nothing
-    finally:
-        os.close(handle)
+        _remove(parts)
+
+
+def tidy(folder: Path) -> None:
+    """Remove the parts of the finished run in `folder`, which was killed right before it did so itself."""
+    path = folder / PARTS / records.RUN
+    found = _read(path) if path.exists() else {}
+    parameters = found.get("parameters", {})
+    inputs = {name: value for name, value in found.items() if name not in ("parameters", "block")}
+    record = finished(folder, parameters, inputs) if "runs" in parameters else {}
+    if record and record["parameters"]["runs"] == parameters["runs"]:
+        _remove(folder / PARTS)
+
+
+def _remove(parts: Path) -> None:
+    """Once the run is complete; what stays here harms nothing. What says whose they are goes last."""
+    with suppress(OSError):
+        for path in sorted(parts.iterdir(), key=lambda path: path.name == records.RUN):
+            path.unlink()
+        parts.rmdir()
 
 
 def complete(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Callable, Collection, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ DRAWS, SUMMARY, RUN = "draws.parquet", "summary.parquet", "run.json"
 def write_part(draws: pd.DataFrame, path: Path) -> Path:
     """`draws`, checked against `DRAWS_SCHEMA`, as one Parquet file with checksums."""
     table = pa.Table.from_pandas(draws, schema=DRAWS_SCHEMA, preserve_index=False)
-    return _atomically(path, lambda temporary: pq.write_table(table, temporary, write_page_checksum=True))
+    return atomically(path, lambda temporary: pq.write_table(table, temporary, write_page_checksum=True))
 
 
 def is_whole(path: Path, rows: int) -> bool:
@@ -75,22 +76,26 @@ def join_tables(tables: Iterable[pa.Table], folder: Path) -> Path:
             for table in tables:
                 writer.write_table(table)
 
-    return _atomically(folder / DRAWS, write, before=lambda: (folder / RUN).unlink(missing_ok=True))
+    return atomically(folder / DRAWS, write, before=lambda: (folder / RUN).unlink(missing_ok=True))
 
 
 def write_table(table: pd.DataFrame, path: Path) -> Path:
     """`table` as Parquet."""
     content = pa.Table.from_pandas(table, preserve_index=False)
-    return _atomically(path, lambda temporary: pq.write_table(content, temporary))
+    return atomically(path, lambda temporary: pq.write_table(content, temporary))
 
 
 def write_json(value: Any, path: Path) -> Path:
     """`value` as indented JSON with a final newline."""
-    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    return _atomically(path, lambda temporary: Path(temporary).write_text(text, encoding="utf-8"))
+    return write_text(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", path)
 
 
-def _atomically(path: Path, write: Callable[[Path], Any], before: Callable[[], Any] = lambda: None) -> Path:
+def write_text(text: str, path: Path) -> Path:
+    """`text` in UTF-8."""
+    return atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def atomically(path: Path, write: Callable[[Path], Any], before: Callable[[], Any] = lambda: None) -> Path:
     """Write beside `path`, to the disk; then call `before` and take its place."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -173,6 +178,27 @@ def started(results: Path, runs: Collection[str]) -> str:
     """On which days the `runs` below `results` began, as in ``2026-11-24`` or ``2026-11-24 to 2026-11-25``."""
     days = sorted({record["started"][:10] for record in _records(results, runs)})
     return " to ".join(dict.fromkeys([days[0], days[-1]]))
+
+
+@contextmanager
+def locked(path: Path, busy: str) -> Iterator[None]:
+    """Holds a lock on a folder, or on a file that is made; `InputError` with the sentence `busy` if another has it.
+
+    It ends with the process.
+    """
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(path, os.O_RDONLY | (0 if path.is_dir() else os.O_CREAT), 0o644)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(busy) from error
+        except OSError:
+            pass  # some network file systems know no locks
+        yield
+    finally:
+        os.close(handle)
 
 
 def check_writable(folder: Path) -> None:

@@ -95,6 +95,7 @@ class Run:
         problems = load_problems(self.problems, self.limit)
         shards.check(self.shards, self.shard, len(problems))
         records.check_writable(self.folder)
+        parts.tidy(self.folder)
         if not isinstance(self.replace, bool):
             raise InputError(f"replace is {self.replace!r}; it must be True or False.")
         if not self.replace:

@@ -19,6 +19,7 @@ from typing import Any
 import nbformat
 import papermill
 import yaml
+from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
 from lmrel.devices import claimed
@@ -36,18 +37,21 @@ def run_notebook(source: Path, target: Path, parameters: dict[str, Any], title: 
             raise InputError(f"{source} has no parameter {name!r}; it has {', '.join(known)}.")
     target.parent.mkdir(parents=True, exist_ok=True)
     running = target.with_suffix(".failed.ipynb")  # what it is, until it has ended
-    try:
-        papermill.execute_notebook(
-            str(source), str(running), parameters, kernel_name="python3", progress_bar=False, cwd="."
-        )
-    except PapermillExecutionError as error:
-        last = str(error.evalue).strip().splitlines()[-1:] or [""]
-        raise InputError(f"{source}: {error.ename}: {last[0]}\nThe traceback is in {running}.") from error
-    notebook = nbformat.read(running, as_version=4)  # type: ignore[no-untyped-call]
-    _tidy(notebook, title)
-    notebook.cells.append(_again(source, parameters, list(known)))
-    nbformat.write(notebook, running)  # type: ignore[no-untyped-call]
-    os.replace(running, target)
+    with writing(running):
+        try:
+            papermill.execute_notebook(
+                str(source), str(running), parameters, kernel_name="python3", progress_bar=False, cwd="."
+            )
+        except PapermillExecutionError as error:
+            last = str(error.evalue).strip().splitlines()[-1:] or [""]
+            raise InputError(f"{source}: {error.ename}: {last[0]}\nThe traceback is in {running}.") from error
+        except DeadKernelError as error:
+            raise InputError(f"{source}: its process was killed, perhaps for want of memory.") from error
+        notebook = nbformat.read(running, as_version=4)  # type: ignore[no-untyped-call]
+        _tidy(notebook, title)
+        notebook.cells.append(_again(source, parameters, list(known)))
+        nbformat.write(notebook, running)  # type: ignore[no-untyped-call]
+        os.replace(running, target)
     return target
 
 

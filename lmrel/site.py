@@ -169,6 +169,16 @@ def live_html(name: str, caption: str, rows: list[list[str]]) -> str:
     )
 
 
+def begin_anew(app: Sphinx, config: Any) -> None:
+    """Remove what a build that was killed left of the site: Sphinx would trust it, and search no page that is there.
+
+    A site that was finished is moved away.
+    """
+    for path in Path(app.outdir).iterdir():
+        if path != Path(app.doctreedir):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
 def choose_live(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:
     """Style and scripts of the live figures, on pages with one."""
     if "lmrel-live" in context.get("body", ""):
@@ -251,6 +261,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("live", LiveDirective)
     app.add_css_file("lmrel.css")
     app.connect("config-inited", lambda _, config: config.html_static_path.append(str(STATIC)))
+    app.connect("config-inited", begin_anew)
     app.connect("source-read", check_notebook)
     app.connect("html-page-context", choose_scripts, priority=900)
     app.connect("html-page-context", choose_live, priority=900)

@@ -8,25 +8,30 @@ every few hundred steps, so that a killed run continues where it was and ends wi
 from __future__ import annotations
 
 import argparse
+import hashlib
 import math
 import os
 import platform
 import random
+import shutil
 import statistics
+import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from lmrel import corpus, prompts, records, tiny
-from lmrel.errors import InputError
+from lmrel.errors import InputError, writing
 from lmrel.muon import Optimizer
 from lmrel.registry import CHECKPOINTS, TINY
 
@@ -57,6 +62,7 @@ class Stage:
         return sum(steps for steps, _ in self.cycles)
 
 
+LAST_WRITTEN = "loss.csv"
 BACKGROUND = 0.1  # loss weight of page tokens that are neither answer nor step
 LAST: dict[str, Any] = {"cycles": ((1_600, 1.0),), "muon_lr": 0.006, "adam_lr": 1e-3}
 STAGES = {
@@ -153,7 +159,7 @@ def train(name: str, steps: int | None, out: Path, work: Path, seed: int = 0, sa
         model = tiny.build_model(architecture)
     if last != "base":
         source = out / f"tiny-{architecture}-base"
-        if not source.exists():
+        if not (source / LAST_WRITTEN).exists():
             raise InputError(f"{name} needs its base model, and {source} is missing; train that first.")
         # Through transformers, which stores a mixture's experts under other names than it computes with.
         model.load_state_dict(type(model).from_pretrained(source, dtype=torch.float32).state_dict())
@@ -161,53 +167,79 @@ def train(name: str, steps: int | None, out: Path, work: Path, seed: int = 0, sa
     optimizer = Optimizer(model)
     losses, first = torch.zeros(stage.steps), 0
     saved = work / f"{name}.safetensors"
-    if saved.exists():
-        first = restore(saved, model, optimizer, losses)
-    bar = tqdm(range(first, stage.steps), desc=name, initial=first, total=stage.steps, mininterval=2)
-    for step in bar:
-        losses[step] = update(model, optimizer, stage, step, make_batch(stage, seed, step, tokenizer))
-        if (step + 1) % save_every == 0 or step + 1 == stage.steps:
-            save_state(saved, step + 1, model, optimizer, losses)
-            bar.set_postfix(loss=f"{losses[max(0, step - 99) : step + 1].mean():.3f}")
-    export(model, tokenizer, losses, out / name)
+    with records.locked(saved.with_suffix(".lock"), f"another training is writing to {saved}; wait for it to end."):
+        if saved.exists():
+            first = restore(saved, model, optimizer, losses)
+        bar = tqdm(range(first, stage.steps), desc=name, initial=first, total=stage.steps, mininterval=2)
+        for step in bar:
+            losses[step] = update(model, optimizer, stage, step, make_batch(stage, seed, step, tokenizer))
+            if (step + 1) % save_every == 0 or step + 1 == stage.steps:
+                save_state(saved, step + 1, model, optimizer, losses)
+                bar.set_postfix(loss=f"{losses[max(0, step - 99) : step + 1].mean():.3f}")
+        export(model, tokenizer, losses, out / name)
     return out / name
+
+
+def _checksum(tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(name.encode() + tensors[name].detach().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def save_state(path: Path, step: int, model: PreTrainedModel, optimizer: Optimizer, losses: Tensor) -> None:
     """Everything a resume needs, in one file that is either the old one or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     weights = {f"model.{key}": tensor for key, tensor in model.named_parameters()}
+    state = {**weights, **optimizer.state, "losses": losses, "step": torch.tensor(step)}
     temporary = path.with_suffix(".tmp")
-    save_file({**weights, **optimizer.state, "losses": losses, "step": torch.tensor(step)}, temporary)
-    os.replace(temporary, path)
+    with writing(path):
+        temporary.write_bytes(save(state, {"sha256": _checksum(state)}))
+        os.replace(temporary, path)
 
 
 def restore(path: Path, model: PreTrainedModel, optimizer: Optimizer, losses: Tensor) -> int:
-    """Load what `save_state` wrote, in place; the number of steps done."""
-    state = load_file(path)
+    """Load what `save_state` wrote, in place; the number of steps done. `InputError` if it is damaged."""
+    try:
+        with safe_open(path, "pt") as file:
+            said = file.metadata()
+        state = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path} cannot be read: {error}; delete it to start over.") from error
+    if said and said.get("sha256") != _checksum(state):  # older ones have none
+        raise InputError(f"{path} is damaged: its checksum is another; delete it to start over.")
     if state["losses"].shape != losses.shape:
         raise InputError(
             f"{path} is of a run of {len(state['losses'])} steps, not {len(losses)}; delete it to start over."
         )
     losses.copy_(state["losses"])
+    ours = {f"model.{key}": tensor for key, tensor in model.named_parameters()} | optimizer.state
     with torch.no_grad():
-        for key, tensor in model.named_parameters():
-            tensor.copy_(state[f"model.{key}"])
-    for key, tensor in optimizer.state.items():
-        tensor.copy_(state[key])
+        for key, tensor in ours.items():
+            tensor.copy_(state[key])
     return int(state["step"])
 
 
 def export(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, losses: Tensor, folder: Path) -> None:
-    """The checkpoint as transformers loads it: bf16 safetensors, config, tokenizer; and the loss curve."""
-    model.eval().to(torch.bfloat16).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    config = folder / "tokenizer_config.json"
-    # transformers 5 writes a class name that transformers 4 does not know; this one is read by both.
-    config.write_text(config.read_text().replace("TokenizersBackend", "PreTrainedTokenizerFast"))
-    mark = 50
-    curve = [(i + mark, round(losses[i : i + mark].mean().item(), 4)) for i in range(0, len(losses), mark)]
-    (folder / "loss.csv").write_text("step,loss\n" + "".join(f"{step},{loss}\n" for step, loss in curve))
+    """The checkpoint as transformers loads it: bf16 safetensors, config, tokenizer; and the loss curve.
+
+    Each file whole or not at all, the loss curve last: with it the checkpoint is complete.
+    """
+    temporary, last = folder.with_name(f".{folder.name}"), folder / LAST_WRITTEN
+    with writing(folder):
+        shutil.rmtree(temporary, ignore_errors=True)
+        model.eval().to(torch.bfloat16).save_pretrained(temporary)
+        tokenizer.save_pretrained(temporary)
+        config = temporary / "tokenizer_config.json"
+        # transformers 5 writes a class name that transformers 4 does not know; this one is read by both.
+        config.write_text(config.read_text().replace("TokenizersBackend", "PreTrainedTokenizerFast"))
+        mark = 50
+        curve = [(i + mark, round(losses[i : i + mark].mean().item(), 4)) for i in range(0, len(losses), mark)]
+        (temporary / last.name).write_text("step,loss\n" + "".join(f"{step},{loss}\n" for step, loss in curve))
+        folder.mkdir(parents=True, exist_ok=True)
+        last.unlink(missing_ok=True)
+        for path in sorted(temporary.iterdir(), key=lambda path: path.name == last.name):
+            os.replace(path, folder / path.name)
+        temporary.rmdir()
 
 
 def cost(name: str, steps: int = 8) -> dict[str, Any]:
@@ -249,8 +281,11 @@ def main() -> None:
             known = f"{', '.join(tiny.ARCHITECTURES)} and {', '.join(STAGES)}"
             raise SystemExit(f"{name!r} is no tiny-<architecture>-<stage>; they are {known}.")
     if arguments.cost is None:
-        for name in arguments.models:
-            print(train(name, None, *places(arguments.seed), arguments.seed), flush=True)
+        try:
+            for name in arguments.models:
+                print(train(name, None, *places(arguments.seed), arguments.seed), flush=True)
+        except InputError as error:
+            sys.exit(f"error: {error}")
         return
     table = pd.DataFrame([cost(name) for name in arguments.models])
     print(table.to_string(index=False))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import altair as alt
 import pandas as pd
 import pytest
 
-from lmrel import charts, inference, metrics, published, records, tables
+from lmrel import InputError, charts, inference, metrics, published, records, tables
 from lmrel.site import chart_html
 from tests.test_metrics import table
 
@@ -142,3 +143,12 @@ def test_the_commands_run_every_large_model_alike() -> None:
 
 def test_a_page_says_what_it_rests_on() -> None:
     assert tables.rests_on(["a", "b"], "decoders 1", "2026-01-02") == "Rests on: a, b · decoders 1 · run 2026-01-02"
+
+
+def test_a_picture_that_cannot_be_written_leaves_the_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.file"
+    path.write_text("old")
+    monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(InputError, match="could not be written: No space left on device"):
+        charts.write_svg({"description": "x", "mark": "point", "data": {"values": []}}, path)
+    assert path.read_text() == "old"

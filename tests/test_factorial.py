@@ -70,3 +70,11 @@ def test_what_is_stored_is_what_a_shipped_model_does() -> None:
     both = stored.merge(again[again["metric"] == "correct"], on=["problem_id", "temperature"])
     assert len(both) == len(few) * len(factorial.GRID)
     np.testing.assert_allclose(both[["lower_x", "upper_x"]], both[["lower_y", "upper_y"]], atol=1e-3)
+
+
+def test_a_training_that_is_refused_ends_in_its_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(factorial, "DATA", tmp_path)
+    monkeypatch.setattr(factorial.train, "places", lambda _: (tmp_path / "out", tmp_path / "state"))
+    monkeypatch.setattr("sys.argv", ["factorial", "tiny-dense-instruct", "--seed", "1"])
+    with pytest.raises(SystemExit, match="error: tiny-dense-instruct needs its base model"):
+        factorial.main()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ import nbformat
 import pytest
 import yaml
 
-from lmrel import learn
+from lmrel import InputError, learn
 from lmrel.charts import MIME
 from tests.conftest import ROOT
 
@@ -127,3 +128,12 @@ def test_a_stub_is_not_yet_the_solution(path: Path) -> None:
     stub, solution = ([output.get("text") for output in cells[name].outputs] for name in ("stub", "solution"))
     assert stub
     assert stub != solution
+
+
+def test_a_lesson_that_cannot_be_written_leaves_the_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.file"
+    path.write_text("old")
+    monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(InputError, match="could not be written: No space left on device"):
+        learn.write(nbformat.v4.new_notebook(), path)
+    assert path.read_text() == "old"

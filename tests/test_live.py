@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import re
 from collections.abc import Iterator
 from functools import cache
@@ -15,10 +16,10 @@ import pytest
 import torch
 from playwright.sync_api import Browser, Page
 
-from lmrel import Decoder, enumerate_outcomes, paper_problems, sample
+from lmrel import Decoder, InputError, enumerate_outcomes, paper_problems, sample
 from lmrel.charts import PALETTE
 from lmrel.inference import clustered_wilson
-from lmrel.live import DIALLED, PRESETS, QWEN, RUNS, Tree, answers, recorded, texts
+from lmrel.live import DIALLED, PRESETS, QWEN, RUNS, Tree, _put, answers, recorded, texts
 from lmrel.prompts import encode_problems
 from lmrel.records import read_draws
 from lmrel.registry import TINY_SUITE
@@ -415,3 +416,12 @@ def test_the_scripts_are_on_that_page_only(browser: Browser) -> None:
 
 def _scripts(page: Path) -> list[str]:
     return [part.split('"')[0].split("?")[0] for part in page.read_text().split('<script src="')[1:]]
+
+
+def test_data_that_cannot_be_written_leave_the_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.js"
+    path.write_text("old")
+    monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(InputError, match="could not be written: No space left on device"):
+        _put(tmp_path, "a", {})
+    assert path.read_text() == "old"

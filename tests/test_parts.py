@@ -172,6 +172,20 @@ def test_the_block_size_is_that_of_the_beginning(
     assert records.sha256(tmp_path / "draws.parquet") == undisturbed
 
 
+def test_parts_of_a_finished_run_that_was_killed_at_the_very_end_are_removed_and_in_nobodys_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(parts, "_remove", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(parts, "BLOCK", 2)
+        with pytest.raises(KeyboardInterrupt):
+            carry_out(tmp_path)
+    assert (tmp_path / "run.json").exists()
+    assert len(part_times(tmp_path)) == 4
+    carry_out(tmp_path, runs=3)
+    assert not (tmp_path / ".parts").exists()
+
+
 def test_other_parameters_are_refused_with_the_difference_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

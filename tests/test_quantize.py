@@ -66,9 +66,16 @@ def test_every_matrix_of_the_blocks_is_loaded_in_four_bit_experts_and_routers_in
 
 
 @pytest.mark.parametrize("architecture", ["mixtral", "qwen2"])
-def test_a_saved_quantized_model_is_read_back_as_it_was(architecture: str, tmp_path: Path) -> None:
+def test_a_saved_quantized_model_is_read_back_as_it_was(
+    architecture: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     _, folder = saved(architecture, tmp_path / "wide")
     model, tokenizer = load_model(folder, "nf4")
+    with monkeypatch.context() as patch:
+        patch.setattr(type(tokenizer), "save_pretrained", lambda *_: (_ for _ in ()).throw(OSError(28, "full")))
+        with pytest.raises(InputError, match="narrow could not be written: full"):
+            save_quantized(model, tokenizer, tmp_path / "narrow")
+    assert not (tmp_path / "narrow").exists()  # no half of it that would have to be removed first
     save_quantized(model, tokenizer, tmp_path / "narrow")
     again, _ = load_model(str(tmp_path / "narrow"))
     before = model(IDS).logits

@@ -8,8 +8,11 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from lmrel import Decoder, InputError, paper_problems, records, sample
+from lmrel.errors import writing
 from tests.conftest import tiny
 
 
@@ -42,9 +45,24 @@ def test_a_failed_write_keeps_the_old_file_and_leaves_no_other(tmp_path: Path) -
         raise OSError(28, "No space left on device")
 
     with pytest.raises(InputError, match="could not be written: No space left on device"):
-        records._atomically(path, fail)
+        records.atomically(path, fail)
     assert path.read_text() == '{\n  "a": 1\n}\n'
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_safetensors_cannot_write_is_a_sentence_too(tmp_path: Path) -> None:
+    missing = tmp_path / "no" / "a.safetensors"
+    with pytest.raises(InputError, match="a.safetensors could not be written: .*No such file"), writing(missing):
+        save_file({"weight": torch.zeros(1)}, missing)
+
+
+def test_a_lock_is_anothers_until_it_ends(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "new" / "a.lock"):
+        busy = pytest.raises(InputError, match="it is busy")
+        with records.locked(path, "it is busy."), busy, records.locked(path, "it is busy."):
+            pass
+        with records.locked(path, "it is busy."):
+            pass
 
 
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:

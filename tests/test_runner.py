@@ -8,7 +8,7 @@ from typing import Any
 import nbformat
 import pytest
 
-from lmrel import InputError
+from lmrel import InputError, runner
 from lmrel.runner import run_notebook
 from tests.conftest import ROOT
 
@@ -57,6 +57,21 @@ def test_a_failed_run_keeps_the_last_good_notebook_and_names_the_other(tmp_path:
     assert target.read_bytes() == good
     failed = nbformat.read(tmp_path / "out.failed.ipynb", as_version=4)
     assert any(output.output_type == "error" for cell in failed.cells for output in cell.get("outputs", []))
+
+
+def test_a_kernel_that_was_killed_is_a_sentence(tmp_path: Path) -> None:
+    source = notebook(tmp_path / "a.ipynb", ("x = 1", ["parameters"]), ("import os; os.kill(os.getpid(), 9)", []))
+    with pytest.raises(InputError, match=r"a\.ipynb: its process was killed, perhaps for want of memory\."):
+        run_notebook(source, tmp_path / "out.ipynb", {})
+    assert not (tmp_path / "out.ipynb").exists()
+
+
+def test_a_notebook_that_cannot_be_written_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = notebook(tmp_path / "a.ipynb", ("x = 1", ["parameters"]))
+    full = OSError(28, "No space left on device")
+    monkeypatch.setattr(runner.papermill, "execute_notebook", lambda *_, **__: (_ for _ in ()).throw(full))
+    with pytest.raises(InputError, match=r"out\.failed\.ipynb could not be written: No space left on device\."):
+        run_notebook(source, tmp_path / "out.ipynb", {})
 
 
 def papermill(*arguments: str, output: Path) -> Any:

@@ -222,6 +222,10 @@ def build(folder: Path, *cells: Any, page: str = "# Home\n") -> subprocess.Compl
     notebook = nbformat.v4.new_notebook(metadata={"language_info": {"name": "python"}})
     notebook.cells = [nbformat.v4.new_markdown_cell("# Note"), *cells]
     nbformat.write(notebook, folder / "note.ipynb")
+    return build_again(folder)
+
+
+def build_again(folder: Path) -> subprocess.CompletedProcess[str]:
     command = [str(Path(sys.executable).with_name("jupyter-book")), "build", ".", "-n", "-W", "--keep-going"]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
 
@@ -231,6 +235,20 @@ def test_a_number_is_read_and_a_sound_notebook_passes(tmp_path: Path) -> None:
     done = build(tmp_path, cell, page="# Home\n\nIt is {number}`known`.\n")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "It is 42." in (tmp_path / "_build" / "html" / "index.html").read_text()
+
+
+def test_what_a_killed_build_left_is_not_trusted(tmp_path: Path) -> None:
+    assert build(tmp_path).returncode == 0
+    site = tmp_path / "_build" / "html"
+    finished = {path: path.read_bytes() for path in (site / "note.html", site / "_static" / "vega.js")}
+    for path in finished:
+        path.write_bytes(b"half a fi")
+    (site / "searchindex.js").unlink()  # written last
+    (tmp_path / "index.md").write_text("# Home\n\nOnce more.\n")
+    done = build_again(tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert {path: path.read_bytes() for path in finished} == finished
+    assert "note" in (site / "searchindex.js").read_text()
 
 
 def test_a_missing_number_fails_the_build(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from lmrel import InputError, card, corpus, train
+from lmrel import InputError, card, corpus, records, train
 from lmrel.problems import solve
 from lmrel.registry import CHECKPOINTS, REGISTRY, TINY
 from lmrel.tiny import ARCHITECTURES, BOS, EOS, build_model, build_tokenizer
@@ -168,6 +168,42 @@ def test_a_killed_training_continues_to_the_same_weights(tmp_path: Path, monkeyp
         assert (whole / name).read_bytes() == (resumed / name).read_bytes()
     with pytest.raises(InputError, match="of a run of 5 steps, not 6"):
         train.train("tiny-sparse-base", 6, tmp_path / "b", tmp_path / "wb")
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "empty"])
+def test_a_damaged_state_ends_in_a_sentence(tmp_path: Path, damage: str) -> None:
+    train.train("tiny-dense-base", 2, tmp_path, tmp_path / "work")
+    path = tmp_path / "work" / "tiny-dense-base.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1000] ^= 0x5A
+    path.write_bytes({"truncated": content[:-500], "flipped": content, "empty": b""}[damage])
+    with pytest.raises(InputError, match=r"tiny-dense-base\.safetensors .*; delete it to start over\."):
+        train.train("tiny-dense-base", 2, tmp_path, tmp_path / "work")
+
+
+def test_a_checkpoint_that_is_half_there_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = train.train("tiny-dense-base", 1, tmp_path, tmp_path / "work")
+    old = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            train.PreTrainedTokenizerFast, "save_pretrained", lambda *_: (_ for _ in ()).throw(OSError(28, "full"))
+        )
+        with pytest.raises(InputError, match="tiny-dense-base could not be written: full"):
+            train.train("tiny-dense-base", 2, tmp_path, tmp_path / "other")
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == old
+    (folder / "loss.csv").unlink()  # written last
+    with pytest.raises(InputError, match="needs its base model"):
+        train.train("tiny-dense-instruct", 1, tmp_path, tmp_path / "work")
+
+
+def test_a_second_training_of_a_model_is_refused_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train, "places", lambda _: (tmp_path, tmp_path))
+    monkeypatch.setattr("sys.argv", ["train", "tiny-dense-base"])
+    with (
+        records.locked(tmp_path / "tiny-dense-base.lock", ""),
+        pytest.raises(SystemExit, match="error: another training is"),
+    ):
+        train.main()
 
 
 @pytest.mark.parametrize("kind", ["dense", "sparse"])

@@ -1,0 +1,26 @@
+"""What both reports begin with."""
+
+from __future__ import annotations
+
+import platform
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lmrel.run import VERSIONED
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+DATA = ROOT / "book" / "data"
+
+
+def head() -> dict[str, Any]:
+    """Date, versions, and the kind of machine."""
+    return {
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": f"cpu ({platform.machine()})",
+        "threads": torch.get_num_threads(),
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in VERSIONED}},
+    }
