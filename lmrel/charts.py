@@ -21,6 +21,7 @@ import pandas as pd
 import vl_convert
 
 from lmrel import records
+from lmrel.errors import visible
 
 P = ParamSpec("P")
 VEGALITE = "6.4"
@@ -189,7 +190,8 @@ def training(curve: pd.DataFrame, title: str, description: str) -> Any:
 
 
 def enable() -> None:
-    """Make notebooks show charts by `bundle`."""
+    """Make notebooks show charts by `bundle`, and tables as they are: viewers would set what is between dollars."""
+    pd.set_option("display.html.use_mathjax", False)
     alt.renderers.register("lmrel", bundle)
     alt.renderers.enable("lmrel")
 
@@ -199,13 +201,23 @@ def bundle(spec: dict[str, Any], **_: Any) -> dict[str, Any]:
     text = spec.get("description")
     if not text:
         raise ValueError("a chart needs a description: it is what a reader who cannot see it gets")
+    spec = inert(spec)
     picture = vl_convert.vegalite_to_png(spec | {"background": "white"}, vl_version=VEGALITE, scale=1)
-    return {MIME: spec, "image/png": base64.b64encode(picture).decode(), "text/plain": text}
+    return {MIME: spec, "image/png": base64.b64encode(picture).decode(), "text/plain": spec["description"]}
+
+
+def inert(value: Any) -> Any:
+    """A specification with all its text made visible: a control character in it would end the process that draws."""
+    if isinstance(value, dict):
+        return {inert(key): inert(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [inert(one) for one in value]
+    return visible(value) if isinstance(value, str) else value
 
 
 def svg(spec: dict[str, Any], width: int) -> str:
     """A chart as an SVG string of about that width in pixels."""
-    return str(vl_convert.vegalite_to_svg(spec | {"width": width}, vl_version=VEGALITE))
+    return str(vl_convert.vegalite_to_svg(inert(spec) | {"width": width}, vl_version=VEGALITE))
 
 
 def write_svg(spec: dict[str, Any], path: Path) -> None:

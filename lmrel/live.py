@@ -26,6 +26,7 @@ from lmrel import records
 from lmrel.answers import extract_answer
 from lmrel.decoding import Decoder
 from lmrel.enumeration import enumerate_outcomes
+from lmrel.errors import visible
 from lmrel.inference import clustered_wilson
 from lmrel.models import load_model
 from lmrel.problems import paper_problems
@@ -162,7 +163,7 @@ def texts(draws: pd.DataFrame) -> dict[str, Any]:
     rows: dict[str, list[list[Any]]] = {name: [[] for _ in temperatures] for name in paper_problems()["problem_id"]}
     for name, t, text, right in draws[["problem_id", "temperature", "text", "correct"]].itertuples(index=False):
         if name in rows:
-            rows[name][temperatures.index(t)].append([text, int(right)])
+            rows[name][temperatures.index(t)].append([visible(text), int(right)])
     return {"temperatures": temperatures, "texts": list(rows.values())}
 
 

@@ -26,19 +26,20 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from lmrel.errors import InputError, read_object, writing
+from lmrel.errors import InputError, is_text, read_object, writing
 from lmrel.memory import free_memory
 from lmrel.registry import NF4_METHOD, REGISTRY, ModelSpec, known
 
 SMALL, THREADS = 20_000_000, torch.get_num_threads()
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "nf4": torch.bfloat16}
+os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")  # by another's service, of pickles: see `resolve`
 PRECISIONS = ("auto", *DTYPES)
 MAX_WIDE_SHARE, MAX_BITS = 0.05, 4.6
 
 
 def resolve(name: str) -> str:
     """The folder or repo id that `name` stands for. Raises `InputError` if it stands for none."""
-    if not isinstance(name, str) or not name:
+    if not is_text(name):
         raise InputError(f"model is {name!r}; it must be a name, a folder or a repo id.")
     if name in REGISTRY:
         source = REGISTRY[name].source
@@ -62,14 +63,31 @@ def _checked_folder(folder: Path) -> str:
     config = read_object(folder / "config.json")
     if (folder / "generation_config.json").exists():
         read_object(folder / "generation_config.json")  # transformers would pass over a damaged one
-    if "auto_map" in config:
-        raise InputError(f"{folder} brings its own code (auto_map in config.json), which is not run.")
+    for path in filter(Path.exists, (folder / "config.json", folder / "tokenizer_config.json")):
+        own = read_object(path)
+        kernel = "/" in str(own.get("_attn_implementation"))  # a repo id, whose code transformers would fetch and run
+        if "auto_map" in own or kernel:
+            code = "_attn_implementation" if kernel else "auto_map"
+            raise InputError(f"{folder} brings its own code ({code} in {path.name}), which is not run.")
+    for name in _named_weights(folder, config):
+        if not re.fullmatch(r"[^/\\]+\.safetensors(\.index\.json)?", name):
+            raise InputError(
+                f"{folder} names {name!r} as weights; only *.safetensors in the folder itself are loaded, "
+                "as pickled ones can run code."
+            )
     method = _quantization_of(config)
     if method not in (None, NF4_METHOD):
         raise InputError(
             f"{folder} was quantized by {method!r}, which is not supported; give the checkpoint it came from."
         )
     return str(folder)
+
+
+def _named_weights(folder: Path, config: dict[str, Any]) -> set[str]:
+    """The files that config.json and the indices of a checkpoint in several files name as its weights."""
+    maps = [read_object(path).get("weight_map") for path in folder.glob("*.safetensors.index.json")]
+    named = [name for one in maps if isinstance(one, dict) for name in one.values()]
+    return {str(name) for name in [*named, config.get("transformers_weights")] if name is not None}
 
 
 def _quantization_of(config: dict[str, Any]) -> Any:

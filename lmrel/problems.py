@@ -17,7 +17,7 @@ from typing import Any
 
 import pandas as pd
 
-from lmrel.errors import InputError, check_count
+from lmrel.errors import InputError, check_count, is_text
 
 OPERANDS: dict[str, tuple[str, ...]] = {
     "variable_binding": ("a", "b", "op1", "k", "op2"),
@@ -179,7 +179,7 @@ def _checked(row: Any, where: str) -> dict[str, Any]:
         raise InputError(f"{where}: unknown field {unknown[0]!r}; known are {', '.join(COLUMNS)}.")
     row = {key: value for key, value in row.items() if value is not None}
     for column in ("problem_id", "task", "op1", "op2", "question"):
-        if column in row and not _is_text(row[column]):
+        if column in row and not is_text(row[column]):
             raise InputError(f"{where}: {column} must be a non-empty string of valid Unicode, not {row[column]!r}.")
     if "problem_id" not in row:
         raise InputError(f"{where}: problem_id is missing.")
@@ -218,12 +218,6 @@ def _integer(value: Any, what: str) -> int:
     if whole is None or abs(whole) >= 10**18:
         raise InputError(f"{what} is {repr(value)[:40]}; it must be an integer of at most 18 digits.")
     return whole
-
-
-def _is_text(value: Any) -> bool:
-    if not isinstance(value, str) or not value.strip():
-        return False
-    return not any("\ud800" <= character <= "\udfff" for character in value)
 
 
 def _missing(value: Any) -> bool:

@@ -6,10 +6,13 @@ made its table, so the prompt is a factor here. The shapes are the paper's, the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import signal
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from lmrel.errors import InputError
+from lmrel.errors import InputError, is_text
 from lmrel.problems import FEW_SHOT_EXAMPLES, Problem, solve
 
 if TYPE_CHECKING:
@@ -20,6 +23,7 @@ FEW_SHOT = "Compute the value. Output only the number.\n{examples}{problem} ="
 ZERO_SHOT = "{instruction}\n{problem}\nAnswer with only the number:"
 
 PROMPT_STYLES = ("readme", "few_shot", "zero_shot")
+TEMPLATE_SECONDS = 20.0  # that a chat template may take for one prompt
 
 
 def assignments(problem: Problem) -> list[str]:
@@ -89,16 +93,44 @@ def encode(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> list[lis
     """
     if not tokenizer.chat_template:
         return tokenizer(list(texts))["input_ids"]
-    chats = [[{"role": "user", "content": text}] for text in texts]
-    try:
-        templated = tokenizer.apply_chat_template(chats, tokenize=False, add_generation_prompt=True)
-    except Exception as error:  # a template is a program, which raises what it likes
-        raise InputError(f"the tokenizer's chat template fails: {error}") from error
+    templated = [_templated(text, tokenizer) for text in texts]
     found: list[list[int]] = tokenizer(templated, add_special_tokens=False)["input_ids"]
     bos = tokenizer.encode("")[:1]
     if bos != [tokenizer.bos_token_id]:
         return found
     return [ids if ids[:1] == bos else [*bos, *ids] for ids in found]
+
+
+def _templated(text: str, tokenizer: PreTrainedTokenizerBase) -> str:
+    """`text` in the chat template: a program of the checkpoint, run in a sandbox, which raises what it likes."""
+    chat = [{"role": "user", "content": text}]
+    try:
+        with limited(TEMPLATE_SECONDS):
+            found = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+    except Exception as error:
+        raise InputError(f"the tokenizer's chat template fails: {str(error) or type(error).__name__}") from error
+    if not is_text(found):
+        raise InputError(f"the tokenizer's chat template gives {found!r:.100}, which is no prompt.")
+    return found
+
+
+@contextmanager
+def limited(seconds: float) -> Iterator[None]:
+    """Raises `TimeoutError` in what takes longer. Only the main thread can be interrupted."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(*_: object) -> None:
+        raise TimeoutError(f"it takes longer than {seconds:g} s")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def encode_problems(problems: Iterable[Problem], style: str, tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:

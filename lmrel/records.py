@@ -15,7 +15,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lmrel.errors import InputError, writing
+from lmrel.errors import InputError, visible, writing
 
 DRAWS_SCHEMA = pa.schema(
     [
@@ -153,7 +153,10 @@ def read_summaries(results: Path) -> pd.DataFrame:
     if not folders:
         raise InputError(f"there is no finished run below {results}.")
     tables = [
-        _read_table(folder / SUMMARY).to_pandas().rename(columns={"model": "checkpoint"}).assign(model=folder.name)
+        _read_table(folder / SUMMARY)
+        .to_pandas()
+        .rename(columns={"model": "checkpoint"})
+        .assign(model=visible(folder.name))
         for folder in folders
     ]
     return pd.concat(tables, ignore_index=True)

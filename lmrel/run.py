@@ -23,7 +23,7 @@ from transformers import PreTrainedModel
 
 from lmrel import parts, records, shards
 from lmrel.decoding import DECODINGS, Decoder, as_shipped, decoders_id, pure
-from lmrel.errors import InputError, check_count
+from lmrel.errors import InputError, check_count, is_text
 from lmrel.inference import summarize_with_intervals
 from lmrel.models import bits_per_weight, load_model, precision_of, resolve, resolve_precision
 from lmrel.probes import determinism
@@ -88,7 +88,7 @@ class Run:
         check_seed(self.seed)
         for name in ("problems", "output_dir"):
             value = getattr(self, name)
-            if not isinstance(value, str) or not value or "\0" in value:
+            if not is_text(value) or "\0" in value:
                 raise InputError(f"{name} is {value!r}; it must be a path.")
         resolve(self.model)
         resolve_precision(self.model, self.precision)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import fcntl
 import os
+import re
 import shlex
 import sys
 from collections.abc import Iterator
@@ -23,7 +24,7 @@ from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
 from lmrel.devices import claimed
-from lmrel.errors import InputError, writing
+from lmrel.errors import InputError, visible, writing
 
 
 def run_notebook(source: Path, target: Path, parameters: dict[str, Any], title: str | None = None) -> Path:
@@ -32,9 +33,13 @@ def run_notebook(source: Path, target: Path, parameters: dict[str, Any], title: 
     `title` replaces the first heading. The kernel's working directory is the caller's.
     """
     known = papermill.inspect_notebook(str(source))
-    for name in parameters:
+    for name, value in parameters.items():
         if name not in known:
             raise InputError(f"{source} has no parameter {name!r}; it has {', '.join(known)}.")
+        if not _is_plain(value):  # papermill would write it into the notebook as it is, and it might be code
+            raise InputError(
+                f"{name} is {value!r:.200}; it must be a number, text, True, False, None, or a list of them."
+            )
     target.parent.mkdir(parents=True, exist_ok=True)
     running = target.with_suffix(".failed.ipynb")  # what it is, until it has ended
     with writing(running):
@@ -53,6 +58,12 @@ def run_notebook(source: Path, target: Path, parameters: dict[str, Any], title: 
         nbformat.write(notebook, running)  # type: ignore[no-untyped-call]
         os.replace(running, target)
     return target
+
+
+def _is_plain(value: Any, depth: int = 3) -> bool:
+    if isinstance(value, list):
+        return depth > 0 and all(_is_plain(one, depth - 1) for one in value)
+    return value is None or type(value) in (bool, int, float, str)
 
 
 @contextmanager
@@ -82,25 +93,38 @@ def _tidy(notebook: nbformat.NotebookNode, title: str | None) -> None:
         heading, _, rest = first.source.partition("\n")
         if not heading.startswith("# "):
             raise InputError("the notebook's first cell has no heading to fill in.")
-        first.source = f"# {title}\n{rest}"
+        text = re.sub(r"([^\w\s.,-]|_)", r"\\\1", " ".join(visible(title).split()))  # in Markdown, but none
+        first.source = f"# {text}\n{rest}"
 
 
 def _again(source: Path, parameters: dict[str, Any], known: list[str]) -> nbformat.NotebookNode:
     """The command that makes this page, as a cell."""
     given = yaml.safe_dump(parameters, default_flow_style=True, width=10**6).strip() if parameters else ""
-    command = f"papermill {source} out.ipynb" + (f" -y {shlex.quote(given)}" if parameters else "")
+    command = f"papermill {shlex.quote(str(source))} out.ipynb" + (f" -y {shlex.quote(given)}" if parameters else "")
     names = ", ".join(f"`{name}`" for name in known)
+    fence = "`" * max([3, *(len(ticks) + 1 for ticks in re.findall("`+", command))])
     text = f"""## Run it again
 
 This page is a notebook; the button at the top downloads it. From the repository's root, after `make book`:
 
-```bash
+{fence}bash
 source .venv/bin/activate
 {command}
-```
+{fence}
 
 Change a value, or add `-p NAME VALUE`, for other results. The parameters are {names}."""
     return nbformat.v4.new_markdown_cell(text, id="run-it-again")  # type: ignore[no-untyped-call]
+
+
+def read_parameters(parameters: str) -> dict[str, Any]:
+    """What the command line's YAML holds; `InputError` if that is anything but names and values."""
+    try:
+        found = yaml.safe_load(parameters)
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
+        raise InputError(f"-y is no YAML: {str(error).splitlines()[0]}.") from error
+    if not isinstance(found, dict):
+        raise InputError(f"-y is {parameters!r:.200}; it must hold names and values, as in '{{runs: 2}}'.")
+    return found
 
 
 def main() -> None:
@@ -112,8 +136,8 @@ def main() -> None:
     parser.add_argument("--gpus", type=int, default=0, help="how many to claim, where this machine has any")
     parser.add_argument("-y", "--parameters", default="{}", help="all parameters, as YAML")
     arguments = parser.parse_args()
-    parameters = yaml.safe_load(arguments.parameters)
     try:
+        parameters = read_parameters(arguments.parameters)
         with alone(arguments.target), claimed(arguments.gpus) as shown:
             os.environ.update(shown)
             run_notebook(arguments.source, arguments.target, parameters, arguments.title)

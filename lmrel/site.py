@@ -23,7 +23,7 @@ from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective, SphinxRole
 
-from lmrel.charts import MIME, NARROW, VEGALITE, WIDTH, svg
+from lmrel.charts import MIME, NARROW, VEGALITE, WIDTH, inert, svg
 
 STATIC = Path(__file__).parent / "static"
 NUMBERS = "results/*numbers.json"
@@ -50,21 +50,21 @@ def chart_html(spec: dict[str, Any]) -> str:
 
     The caption's number, and the address of the function that drew it, are filled in for each page by `finish_body`.
     """
-    source = json.dumps(spec, sort_keys=True)
+    spec = inert(spec)
+    source = json.dumps(spec, sort_keys=True).replace("<", "\\u003c")
     name = "c" + blake2b(source.encode(), digest_size=5).hexdigest()
     pictures = "".join(
         f'<div class="static {kind}">{_with_own_ids(svg(spec, width), f"{name}{kind}")}</div>'
         for kind, width in (("wide", WIDTH), ("narrow", NARROW))
     )
     label = html.escape(spec["description"], quote=True)
-    inert = source.replace("<", "\\u003c")
     # What is in an image is no control to a screen reader, so a chart with sliders must not be one.
     role = "group" if any("bind" in parameter for parameter in spec.get("params", [])) else "img"
     function = html.escape(spec.get("usermeta", {}).get("function", ""), quote=True)
     drawn_by = f'<a data-function="{function}">drawn by {function.rpartition(".")[2]}</a>' if function else ""
     return (
         f'<figure class="lmrel-figure"><div class="lmrel-chart" tabindex="0" role="{role}" aria-labelledby="{name}">'
-        f'{pictures}<div class="live"></div><script type="application/json">{inert}</script></div>'
+        f'{pictures}<div class="live"></div><script type="application/json">{source}</script></div>'
         f'<figcaption id="{name}"><span class="number"></span> {label}</figcaption>'
         f'<p class="behind">{_data_link(spec, name)} {drawn_by}</p></figure>'
     )
@@ -98,6 +98,15 @@ class NumberRole(SphinxRole):  # type: ignore[misc]
             message = self.inliner.reporter.error(f"no {NUMBERS} has {self.text!r}", line=self.lineno)
             return [nodes.problematic(self.rawtext, self.rawtext)], [message]
         return [nodes.Text(found[self.text])], []
+
+
+def check_names(app: Sphinx, env: Any, added: set[str], changed: set[str], removed: set[str]) -> list[str]:
+    """Fail the build for a page whose name the theme, which writes it into a script, would not leave a name."""
+    for name in sorted(added):
+        if not re.fullmatch(r"[\w/ .,+=@-]+", name):
+            allowed = "letters, digits, spaces and any of .,+=@_-"
+            raise ExtensionError(f"{name!r} cannot be a page: rename its folder; a name may have {allowed}.")
+    return []
 
 
 def check_notebook(app: Sphinx, docname: str, source: list[str]) -> None:
@@ -216,7 +225,9 @@ def finish_body(app: Sphinx, pagename: str, templatename: str, context: dict[str
     body = re.sub(r'<a data-function="([\w.]+)"', lambda m: f'<a href="{context["pathto"](API)}#{m[1]}"', body)
     body = re.sub(r"<table\b.*?</table>", r'<div class="wide-table" tabindex="0">\g<0></div>', body, flags=re.DOTALL)
     body = body.replace('<th class="head"><p></p></th>', "<td></td>")  # what heads nothing is no header
-    context["body"] = re.sub(r' role="(doc-biblioentry|list)"', "", body)  # not allowed where Sphinx puts them
+    context["body"] = re.sub(
+        r'(<[^<>]*) role="(doc-biblioentry|list)"', r"\1", body
+    )  # not allowed where Sphinx puts them
     paragraph = doctree.next_node(nodes.paragraph) if doctree else None
     if paragraph:
         text = html.escape(" ".join(paragraph.astext().split())[:160], quote=True)
@@ -262,6 +273,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_css_file("lmrel.css")
     app.connect("config-inited", lambda _, config: config.html_static_path.append(str(STATIC)))
     app.connect("config-inited", begin_anew)
+    app.connect("env-get-outdated", check_names)
     app.connect("source-read", check_notebook)
     app.connect("html-page-context", choose_scripts, priority=900)
     app.connect("html-page-context", choose_live, priority=900)

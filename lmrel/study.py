@@ -6,6 +6,7 @@ The Snakefile runs these jobs, `lmrel.progress` tells how far they are. No model
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,15 @@ from lmrel.problems import load_problems
 RESULTS = Path("results")
 ROW_MB = 0.002  # memory of a draw while a run is summarized: 720,240 of them took 1.45 GB
 KEYS = ("models", "parameters", "shards", "gpu_gb", "requests")
+
+
+def run_name(model: str) -> str:
+    """The folder below results/ of a model's run: its own name or path, in what is neither a path nor code anywhere."""
+    parts = [part for part in model.split("/") if part.strip(".")]
+    name = re.sub(r"[^\w.-]", "_", "--".join(parts)).lstrip(".-")
+    if not name:
+        raise InputError(f"models in study.yaml has {model!r}, which gives its run no name.")
+    return name
 
 
 @dataclass(frozen=True)
@@ -62,7 +72,7 @@ class Study:
         models, parameters = config.get("models"), config.get("parameters")
         if not isinstance(models, list) or not models or not all(isinstance(m, str) and m for m in models):
             raise InputError(f"models in study.yaml is {models!r}; it must be a list of names, folders or repo ids.")
-        runs = {model.rstrip("/").replace("/", "--"): model for model in models}
+        runs = {run_name(model): model for model in models}
         if len(runs) < len(models):
             raise InputError(f"models in study.yaml is {models!r}; each may occur once.")
         if not isinstance(parameters, dict):

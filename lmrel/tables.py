@@ -10,6 +10,7 @@ import pandas as pd
 
 from lmrel import records
 from lmrel.agreement import flips, repeated
+from lmrel.errors import visible
 from lmrel.inference import paired_difference
 from lmrel.registry import REGISTRY
 
@@ -121,16 +122,16 @@ def shown_drops(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def plain(table: pd.DataFrame) -> pd.DataFrame:
-    """Everything as text, without an index to distract."""
-    table = table.astype(str)
+    """Everything as text on which no character acts, without an index to distract."""
+    table = table.astype(str).map(visible)
     table.index = pd.Index([""] * len(table))
-    table.columns.name = None
+    table.columns = pd.Index([visible(str(name)) for name in table.columns])
     return table
 
 
 def rests_on(models: Sequence[str], knobs: str, when: str = "") -> str:
     """The line that says what a page rests on: which models, which decoders, and when it was run (today)."""
-    return f"Rests on: {', '.join(models)} · {knobs} · run {when or date.today().isoformat()}"
+    return visible(f"Rests on: {', '.join(models)} · {knobs} · run {when or date.today().isoformat()}")
 
 
 def exact_curves(curves: pd.DataFrame) -> pd.DataFrame:

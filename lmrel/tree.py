@@ -276,4 +276,9 @@ def eos_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[
         configured = tokenizer.eos_token_id
     if configured is None:
         return []
-    return list(configured) if isinstance(configured, (list, tuple)) else [int(configured)]
+    found = list(configured) if isinstance(configured, (list, tuple)) else [configured]
+    if not all(isinstance(token, int) for token in found):
+        raise InputError(
+            f"the checkpoint's eos_token_id is {configured!r}; it must be a token's number or a list of them."
+        )
+    return found

@@ -209,15 +209,17 @@ def test_a_page_of_results_says_how_to_run_it_again(name: str) -> None:
     assert (SITE / name).parent.joinpath(source).exists()
 
 
-def build(folder: Path, *cells: Any, page: str = "# Home\n") -> subprocess.CompletedProcess[str]:
+def build(
+    folder: Path, *cells: Any, page: str = "# Home\n", chapters: str = "file: note"
+) -> subprocess.CompletedProcess[str]:
     """A book of one page and one notebook, with this book's configuration."""
     shutil.copy(ROOT / "_config.yml", folder)
     (folder / "book").mkdir()
     shutil.copy(ROOT / "book" / "references.bib", folder / "book")
     shutil.copytree(ROOT / "book" / "images", folder / "book" / "images")
-    (folder / "results").mkdir()
+    (folder / "results").mkdir(exist_ok=True)
     (folder / "results" / "numbers.json").write_text('{"known": "42"}')
-    (folder / "_toc.yml").write_text("format: jb-book\nroot: index\nchapters:\n- file: note\n")
+    (folder / "_toc.yml").write_text(f"format: jb-book\nroot: index\nchapters:\n- {chapters}\n")
     (folder / "index.md").write_text(page)
     notebook = nbformat.v4.new_notebook(metadata={"language_info": {"name": "python"}})
     notebook.cells = [nbformat.v4.new_markdown_cell("# Note"), *cells]

@@ -1,0 +1,59 @@
+"""The licences of all that requirements.lock installs, from the packages' own metadata: book/data/licences.json.
+
+``python -m lmrel.licences REPORT``; REPORT is what pip says of a dry run: ``pip install --dry-run --ignore-installed
+--require-hashes -r requirements.lock --report REPORT``, which fetches some GB to look into them; an old pip passes over
+SPDX expressions. It knows the packages for the machine it ran on; the locked ones for others are without a licence.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+LOCK, TARGET = ROOT / "requirements.lock", ROOT / "book" / "data" / "licences.json"
+LOCKED = re.compile(r"^([\w.-]+)==(\S+)", re.M)
+NOTES = {"copyleft": r"GPL|MPL|Mozilla|EPL|EUPL|CeCILL", "proprietary": r"Proprietary|NVIDIA"}
+
+
+def licence(metadata: Mapping[str, Any]) -> str:
+    """As the metadata has it: an SPDX expression, else the classifiers', else a licence on one line; empty if none."""
+    classifiers = [one.rpartition(" :: ")[2] for one in metadata.get("classifier", []) if one.startswith("License ::")]
+    own = str(metadata.get("license") or "").strip()
+    named = " AND ".join(one for one in classifiers if one != "OSI Approved")
+    return metadata.get("license_expression") or named or (own if "\n" not in own else "")
+
+
+def note(text: str) -> str:
+    """What to look at: ``unknown``, ``copyleft`` or ``proprietary``; empty for a permissive licence."""
+    if not text or text.upper() == "UNKNOWN":
+        return "unknown"
+    return next((name for name, pattern in NOTES.items() if re.search(pattern, text, re.I)), "")
+
+
+def listed(lock: str, report: Mapping[str, Any]) -> list[dict[str, str]]:
+    """A row for each locked package: ``name, version, licence, note``."""
+    found = {_plain(one["metadata"]["name"]): one["metadata"] for one in report["install"]}
+    rows = []
+    for name, version in LOCKED.findall(lock):
+        metadata = found.get(_plain(name))
+        if metadata and metadata["version"] != version:
+            raise ValueError(f"{name} is locked at {version}, and the report is of {metadata['version']}")
+        text = licence(metadata) if metadata else ""
+        rows.append(
+            {"name": name, "version": version, "licence": text, "note": note(text) if metadata else "other machines"}
+        )
+    return rows
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+if __name__ == "__main__":
+    rows = listed(LOCK.read_text(encoding="utf-8"), json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
+    TARGET.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

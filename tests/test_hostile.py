@@ -1,0 +1,537 @@
+"""Hostile text: whatever a model, a problem, a checkpoint or a name says, it is shown and nothing comes of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pandas as pd
+import pytest
+import torch
+import yaml
+from playwright.sync_api import Browser, Page
+from safetensors.torch import load_file
+from sphinx.errors import ExtensionError
+from transformers import GenerationConfig
+from transformers.utils.import_utils import is_env_variable_true
+
+from lmrel import (
+    InputError,
+    Run,
+    charts,
+    inference,
+    live,
+    load_model,
+    load_problems,
+    paper_problems,
+    progress,
+    prompts,
+    records,
+    runner,
+)
+from lmrel.charts import bundle, inert, svg
+from lmrel.decoding import as_shipped
+from lmrel.errors import check_count, read_object, visible, writing
+from lmrel.models import resolve
+from lmrel.registry import CHECKPOINTS
+from lmrel.runner import run_notebook
+from lmrel.site import check_names
+from lmrel.study import Study, run_name
+from lmrel.tables import plain, rests_on
+from lmrel.tree import eos_ids
+from tests.conftest import random_model, small_tokenizer
+from tests.test_charts import SUMMARY
+from tests.test_metrics import table
+from tests.test_runner import notebook
+from tests.test_site import browser, build
+from tests.test_study import CONFIG
+
+__all__ = ["browser"]  # a fixture
+
+SCRIPT = "<script>window.hostile=1;alert(1)</script>"
+WRITTEN = {
+    "script": SCRIPT,
+    "end of script": "</script>" + SCRIPT,
+    "end of table": "</td></table></div>" + SCRIPT[:-9],
+    "image": "<img src=x onerror=window.hostile=2>",
+    "remote image": "<img src=http://h.invalid/a.png>",
+    "svg": "<svg onload=window.hostile=3>",
+    "frame": "<iframe srcdoc='&lt;script>alert(1)'>",
+    "style": "<style>@import 'http://h.invalid/a.css'</style>",
+    "attribute": "\" autofocus onfocus='window.hostile=4' x=\"",
+    "entity": "&lt;b&gt; &#60;script&#62; &amp;",
+    "comment": "<!-- --!> ]]> <![CDATA[ ?>",
+    "link": "[a](javascript:window.hostile=5)",
+    "markdown": "![a](http://h.invalid/b.png) **b** `c`",
+    "directive": "```{raw} html\n<script>alert(1)</script>\n```",
+    "role": "{raw-html}`<b>`{doc}`/x` {number}`x`",
+    "template": "{{ 7*7 }}{% for x in y %} {{ config }}",
+    "formula": "$$\\href{javascript:alert(1)}{x}$$ \\(y\\)",
+    "file": "\\input{/etc/passwd}\\write18{id}",
+    "expression": "datum.x; signal('y'); #{7*7} ${7*7}",
+    "number": '1 id="x" url(#y) role="list" <table',
+    "colour": "\x1b[31mred\x1b[0m \x1b[2J\x1b]0;title\x07",
+    "terminal link": "\x1b]8;;http://h.invalid\x1b\\x\x1b]8;;\x1b\\",
+    "turned round": "7\u202e8 is 87\u2066",
+    "zero width": "4\u200b2\ufeff\u00ad\u2060",
+    "line ends": "a\r\nb\x85c\u2028d\u2029e\x0bf\x0cg",
+    "control": "\x00\x01\x08\x0e\x7f\x9b31m\ufffe",
+    "tag letters": "x\U000e0041\ue000\U0010ffff",
+}
+NAMES = {name: text.replace("\n", " ") for name, text in WRITTEN.items()}  # of models, tasks and problems
+
+
+NO_UNICODE = os.fsdecode(b"a\xffb")  # a folder's name that is none
+QUOTED = {"\N{EN DASH}": "--", **dict.fromkeys("\u2018\u2019", "'"), **dict.fromkeys("\u201c\u201d", '"')}  # by Sphinx
+TITLE = NAMES["end of script"] + NAMES["colour"] + NAMES["turned round"]
+
+# In a page
+
+CELLS = [
+    "from pathlib import Path\nfrom lmrel import charts, inference, metrics, records, tables\ncharts.enable()",
+    "place = Path(results)\n"
+    "draws, runs = records.read_draws(place / 'main'), records.read_summaries(place)\n"
+    "summary = inference.summarize_with_intervals(draws)\n"
+    "print(tables.rests_on(names, name))",
+    "models = runs.assign(model=runs['checkpoint'])\n"
+    "for first in range(0, len(models), 7):\n"
+    "    display(charts.response(models[first : first + 7], 'accuracy', name, name, subtitle=name))",
+    "charts.runs(metrics.by_run(draws).query(\"task == 'all'\"), name, name, subtitle=name)",
+    "charts.failures(inference.failure_shares(draws.assign(failure=draws['text'], correct=False)), name, name)",
+    "tables.by_task(summary)",
+    "tables.samples(draws)",
+    "tables.other_runs(runs)",
+    "{'parameters': {'model': name, 'models': names}}",
+]
+INDEX = """# Home
+
+{number}`hostile`
+
+```{chart} chart.json
+```
+
+```{live} problems
+```
+"""
+
+
+def answers(path: Path) -> pd.DataFrame:
+    """Two draws of each problem in a file, of every text."""
+    lines = [{"problem_id": f"{n} {i}", "task": n, "question": n, "answer": i} for i, n in enumerate(NAMES.values())]
+    path.write_text("\n".join(map(json.dumps, lines)))
+    problems = load_problems(str(path))[["problem_id", "task", "answer"]].rename(columns={"answer": "expected"})
+    both = pd.concat([problems.assign(text=list(WRITTEN.values()), run=run) for run in (0, 1)], ignore_index=True)
+    right = both.index % 3 > 0
+    same = table().drop(columns=both.columns, errors="ignore").iloc[[0] * len(both)].reset_index(drop=True)
+    return same.assign(correct=right, compliant=right, correct_sole=right).join(both)
+
+
+def write_live(folder: Path) -> None:
+    """What the live figures read: one model, which wrote hostile texts."""
+    ids = paper_problems()["problem_id"]
+    drawn = pd.DataFrame({"problem_id": ids[: len(WRITTEN)], "temperature": 1.0, "run": 0, "correct": False})
+    folder.mkdir()
+    live._put(folder, "draws-it", live.texts(drawn.assign(text=list(WRITTEN.values()))))
+    problems = [[visible(name), visible(name), 1, "arithmetic"] for name in NAMES.values()]
+    live._put(folder, "suite", {"models": ["it"], "problems": problems, "right": {"it": [0.5] * len(problems)}})
+    still = {"problems": {"caption": SCRIPT, "rows": [["head"], [SCRIPT]]}}
+    (folder / "still.json").write_text(json.dumps(still))
+
+
+@pytest.fixture(scope="module")
+def book(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A site with a notebook that ran on hostile problems, answers and names, and a page with the other figures."""
+    folder = tmp_path_factory.mktemp("book")
+    results, drawn = folder / "results", answers(folder / "mine.jsonl")
+    for model in ["main", *NAMES.values()]:
+        run = results / model.replace("/", "\N{DIVISION SLASH}").replace("\0", "")
+        run.mkdir(parents=True)
+        summary = inference.summarize_with_intervals(drawn.assign(model=model)).query("task == 'all'")
+        records.write_table(summary, run / records.SUMMARY)
+        records.write_json({}, run / records.RUN)
+    records.write_table(drawn, results / "main" / records.DRAWS)
+    write_live(results / "live")
+    (results / "x-numbers.json").write_text(json.dumps({"hostile": SCRIPT}))
+    chart = charts.response(SUMMARY.assign(model=TITLE), "accuracy", TITLE, TITLE)
+    (folder / "chart.json").write_text(json.dumps(chart.to_dict()))
+
+    source = folder / "source.ipynb"
+    notebook(source, ("results = ''\nname = ''\nnames = []", ["parameters"]), *((cell, []) for cell in CELLS))
+    parameters = {"results": str(results), "name": TITLE, "names": list(NAMES.values())}
+    run_notebook(source, folder / "ran.ipynb", parameters, title=" ".join(NAMES.values()))
+    done = build(folder, *nbformat.read(folder / "ran.ipynb", as_version=4).cells, page=INDEX)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder / "_build" / "html"
+
+
+def watched(browser: Browser, path: Path) -> tuple[Page, list[str]]:
+    """A page, and all that it did which text must not do; the list goes on growing."""
+    page = browser.new_context(offline=True).new_page()
+    done: list[str] = []
+    page.on("dialog", lambda dialog: (done.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+    page.on("request", lambda request: request.url.startswith(("file:", "data:")) or done.append(request.url))
+    page.on("requestfailed", lambda request: done.append(f"failed: {request.url}"))
+    page.on("pageerror", lambda error: done.append(f"error: {error}"))
+    page.on("framenavigated", lambda frame: frame.parent_frame and done.append(f"frame: {frame.url}"))
+    page.goto(path.as_uri())
+    return page, done
+
+
+def nothing_came_of_it(page: Page, done: list[str]) -> None:
+    page.wait_for_timeout(300)
+    assert done == []
+    assert page.evaluate("window.hostile") is None
+    assert page.locator("article").locator("iframe, img, object, embed, [onerror], [onload], [onfocus]").count() == 0
+    assert page.locator("article a[href^=javascript]").count() == 0
+    assert not [char for char in page.locator("article").text_content() or "" if visible(char) != char]
+
+
+def test_hostile_text_in_a_notebooks_page_is_text(browser: Browser, book: Path) -> None:
+    page, done = watched(browser, book / "note.html")
+    cells = set(page.locator("td, th").all_text_contents())
+    assert {visible(name)[:40] for name in NAMES.values()} <= {cell[:40] for cell in cells}  # pandas cuts at 50
+    assert {visible(text.replace("\n", "⏎"))[:40] for text in WRITTEN.values()} <= {cell[:40] for cell in cells}
+    title = page.locator("h1").last.inner_text().translate(str.maketrans(QUOTED))
+    assert title == " ".join(visible(" ".join(NAMES.values())).split())
+    told: list[str] = []
+    for figure in page.locator(".lmrel-chart").all():
+        figure.focus()
+        figure.locator(".live svg").first.wait_for(timeout=20_000)
+        for mark in figure.locator(".live svg .mark-symbol.role-mark path").all():
+            mark.hover(force=True)
+            page.locator("#vg-tooltip-element.visible").wait_for()
+            told += page.locator("#vg-tooltip-element td.value").all_text_contents()
+    assert {visible(name) for name in NAMES.values()} <= set(told)
+    nothing_came_of_it(page, done)
+    page.context.close()
+
+
+def test_hostile_text_in_live_figures_charts_and_numbers_is_text(browser: Browser, book: Path) -> None:
+    page, done = watched(browser, book / "index.html")
+    assert SCRIPT in page.locator("article p").first.inner_text()
+    assert visible(TITLE) in page.locator("figcaption").inner_text()
+    cells = page.locator(".lmrel-live .grid button")
+    cells.first.wait_for()
+    for number, text in enumerate(WRITTEN.values()):
+        cells.nth(number).click()
+        shown = page.locator(".lmrel-live .detail li code")
+        shown.first.wait_for()
+        assert shown.text_content() == visible(text).replace("\n", "⏎")
+    nothing_came_of_it(page, done)
+    page.context.close()
+
+
+@pytest.mark.parametrize("name", ["x'; alert(1); '", "<script>", "a\nb", "\x1b[31m", "a\u202eb", "{x}", NO_UNICODE])
+def test_a_page_whose_name_the_theme_would_run_stops_the_build(name: str) -> None:
+    with pytest.raises(ExtensionError, match="cannot be a page: rename its folder") as found:
+        check_names(None, None, {"index", f"results/{name}/evaluate"}, set(), set())
+    assert visible(str(found.value)) == str(found.value)
+    good = {"results/Qwen--2.5_3B, mine é/evaluate"}
+    assert check_names(None, None, good, set(), set()) == []
+
+
+@pytest.mark.parametrize("name", ["x'; alert(1); '", NO_UNICODE])
+def test_the_site_looks_at_the_names_of_its_pages(tmp_path: Path, name: str) -> None:
+    (tmp_path / "results" / name).mkdir(parents=True)
+    (tmp_path / "results" / name / "evaluate.md").write_text("# Mine\n")
+    done = build(tmp_path, chapters="glob: results/*/evaluate")
+    assert done.returncode != 0
+    assert "cannot be a page: rename its folder" in done.stderr
+
+
+# In sentences, tables and figures
+
+
+def test_what_is_seen_stays_and_what_acts_is_spelled_out() -> None:
+    for seen in ("", "plain", "\u00e9\u00a0\u2212\u2009\u05d0\u5b57", "two\nlines", "\U0001f600"):
+        assert visible(seen) == seen
+    assert visible("\x1b[31m\0\u202e\u200b\ud800\r") == "\\x1b[31m\\x00\\u202e\\u200b\\ud800\\r"
+
+
+def raises_inside(name: str) -> None:
+    with writing(Path(name)):
+        raise OSError(name)
+
+
+SENTENCES: dict[str, Callable[[str, Path], Any]] = {
+    "a model": lambda text, _: resolve(text),
+    "a model's folder": lambda text, folder: resolve(str(inside(folder, text.replace("\0", "")))),
+    "a file of problems": lambda text, folder: load_problems(str(folder / f"{text}.jsonl")),
+    "another file of problems": lambda text, folder: load_problems(
+        written(folder / f"{text}.csv".replace("\0", ""), "")
+    ),
+    "a line": lambda text, folder: load_problems(written(folder / "a.jsonl", json.dumps({text: 1}))),
+    "a task": lambda text, folder: load_problems(
+        written(folder / "a.jsonl", json.dumps({"problem_id": "a", "task": text}))
+    ),
+    "an answer": lambda text, folder: load_problems(
+        written(folder / "a.jsonl", json.dumps({"problem_id": "a", "question": "b", "answer": text}))
+    ),
+    "a count": lambda text, _: check_count(text, text),
+    "a parameter": lambda text, _: Run.from_namespace({text: 1}),
+    "a temperature": lambda text, _: Run(**RUN | {"temperatures": [text]}),
+    "a style": lambda text, _: Run(**RUN | {"prompt_style": text}),
+    "what cannot be written": lambda text, _: raises_inside(text),
+    "an object": lambda text, folder: read_object(folder / text),
+    "a run's folder": lambda text, folder: records.read_draws(folder / text),
+    "a study": lambda text, _: Study.of(CONFIG | {text: 1}),
+    "a study's models": lambda text, _: Study.of(CONFIG | {"models": [text, text]}),
+    "a request": lambda text, _: Study.of(CONFIG | {"requests": {text: {}}}),
+    "a notebook's parameter": lambda text, folder: run_notebook(
+        notebook(folder / "a.ipynb", ("x = 1", ["parameters"])), folder / "b.ipynb", {text: 1}
+    ),
+    "YAML": lambda text, _: runner.read_parameters(f"- {text!r}"),
+    "a chat template": lambda text, _: templated(f"{{{{ raise_exception({text!a}) }}}}"),
+    "a prompt style": lambda text, _: prompts.render({"task": "custom", "question": text}, text),
+}
+RUN: dict[str, Any] = CONFIG["parameters"] | {"model": "tiny-dense-base", "limit": None, "output_dir": "nowhere"}
+UNSEEN = "<b>\x1b[31m\x1b]0;x\x07\u202e\u200b\x85\u2028\ufeff"
+
+
+def inside(folder: Path, name: str) -> Path:
+    (folder / name).mkdir()
+    return folder / name
+
+
+def written(path: Path, text: str) -> str:
+    path.write_text(text)
+    return str(path)
+
+
+def templated(template: str) -> list[list[int]]:
+    tokenizer = small_tokenizer(39)
+    tokenizer.chat_template = template
+    return prompts.encode(["1 + 1"], tokenizer)
+
+
+@pytest.mark.parametrize("name", SENTENCES)
+def test_a_sentence_quotes_but_does_not_obey(name: str, tmp_path: Path) -> None:
+    for text in (UNSEEN, f"a{NO_UNICODE}", "a\0b"):
+        try:
+            SENTENCES[name](text, tmp_path)
+        except InputError as error:
+            said = str(error)
+        else:
+            pytest.fail(f"{text!r} went through")
+        assert said.encode()
+        assert visible(said) == said
+        assert "\n" not in said
+
+
+@pytest.mark.parametrize("text", WRITTEN.values(), ids=WRITTEN)
+def test_figures_are_drawn_whatever_their_text(text: str) -> None:
+    chart = charts.response(SUMMARY.assign(model=text), "accuracy", text, text, subtitle=text).to_dict()
+    stored = bundle(chart)
+    assert stored[charts.MIME] == inert(chart)
+    assert visible(stored["text/plain"]) == stored["text/plain"]
+    picture = svg(chart, 300)
+    assert visible(picture) == picture
+    assert not re.search(r"<(script|img|iframe|style|foreignObject|image|a)\b", picture)
+
+
+@pytest.mark.parametrize("text", WRITTEN.values(), ids=WRITTEN)
+def test_tables_and_lines_hold_text_on_which_nothing_acts(text: str) -> None:
+    shown = plain(pd.DataFrame({text: [text]}))
+    assert shown.columns.tolist() == shown.iloc[:, 0].tolist() == [visible(text)]
+    assert not re.search("<(script|img|svg|iframe|style)", shown.to_html())
+    assert visible(text) in rests_on([text], "knobs")
+
+
+def test_viewers_are_told_not_to_set_formulas() -> None:
+    charts.enable()
+    assert "mathjax_ignore" in pd.DataFrame({"a": ["$x$"]})._repr_html_()
+
+
+# Names and parameters
+
+
+@pytest.mark.parametrize(
+    ("model", "run"),
+    [
+        ("tiny-dense-base", "tiny-dense-base"),
+        ("Qwen/Qwen2.5-0.5B", "Qwen--Qwen2.5-0.5B"),
+        ("../../x", "x"),
+        ("a/../b/./c//", "a--b--c"),
+        ("/data/models/mine", "data--models--mine"),
+        (".hidden", "hidden"),
+        ("-rf", "rf"),
+        ("x'; touch y; '", "x___touch_y___"),
+        ("$(id)`id`{x}*?", "__id__id__x___"),
+        ("a b\n\x1b[31m\u202e\0", "a_b___31m__"),
+        (f"a{NO_UNICODE}", "aa_b"),
+    ],
+)
+def test_a_run_is_a_folder_below_results_whatever_its_model_is_called(model: str, run: str) -> None:
+    assert run_name(model) == run
+    assert Path("results", run).resolve().parent == Path("results").resolve()
+    [job] = Study.of(CONFIG | {"models": [model]}).jobs()
+    assert job.folder == Path("results", run)
+    assert job.parameters["model"] == model
+    said = progress.report([progress.State(job, 0, 1, (), "failed")], 0.0)
+    assert visible(said) == said
+
+
+@pytest.mark.parametrize("model", ["..", ".", "/", "../..", "-", "./.-"])
+def test_a_model_that_would_give_its_run_no_folder_is_refused(model: str) -> None:
+    with pytest.raises(InputError, match="which gives its run no name"):
+        Study.of(CONFIG | {"models": [model]})
+
+
+CODE = "\"; import os; open('hostile', 'w'); \""
+NO_VALUES = [CODE.encode(), {CODE}, (CODE,), {CODE: 1}, [(CODE,)], [{CODE}], [[[[1]]]], object()]
+NO_VALUES += map(yaml.safe_load, ["!!binary Ijsg", "!!set {a}", "2026-01-01", "!!pairs [a: 1]", "&a [*a]"])
+
+
+@pytest.mark.parametrize("value", NO_VALUES, ids=repr)
+def test_a_parameters_value_is_a_value(value: Any, tmp_path: Path) -> None:
+    source = notebook(tmp_path / "a.ipynb", ("x = 1", ["parameters"]))
+    with pytest.raises(InputError, match="x is .* it must be a number, text"):
+        run_notebook(source, tmp_path / "b.ipynb", {"x": value})
+    assert [path.name for path in tmp_path.iterdir()] == ["a.ipynb"]
+
+
+@pytest.mark.parametrize("name", ["__import__('os').system('id');x", "x; y", "x = 1\nx", "", "__builtins__", "In", 1])
+def test_a_parameters_name_is_one_of_the_notebooks(name: Any, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="has no parameter .* it has x"):
+        run_notebook(notebook(tmp_path / "a.ipynb", ("x = 1", ["parameters"])), tmp_path / "b.ipynb", {name: 1})
+
+
+@pytest.mark.parametrize(
+    "text", ["", "a", "- 1", "!!python/object/apply:os.system [id]", "{a: [", "a: " + "9" * 5000, "[" * 5000]
+)
+def test_parameters_that_are_no_mapping_are_refused(text: str) -> None:
+    with pytest.raises(InputError, match="-y is"):
+        runner.read_parameters(text)
+
+
+def test_text_stays_text_on_its_way_through_a_notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    source = notebook(tmp_path / "it's a.ipynb", ("x = 1", ["parameters"]), ("print(ascii(x))", []))
+    given = [*WRITTEN.values(), CODE, "'''\n```\n# No title\n", "${HOME}", "\\", '\\"']
+    target = run_notebook(source, tmp_path / "out.ipynb", {"x": given}, title="# [x](y)\n_z_")
+    done = nbformat.read(target, as_version=4)
+    assert done.cells[3].outputs[0].text == ascii(given) + "\n"
+    assert done.cells[0].source == "# \\# \\[x\\]\\(y\\) \\_z\\_\n\nText."
+    assert not Path("hostile").exists()
+    [(_, block)] = re.findall(r"^(````+)bash\n(.*?)\n\1$", done.cells[-1].source, re.S | re.M)
+    command = block.partition("\n")[2]
+    told = subprocess.run(["bash", "-c", f"printf '%s\\0' {command}"], capture_output=True, check=True).stdout
+    words = told.decode().split("\0")[:-1]
+    assert words[:4] == ["papermill", str(source), "out.ipynb", "-y"]
+    assert runner.read_parameters(words[4]) == {"x": given}
+
+
+# Checkpoints
+
+
+def copied(folder: Path, changed: dict[str, dict[str, Any]]) -> Path:
+    """A shipped checkpoint with some entries of its JSON files changed."""
+    copy = shutil.copytree(CHECKPOINTS / "tiny-dense-base", folder / "mine")
+    for name, entries in changed.items():
+        before = json.loads((copy / name).read_text()) if (copy / name).exists() else {}
+        (copy / name).write_text(json.dumps(before | entries))
+    return copy
+
+
+INDEX_FILE = "model.safetensors.index.json"
+
+
+@pytest.mark.parametrize(
+    ("name", "entries", "said"),
+    [
+        ("config.json", {"auto_map": {"AutoModel": "evil.Model"}}, r"its own code \(auto_map in config.json\)"),
+        (
+            "tokenizer_config.json",
+            {"auto_map": ["evil.T", None]},
+            r"its own code \(auto_map in tokenizer_config.json\)",
+        ),
+        ("config.json", {"_attn_implementation": "evil/kernel"}, "its own code .*_attn_implementation in config.json"),
+        ("config.json", {"transformers_weights": "adapter_model.bin"}, "names 'adapter_model.bin' as weights"),
+        (INDEX_FILE, {"weight_map": {"a": "w.bin"}}, "names 'w.bin' as weights"),
+        (INDEX_FILE, {"weight_map": {"a": "../w.safetensors"}}, "names '../w.safetensors' as weights"),
+        (INDEX_FILE, {"weight_map": {"a": "/w.safetensors"}}, "names '/w.safetensors' as weights"),
+    ],
+)
+def test_a_checkpoint_with_code_or_pickles_is_refused_with_the_reason(
+    name: str, entries: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=said):
+        load_model(str(copied(tmp_path, {name: entries})))
+
+
+def test_pickles_beside_safetensors_are_not_read(tmp_path: Path) -> None:
+    copy = copied(tmp_path, {"pytorch_model.bin.index.json": {"weight_map": {"a": "pytorch_model.bin"}}})
+    (copy / "pytorch_model.bin").write_bytes(b"cos\nsystem\n(S'touch hostile'\ntR.")
+    model, _ = load_model(str(copy))
+    weights = load_file(copy / "model.safetensors")
+    assert torch.equal(model.model.embed_tokens.weight, weights["model.embed_tokens.weight"])
+
+
+def test_no_pickles_are_converted_elsewhere() -> None:
+    assert is_env_variable_true("DISABLE_SAFETENSORS_CONVERSION")
+
+
+@pytest.mark.parametrize("value", ["x", "\x1b[31m", [[1]], [1, "<b>"], {"a": 1}, 1.5])
+def test_an_end_token_is_a_number(value: Any) -> None:
+    model, tokenizer = random_model("mistral"), small_tokenizer()
+    model.generation_config.eos_token_id = value
+    with pytest.raises(InputError, match="eos_token_id is .* it must be a token's number"):
+        eos_ids(model, tokenizer)
+
+
+@pytest.mark.parametrize("text", ["<script>", "__import__('os')", UNSEEN, {"a": "b"}])
+@pytest.mark.parametrize("knob", ["top_k", "top_p", "min_p", "repetition_penalty", "typical_p", "other"])
+def test_hostile_knobs_are_refused(knob: str, text: Any) -> None:
+    shipped = GenerationConfig()
+    setattr(shipped, knob, text)
+    with pytest.raises(InputError) as found:
+        as_shipped(0.5, shipped)
+    assert knob in str(found.value)
+    assert visible(str(found.value)) == str(found.value)
+
+
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [
+        ("{{ ''.__class__.__mro__ }}", "access to attribute '__class__' of 'str' object is unsafe"),
+        ("{{ cycler.__init__.__globals__.os.popen('id') }}", "access to attribute '__init__'"),
+        ("{{ lipsum.__globals__['os'] }}", "access to attribute '__globals__'"),
+        ("{{ messages.append(1) }}", "access to attribute 'append'"),
+        ("{% for i in range(10 ** 9) %}{% endfor %}", "Range too big"),
+        ("{% macro a() %}{{ a() }}{% endmacro %}{{ a() }}", "recursion"),
+        ("{{ 'x' * 10 ** 18 }}", "MemoryError"),
+        ("{% include '/etc/passwd' %}", "no loader"),
+        ("{% import 'os' as x %}", "no loader"),
+        ("{{ '\\ud800' }}", r"gives '\\ud800', which is no prompt"),
+        (" ", "which is no prompt"),
+    ],
+)
+def test_a_chat_template_stays_in_its_sandbox(template: str, said: str) -> None:
+    with pytest.raises(InputError, match=f"chat template .*{said}"):
+        templated(template)
+
+
+def test_a_chat_template_without_end_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = signal.getsignal(signal.SIGALRM)
+    monkeypatch.setattr(prompts, "TEMPLATE_SECONDS", 0.2)
+    with pytest.raises(InputError, match=r"chat template fails: it takes longer than 0\.2 s"):
+        templated("{% for i in range(99999) %}" * 3 + "{% endfor %}" * 3)
+    assert signal.getsignal(signal.SIGALRM) is before
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
+def test_a_chat_template_works_in_any_thread() -> None:
+    found: list[Any] = []
+    thread = threading.Thread(target=lambda: found.append(templated("{{ messages[0].content }}")))
+    thread.start()
+    thread.join()
+    assert found == [templated("{{ messages[0].content }}")]
