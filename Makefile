@@ -16,7 +16,7 @@ LOCALLY = --quiet all --resources gpu=$$($(BIN)/python -m lmrel.devices)
 SNAKEMAKE = $(CHECKED) snakemake $(if $(filter local,$(PROFILE)),$(LOCALLY)) --profile profiles/$(PROFILE)
 BUSY = { [ $$? -ne 75 ] || echo "Another make is building in this folder; wait for it to end." >&2; exit 1; }
 
-.PHONY: book study progress test test-cluster learn serve lint bench bench-gpu train factorial cards pdf links picture lock clean
+.PHONY: book study progress test test-cluster torture audit learn serve lint bench bench-gpu train factorial cards pdf links picture lock clean
 .DEFAULT_GOAL := book
 
 book: $(SETUP)
@@ -33,13 +33,17 @@ progress: $(SETUP)
 
 test: book
 	@ruff check . && ruff format --check . && mypy
-	@pytest
+	@pytest --junit-xml=_build/tests.xml
 	@pytest --nbval --nbval-current-env -q notebooks/learn
 
 # A study through a real Slurm of two nodes on this machine, with faults; root, and Debian's slurm-wlm and munge.
 test-cluster: $(SETUP)
 	@tests/cluster/slurm.sh install
 	@LMREL_CLUSTER=1 pytest tests/cluster
+
+# Kills, full disks, damaged files: whether anything is lost. Some 20 minutes; root for the disks. Leaves book/data/torture.json.
+torture: book
+	@$(BIN)/python -m tests.torture
 
 # The lessons again, in place, after a change to them or to what they show: a minute or two.
 learn: $(SETUP)

@@ -23,7 +23,7 @@ PROBLEMS = [path for path in [config["parameters"]["problems"]] if path != "pape
 NOT_IN_A_RUN = """
 train tiny corpus card site bench floor drawings profiling bench_gpu factorial audit contrasts calibration routing
 effects factorial_charts muon teaching teaching_charts learn live scale scale_charts study progress cluster devices
-pdf
+pdf tested licences
 """.split()
 CODE = [str(path) for path in sorted(Path("lmrel").glob("*.py")) if path.stem not in NOT_IN_A_RUN]
 PAGES = ["index.md", *map(str, sorted(Path("book").rglob("*.md"))), "_config.yml", "_toc.yml", "book/references.bib"]
@@ -76,6 +76,7 @@ rule book:
         "results/.engine",
         "results/.gpu",
         "results/.scale",
+        "results/.tested",
         "results/.audit",
         "results/.factorial",
         "results/.live",
@@ -264,6 +265,21 @@ rule scale:
         "results/scale.log",
     shell:
         "echo 'What scale costs'; python -m lmrel.runner {input[0]} {output[0]} >{log} 2>&1 || (cat {log}; exit 1)"
+
+
+rule tested:
+    input:
+        "notebooks/tested.ipynb",
+        CODE,
+        "lmrel/tested.py",
+        sorted(map(str, Path("book/data").glob("*.json"))),
+    output:
+        update("results/tested.ipynb"),
+        touch("results/.tested"),
+    log:
+        "results/tested.log",
+    shell:
+        "python -m lmrel.runner {input[0]} {output[0]} >{log} 2>&1 || (cat {log}; exit 1)"
 
 
 rule audit:

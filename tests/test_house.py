@@ -21,7 +21,7 @@ errors devices memory problems prompts registry scale study progress cluster qua
 choice forest tree probes lexer enumeration records answers failures taxonomy metrics agreement inference contrasts
 calibration published tables sampling parts shards run charts floor drawings scale_charts audit teaching
 teaching_charts profiling bench bench_gpu routing tiny corpus muon train factorial effects factorial_charts learn
-live licences
+live licences tested
 """,
 )
 MAX_LINES = 300

@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import json
+
+from lmrel import tested
+from tests.conftest import ROOT
+from tests.report import by_file
+
+XML = """<testsuites><testsuite>
+<testcase classname="tests.test_a" name="one" time="1.5"/>
+<testcase classname="tests.test_a" name="two" time="0.2"><failure message="no"/></testcase>
+<testcase classname="tests.test_b" name="one" time="3"/>
+</testsuite></testsuites>"""
+
+
+def test_tests_are_counted_by_file() -> None:
+    rows = by_file(XML)
+    assert rows == [
+        {"file": "test_a", "tests": 2, "failed": 1, "seconds": 1.7},
+        {"file": "test_b", "tests": 1, "failed": 0, "seconds": 3.0},
+    ]
+    table = tested.tests({"files": rows})
+    assert table.iloc[-1].tolist() == ["all", "3", "1", "5"]
+
+
+def test_every_stored_report_has_its_table_and_nothing_was_lost() -> None:
+    data = ROOT / "book" / "data"
+    torture, soak = (json.loads((data / f"{name}.json").read_text()) for name in ("torture", "soak"))
+    assert torture["kills"] >= 200
+    faults = tested.faults(torture)
+    assert faults["lost"].iloc[-1] == "0"
+    assert len(tested.sentences(torture)) == len(torture["sentences"])
+    assert len(tested.soak(soak)) == 4
+    assert all(soak["flat"].values())
+    licences = json.loads((data / "licences.json").read_text())
+    assert tested.licences(licences)["packages"].astype(int).sum() == len(licences)
+    assert tested.report(data / "nowhere.json") is None
+    assert torture["date"] in tested.when(torture)
