@@ -25,6 +25,7 @@ def test_a_few_faults_lose_nothing(tmp_path: Path) -> None:
 
 def test_what_is_lost_is_counted() -> None:
     assert sentence(1, "Loading\nerror: the disk is full.\n") == "error: the disk is full."
+    assert sentence(1, "error: a.ipynb: InputError: x.\nThe traceback is in b.\n") == "error: a.ipynb: InputError: x."
     assert not sentence(1, "Traceback (most recent call last)\nerror: x")
     assert not sentence(0, "error: x")
     fine, bad = (0, ""), (2, "Traceback")

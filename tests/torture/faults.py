@@ -134,10 +134,9 @@ def torn(folder: Path) -> list[str]:
 
 
 def sentence(status: int, said: str) -> str:
-    """The sentence in which a process ended, or nothing."""
-    last = said.strip().splitlines()[-1:] or [""]
-    clear = status == 1 and last[0].startswith("error: ") and "Traceback (most recent call last)" not in said
-    return last[0] if clear else ""
+    """The sentence in which a process ended, or nothing. A notebook's is followed by where its traceback is."""
+    last = [line for line in said.strip().splitlines()[-2:] if line.startswith("error: ")]
+    return last[-1] if last and status == 1 and "Traceback (most recent call last)" not in said else ""
 
 
 def judged(
