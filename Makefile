@@ -4,6 +4,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 SETUP := .venv/.set-up
+TOOLS := .venv/tools
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 # Snakemake's own lock outlives a killed process; this one does not. Where there is no flock there is no lock.
@@ -16,7 +17,7 @@ LOCALLY = --quiet all --resources gpu=$$($(BIN)/python -m lmrel.devices)
 SNAKEMAKE = $(CHECKED) snakemake $(if $(filter local,$(PROFILE)),$(LOCALLY)) --profile profiles/$(PROFILE)
 BUSY = { [ $$? -ne 75 ] || echo "Another make is building in this folder; wait for it to end." >&2; exit 1; }
 
-.PHONY: book study progress test test-cluster torture audit learn serve lint bench bench-gpu train factorial cards pdf links picture lock clean
+.PHONY: book study progress test test-cluster torture audit licences learn serve lint bench bench-gpu train factorial cards pdf links picture lock clean
 .DEFAULT_GOAL := book
 
 book: $(SETUP)
@@ -93,12 +94,27 @@ picture: book
 clean:
 	rm -rf _build .pytest_cache .ruff_cache .mypy_cache
 
-# What was tested, for pip to install again: every version, but no builds of one platform.
-lock: $(SETUP)
+# What was tested, for pip to install again: every version, but no builds of one platform; and all of it with hashes.
+lock: $(SETUP) $(TOOLS)
 	@$(BIN)/pip freeze --exclude-editable | sed 's/+cpu$$//' | grep -v -i -E '^(nvidia|triton)' > constraints.txt
+	@$(TOOLS)/bin/uv pip compile pyproject.toml --extra dev --constraint constraints.txt --generate-hashes --universal \
+		--python-version 3.11.5 --no-annotate --no-header --quiet --output-file requirements.lock
+
+# Known vulnerabilities of what is locked; needs a network.
+audit: $(TOOLS)
+	@$(TOOLS)/bin/pip-audit --strict --require-hashes --disable-pip -r requirements.lock
+
+# The licences of what is locked, some GB to look into. Leaves book/data/licences.json.
+licences: $(TOOLS)
+	@mkdir -p _build && $(TOOLS)/bin/pip install --dry-run --ignore-installed -qq --require-hashes \
+		-r requirements.lock --report _build/report.json
+	@$(BIN)/python -m lmrel.licences _build/report.json
+
+$(TOOLS): $(SETUP)
+	@$(PYTHON) -m venv $(TOOLS) && $(TOOLS)/bin/pip install -qq --upgrade pip uv pip-audit
 
 $(SETUP): pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "lmrel needs Python 3.11 or newer; set PYTHON=")'
+	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11, 5) else "lmrel needs Python 3.11.5 or newer; set PYTHON=")'
 	@echo "Setting up .venv (some minutes the first time)"
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/pip install -qq --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'

@@ -15,8 +15,8 @@ configfile: "study.yaml"
 
 STUDY = Study.of(config)
 RUNS = STUDY.runs  # folder below results/, and model
-OTHERS = sorted(str(path) for path in Path("results").glob("[!.]*/run.json") if path.parent.name not in RUNS)
-OWN_PAGES = sorted(map(str, Path("results").glob("[!.]*/evaluate.ipynb")))
+OTHERS = sorted(str(path) for path in Path("results").glob("[!.]*/run.json") if path.parent.name not in RUNS and "{" not in str(path))
+OWN_PAGES = sorted(str(path) for path in Path("results").glob("[!.]*/evaluate.ipynb") if "{" not in str(path))
 AUDITED = ("tiny-dense-base", "tiny-dense-instruct", "tiny-sparse-base")
 LIVE = ("tiny-dense-base", "tiny-dense-instruct", "tiny-sparse-base", "tiny-sparse-instruct")
 PROBLEMS = [path for path in [config["parameters"]["problems"]] if path != "paper"]
@@ -169,7 +169,7 @@ rule compare:
         update("results/compare.ipynb"),
         touch("results/.compared"),
     params:
-        parameters=f"{{results_dir: results, study: [{', '.join(RUNS)}]}}",
+        parameters=yaml.safe_dump({"results_dir": "results", "study": list(RUNS)}, default_flow_style=True, width=10**6).strip(),
     log:
         "results/compare.log",
     retries: 1
@@ -179,7 +179,7 @@ rule compare:
         runtime=STUDY.joining["runtime"],
     shell:
         "echo 'Comparing the runs'; python -m lmrel.runner {input[0]} {output[0]} "
-        "-y '{params.parameters}' >{log} 2>&1 || (cat {log}; exit 1)"
+        "-y {params.parameters:q} >{log} 2>&1 || (cat {log}; exit 1)"
 
 
 rule engine:
