@@ -14,6 +14,8 @@ import nbformat
 from nbclient import NotebookClient
 from nbformat import NotebookNode
 
+from lmrel.errors import command, writing
+
 LESSONS = Path(__file__).resolve().parent.parent / "notebooks" / "learn"
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 METADATA = {"kernelspec": KERNEL, "language_info": {"name": "python"}}
@@ -60,13 +62,15 @@ def exercise(notebook: NotebookNode) -> NotebookNode:
     return copied
 
 
+@command()
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--exercises", type=Path, metavar="FOLDER", help="write the students' versions, run nothing")
     folder = parser.parse_args().exercises
     if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
     for path in lessons():
         if folder is None:
             write(execute(read(path), path.parent), path)

@@ -10,7 +10,6 @@ import argparse
 import fcntl
 import os
 import shlex
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -22,7 +21,7 @@ import yaml
 from papermill.exceptions import PapermillExecutionError
 
 from lmrel.devices import claimed
-from lmrel.errors import InputError, writing
+from lmrel.errors import InputError, command, shown, writing
 
 
 def run_notebook(source: Path, target: Path, parameters: dict[str, Any], title: str | None = None) -> Path:
@@ -30,11 +29,15 @@ def run_notebook(source: Path, target: Path, parameters: dict[str, Any], title: 
 
     `title` replaces the first heading. The kernel's working directory is the caller's.
     """
-    known = papermill.inspect_notebook(str(source))
+    try:
+        known = papermill.inspect_notebook(str(source))
+    except Exception as error:  # whatever a file that is no notebook makes papermill say
+        raise InputError(f"{source} is no notebook that can be read.") from error
     for name in parameters:
         if name not in known:
-            raise InputError(f"{source} has no parameter {name!r}; it has {', '.join(known)}.")
-    target.parent.mkdir(parents=True, exist_ok=True)
+            raise InputError(f"{source} has no parameter {shown(name)}; it has {', '.join(known)}.")
+    with writing(target.parent):
+        target.parent.mkdir(parents=True, exist_ok=True)
     running = target.with_suffix(".failed.ipynb")  # what it is, until it has ended
     try:
         papermill.execute_notebook(
@@ -99,6 +102,7 @@ Change a value, or add `-p NAME VALUE`, for other results. The parameters are {n
     return nbformat.v4.new_markdown_cell(text, id="run-it-again")  # type: ignore[no-untyped-call]
 
 
+@command()
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -108,13 +112,15 @@ def main() -> None:
     parser.add_argument("--gpus", type=int, default=0, help="how many to claim, where this machine has any")
     parser.add_argument("-y", "--parameters", default="{}", help="all parameters, as YAML")
     arguments = parser.parse_args()
-    parameters = yaml.safe_load(arguments.parameters)
     try:
-        with alone(arguments.target), claimed(arguments.gpus) as shown:
-            os.environ.update(shown)
-            run_notebook(arguments.source, arguments.target, parameters, arguments.title)
-    except InputError as error:
-        sys.exit(f"error: {error}")
+        parameters = yaml.safe_load(arguments.parameters)
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
+        raise InputError(f"the parameters are {shown(arguments.parameters)}, which is no YAML.") from error
+    if not isinstance(parameters, dict):
+        raise InputError(f"the parameters are {shown(parameters)}; they must be names with values, as {{seed: 1}}.")
+    with alone(arguments.target), claimed(arguments.gpus) as visible:
+        os.environ.update(visible)
+        run_notebook(arguments.source, arguments.target, parameters, arguments.title)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from lmrel import corpus, prompts, records, tiny
-from lmrel.errors import InputError
+from lmrel.errors import InputError, command
 from lmrel.muon import Optimizer
 from lmrel.registry import CHECKPOINTS, TINY
 
@@ -236,6 +236,7 @@ def places(seed: int) -> tuple[Path, Path]:
     return (work if seed else CHECKPOINTS), work / "state"
 
 
+@command()
 def main() -> None:
     """Command line: train the named models, in the given order."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -244,10 +245,10 @@ def main() -> None:
     parser.add_argument("--cost", nargs="?", const="", help="only say, or write to a file, how long each takes here")
     arguments = parser.parse_args()
     for name in arguments.models:
-        _, architecture, stage = [*name.split("-", 2), "", ""][:3]
-        if architecture not in tiny.ARCHITECTURES or stage not in STAGES:
+        family, architecture, stage = [*name.split("-", 2), "", ""][:3]
+        if family != "tiny" or architecture not in tiny.ARCHITECTURES or stage not in STAGES:
             known = f"{', '.join(tiny.ARCHITECTURES)} and {', '.join(STAGES)}"
-            raise SystemExit(f"{name!r} is no tiny-<architecture>-<stage>; they are {known}.")
+            raise InputError(f"{name!r} is no tiny-<architecture>-<stage>; they are {known}.")
     if arguments.cost is None:
         for name in arguments.models:
             print(train(name, None, *places(arguments.seed), arguments.seed), flush=True)
