@@ -225,10 +225,15 @@ def write_svg(spec: dict[str, Any], path: Path) -> None:
         path.write_text(picture + "\n", encoding="utf-8")
 
 
-if __name__ == "__main__":
+@command()
+def main() -> None:
+    """Command line."""
     parser = argparse.ArgumentParser(description="A chart's specification as an SVG file.")
     parser.add_argument("specification", type=Path)
     parser.add_argument("target", type=Path)
     given = parser.parse_args()
-    with command():
-        write_svg(read_object(given.specification), given.target)
+    write_svg(read_object(given.specification), given.target)
+
+
+if __name__ == "__main__":
+    main()

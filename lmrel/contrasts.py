@@ -83,7 +83,7 @@ def variance_reduction(draws: pd.DataFrame, first: float, second: float, column:
     variance, by drawing both with the same uniform numbers, against independent draws.
     """
     for temperature in (first, second):
-        if not (draws["temperature"] == temperature).any() or column not in draws:
+        if column not in draws or not draws.loc[draws["temperature"] == temperature, column].notna().any():
             raise InputError(f"there is no {column} of draws at temperature {shown(temperature)}.")
     wide = draws.pivot_table(index=["problem_id", "run"], columns="temperature", values=column, aggfunc="first")
     x, y = (wide[temperature].astype(float) for temperature in (first, second))

@@ -56,7 +56,7 @@ class Decoder:
             raise InputError(
                 f"temperature is {self.temperature!r}; it must be 0 (greedy) or at least {MIN_TEMPERATURE:g}."
             )
-        check_number("top_k", self.top_k, 0, math.inf, whole=True)
+        check_number("top_k", self.top_k, 0, 10**9, whole=True)
         check_number("top_p", self.top_p, 0.0, 1.0, open_below=True)
         check_number("min_p", self.min_p, 0.0, 1.0)
         check_number("typical_p", self.typical_p, 0.0, 1.0, open_below=True)

@@ -121,6 +121,8 @@ def exact(curves: pd.DataFrame, sampled: pd.DataFrame, title: str, description: 
 
     `curves` holds rows of `metrics.exact_curves` with quantity ``mean``; `sampled` comes from `metrics.by_run`.
     """
+    if not {"temperature", "run", "accuracy"} <= set(getattr(sampled, "columns", ())):
+        raise InputError("exact needs the accuracy of each sampled run, as metrics.by_run gives it.")
     scale = alt.Scale(zero=False)
     band = curves[["temperature", "lower", "upper"]].round(5)
     axis = alt.Axis(format=".0%")

@@ -162,6 +162,7 @@ def against(dropped: pd.DataFrame, first: str, second: str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+@reads("architecture", "stage", "drop")
 def doses(dropped: pd.DataFrame) -> pd.DataFrame:
     """The dense model in plain format by its share of wrong targets: ``noise, drop, low, high, alone``.
 

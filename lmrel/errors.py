@@ -105,6 +105,8 @@ def reads(*columns: str, empty: bool = False) -> Callable[[Callable[P, R]], Call
             missing = [column for column in columns if arguments and column not in there]
             if missing:
                 raise InputError(f"{function.__name__} was given a table without the column {missing[0]!r}.")
+            if "correct" in columns and arguments and table["correct"].isna().any():
+                raise InputError(f"{function.__name__} was given draws of which some are neither right nor wrong.")
             if arguments and not empty and not len(table):
                 raise InputError(f"{function.__name__} was given a table without rows.")
             return function(*arguments, **options)

@@ -15,7 +15,7 @@ import pandas as pd
 
 from lmrel import records, train
 from lmrel.enumeration import enumerate_outcomes
-from lmrel.errors import InputError, command, reads
+from lmrel.errors import InputError, as_path, command, reads
 from lmrel.models import load_model
 from lmrel.problems import paper_problems
 from lmrel.prompts import PROMPT_STYLES
@@ -60,7 +60,7 @@ def measure(folder: Path, seed: int, temperatures: Sequence[float] = GRID, max_n
 
 def measured(data: Path = DATA) -> pd.DataFrame:
     """All that was measured, in one table."""
-    paths = sorted(data.glob("*.parquet"))
+    paths = sorted(as_path("data", data).glob("*.parquet"))
     if not paths:
         raise InputError(f"there is no measurement in {data}; `make factorial` makes them.")
     return pd.concat([pd.read_parquet(path) for path in paths], ignore_index=True)

@@ -43,7 +43,7 @@ def resolve(name: str) -> str:
         return _checked_folder(Path(source)) if REGISTRY[name].tiny else source
     if os.path.isdir(name):
         return _checked_folder(Path(name))
-    if re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", name) and Path(name).suffix != ".safetensors":
+    if re.fullmatch(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", name) and Path(name).suffix != ".safetensors":
         return name
     raise InputError(
         f"model is {shown(name)}, which is no known name, no folder and no repo id. Known: {', '.join(REGISTRY)}."

@@ -69,7 +69,8 @@ def check_tree(model: PreTrainedModel, prompt: list[int]) -> None:
         raise InputError(f"{refusal}: it gives {len(plain)} logits, and its config.json says otherwise.")
     off = torch.where(found[-1] == plain, 0.0, found[-1] - plain).norm()  # two may be infinite alike
     finite = plain[plain.isfinite()]
-    error_share = (off / (finite - finite.mean()).norm()).item() if off else 0.0
+    spread = (finite - finite.mean()).norm() or finite.norm()  # none, where a single token can be drawn
+    error_share = (off / spread).item() if off else 0.0
     if not error_share <= (1e-3 if precision_of(model) == "fp32" else 0.2):
         raise InputError(f"{refusal}: its logits are off by {error_share:.1%} there.")
     _TREES.add(model)

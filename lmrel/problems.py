@@ -273,6 +273,7 @@ def _missing(value: Any) -> bool:
 
 
 def _frame(rows: Any) -> pd.DataFrame:
-    frame = pd.DataFrame(list(rows)).reindex(columns=list(COLUMNS))
-    frame = frame.astype({column: "Int64" for column in INTEGERS})
-    return frame.astype({column: "string" for column in ("problem_id", "task", "op1", "op2", "question")})
+    """A table of the rows; a column never passes through floats, which would lose digits."""
+    rows = list(rows)
+    kinds: dict[str, Any] = {column: "Int64" if column in INTEGERS else "string" for column in COLUMNS}
+    return pd.DataFrame({name: pd.array([row.get(name) for row in rows], dtype=kind) for name, kind in kinds.items()})

@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lmrel.errors import InputError, read_object, shown, writing
+from lmrel.errors import InputError, as_path, read_object, shown, writing
 
 DRAWS_SCHEMA = pa.schema(
     [
@@ -108,7 +108,7 @@ def _atomically(path: Path, write: Callable[[Path], Any], before: Callable[[], A
 
 def read_draws(folder: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
     """The draws of a run, or some `columns` of them; `InputError` if the file is missing or damaged."""
-    return read_part(folder / DRAWS, columns)
+    return read_part(as_path("folder", folder) / DRAWS, columns)
 
 
 def read_part(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
@@ -136,7 +136,8 @@ def _read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
 
 def find_runs(results: Path) -> list[Path]:
     """The folders below `results` that hold a finished run, in order of name."""
-    return sorted(path.parent for path in results.glob(f"[!.]*/{RUN}"))  # not the parts of one in `results` itself
+    folder = as_path("results", results)
+    return sorted(path.parent for path in folder.glob(f"[!.]*/{RUN}"))  # not the parts of one in `results` itself
 
 
 def read_summaries(results: Path) -> pd.DataFrame:
@@ -166,10 +167,11 @@ def _of_records(results: Path, runs: Collection[str], name: str, kind: type) -> 
     """What the run.json of each of `runs` below `results` has under `name`; `InputError` if there is no run."""
     if isinstance(runs, str) or not runs or not all(isinstance(run, str) for run in runs):
         raise InputError(f"the runs are {shown(runs)}; they must be a list of folders below {results}.")
-    found = [read_object(results / run / RUN, name)[name] for run in runs]
-    for run, value in zip(runs, found, strict=True):
+    paths = [as_path("results", results) / run / RUN for run in runs]
+    found = [read_object(path, name)[name] for path in paths]
+    for path, value in zip(paths, found, strict=True):
         if not isinstance(value, kind):
-            raise InputError(f"{results / run / RUN} is no record of a run: its {name} is {shown(value)}.")
+            raise InputError(f"{path} is no record of a run: its {name} is {shown(value)}.")
     return found
 
 

@@ -54,7 +54,7 @@ def divergence(
     """
     prompts = encode_problems(as_rows(problems), prompt_style, tokenizer)
     for column in ("problem_id", "temperature", "run", "correct", "token_ids"):
-        if column not in draws:
+        if column not in getattr(draws, "columns", ()):
             raise InputError(f"the draws have no column {column!r}.")
     prompt_of = dict(zip(problems["problem_id"], prompts, strict=True))
     known: dict[tuple[str, tuple[int, ...]], tuple[Tensor, Tensor]] = {}

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lmrel.errors import InputError, check_count, check_number, read_object, shown
+from lmrel.errors import InputError, as_path, check_count, check_number, read_object, shown
 from lmrel.registry import NF4_BITS, ROOM, known
 
 # The paper's experiment took "about 3.5 h" on one A100 with 40 GB, one prompt at a time (its repository's README).
@@ -126,6 +126,7 @@ class Measured:
 
 def read(folder: Path) -> Measured:
     """What is measured, from ``bench/cpu.json`` and ``gpu/*.json`` below `folder` (the book's ``book/data``)."""
+    folder = as_path("data", folder)
     cpu = read_object(folder / "bench" / "cpu.json").get("rows")
     if not isinstance(cpu, list) or not cpu:
         raise InputError(f"{folder / 'bench' / 'cpu.json'} holds no rows of `make bench`.")

@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from lmrel import scale
-from lmrel.errors import MAX_RUNS, InputError, check_choice, check_count, check_number, shown
+from lmrel.errors import MAX_RUNS, InputError, as_path, check_choice, check_count, check_number, shown
 from lmrel.problems import load_problems
 from lmrel.registry import PRECISIONS
 
@@ -68,7 +68,11 @@ class Study:
             raise InputError(
                 f"models in study.yaml is {shown(models)}; it must be a list of names, folders or repo ids."
             )
+        for model in models:
+            as_path("a model in study.yaml", model)
         runs = {model.rstrip("/").replace("/", "--"): model for model in models}
+        if {"", ".", ".."} & runs.keys():
+            raise InputError(f"models in study.yaml is {shown(models)}; a folder needs a name of its own.")
         if len(runs) < len(models):
             raise InputError(f"models in study.yaml is {shown(models)}; each may occur once.")
         if not isinstance(parameters, dict):

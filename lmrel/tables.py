@@ -10,7 +10,7 @@ import pandas as pd
 
 from lmrel import records
 from lmrel.agreement import flips, repeated
-from lmrel.errors import InputError, reads
+from lmrel.errors import InputError, as_path, reads
 from lmrel.inference import paired_difference
 from lmrel.registry import REGISTRY
 
@@ -116,7 +116,7 @@ def drops_of(results: Path, runs: Sequence[str]) -> pd.DataFrame:
     columns = ["temperature", "run", "problem_id", "correct"]
     if not runs:
         raise InputError(f"there are no runs below {results} to compare.")
-    tables = [drops(records.read_draws(results / run, columns).assign(model=run)) for run in runs]
+    tables = [drops(records.read_draws(as_path("results", results) / run, columns).assign(model=run)) for run in runs]
     return pd.concat(tables, ignore_index=True)
 
 
