@@ -139,7 +139,7 @@ def plain(table: pd.DataFrame) -> pd.DataFrame:
 
 def rests_on(models: Sequence[str], knobs: str, when: str = "") -> str:
     """The line that says what a page rests on: which models, which decoders, and when it was run (today)."""
-    return f"Rests on: {', '.join(models)} · {knobs} · run {when or date.today().isoformat()}"
+    return f"Rests on: {', '.join(map(str, models))} · {knobs} · run {when or date.today().isoformat()}"
 
 
 @reads("temperature", "metric", "quantity", "lower", "upper")
