@@ -14,7 +14,7 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from lmrel.errors import InputError
+from lmrel.errors import InputError, reads
 from lmrel.metrics import GROUP, SETTING, with_all
 from lmrel.problems import OPERANDS
 
@@ -58,6 +58,7 @@ def _check_k(n: int, k: int) -> None:
         raise InputError(f"k is {k}; it must be from 1 to the number of draws, {n}.")
 
 
+@reads(*GROUP, "problem_id", "run", "correct", "extracted", "expected", "text", empty=True)
 def repeated(draws: pd.DataFrame, k: int = 2) -> pd.DataFrame:
     """One row per setting with several runs, and task (and ``all``): the means over problems of
 
@@ -101,6 +102,7 @@ def _of_problem(draws: pd.DataFrame, k: int) -> pd.Series:
     )
 
 
+@reads(*GROUP, "problem_id", "correct", "extracted")
 def flips(draws: pd.DataFrame) -> pd.DataFrame:
     """Against the greedy draw of the same problem: the share of draws with another answer, by setting and task.
 
@@ -118,6 +120,7 @@ def flips(draws: pd.DataFrame) -> pd.DataFrame:
     return with_all(table).groupby(GROUP)[["flipped", "right_to_wrong", "wrong_to_right"]].mean().reset_index()
 
 
+@reads("task", "answer")
 def chance(problems: pd.DataFrame) -> pd.DataFrame:
     """What answers without computing would score: columns ``rule, accuracy``, the best of each kind.
 

@@ -29,6 +29,7 @@ def extract_answer(text: str) -> tuple[int | None, bool]:
 
     An integer of more than 4,300 digits is no answer (None) but can still be compliant.
     """
+    _check_text(text)
     found = FIRST_INTEGER.search(text)
     compliant = ONLY_A_NUMBER.fullmatch(text) is not None
     if found is None or len(found[0].lstrip("+-")) > MAX_DIGITS:
@@ -43,6 +44,7 @@ def sole_number(text: str) -> int | None:
     thousands separators, LaTeX is unwrapped, units and names are passed over with their exponents and digits (``cm^2``,
     ``x1``), and where something is boxed, the last box decides. A decimal, a fraction or a power is no integer.
     """
+    _check_text(text)
     boxes = BOXED.findall(text)
     plain = (boxes[-1] if boxes else text).replace("\N{MINUS SIGN}", "-")
     if NO_INTEGER.search(plain):
@@ -55,3 +57,8 @@ def sole_number(text: str) -> int | None:
         return None
     values = {int(number) for number in found}
     return values.pop() if len(values) == 1 else None
+
+
+def _check_text(text: object) -> None:
+    if not isinstance(text, str):
+        raise TypeError(f"an answer is read from a str, not from {type(text).__name__}")

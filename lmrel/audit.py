@@ -16,6 +16,7 @@ from scipy import stats
 
 from lmrel import agreement, contrasts, metrics
 from lmrel.answers import extract_answer
+from lmrel.errors import reads
 from lmrel.failures import paper_failure
 from lmrel.inference import wilson
 from lmrel.problems import paper_problems
@@ -69,6 +70,7 @@ def power(between: float, sampling: float, runs: Sequence[int] = (1, 4, 16)) -> 
     return pd.DataFrame(rows)
 
 
+@reads("temperature", "problem_id", "correct")
 def variances(draws: pd.DataFrame, cold: float = 0.0, hot: float = 1.0) -> dict[str, float]:
     """What `contrasts.power` needs, estimated from draws of one model: ``between`` and ``sampling``."""
     first, second = (draws[draws["temperature"] == temperature] for temperature in (cold, hot))
@@ -77,6 +79,7 @@ def variances(draws: pd.DataFrame, cold: float = 0.0, hot: float = 1.0) -> dict[
     return {"between": max(0.0, differences.var(ddof=1) - sampling / repeated["runs"]), "sampling": sampling}
 
 
+@reads("temperature", "problem_id", "correct")
 def arms(draws: pd.DataFrame, by: str) -> pd.DataFrame:
     """Accuracy at each temperature of several ways to draw, column `by`, with the drop and its 95 % interval."""
     rows = []
@@ -90,6 +93,7 @@ def arms(draws: pd.DataFrame, by: str) -> pd.DataFrame:
     return plain(pd.DataFrame(rows))
 
 
+@reads("arm", "temperature", "metric", "quantity", "lower", "upper")
 def exact_arms(curves: pd.DataFrame) -> pd.DataFrame:
     """Exact accuracy of several ways to draw, column ``arm``, from rows of `metrics.exact_curves`."""
     right = curves.query("metric == 'correct' and quantity == 'mean'")
@@ -99,6 +103,7 @@ def exact_arms(curves: pd.DataFrame) -> pd.DataFrame:
     return plain(wide.reindex(right["arm"].unique())[list(names.unique())].reset_index())
 
 
+@reads("temperature", *metrics.CONFIDENCES.values())
 def confidences(draws: pd.DataFrame) -> pd.DataFrame:
     """Mean log-prob per token, raw and as published, of greedy and sampled draws."""
     means = draws.groupby("temperature")[list(metrics.CONFIDENCES.values())].mean()
@@ -139,6 +144,7 @@ def labelled() -> pd.DataFrame:
     return table.assign(ours=ours, papers=papers)
 
 
+@reads("split", "label", "ours")
 def rules(table: pd.DataFrame) -> pd.DataFrame:
     """Precision and recall of our rules, by class, on the third of `labelled` that is kept for testing, and on all."""
     parts = {"test": table[table["split"] == "test"], "all": table}
@@ -150,6 +156,7 @@ def rules(table: pd.DataFrame) -> pd.DataFrame:
     return plain(pd.concat(found, axis=1).fillna("").reset_index())
 
 
+@reads("label", "papers")
 def confusion(table: pd.DataFrame) -> pd.DataFrame:
     """How the paper's rules (columns) class what was labelled by hand (rows)."""
     crossed = pd.crosstab(table["label"], table["papers"])

@@ -29,6 +29,7 @@ from transformers.generation.configuration_utils import ContinuousBatchingConfig
 
 from lmrel import records
 from lmrel.decoding import Decoder
+from lmrel.errors import command, counted
 from lmrel.floor import bare_forward, by_length, distinct_prefixes
 from lmrel.forest import shared_header
 from lmrel.models import load_model
@@ -261,13 +262,14 @@ def ratios(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return found
 
 
+@command()
 def main() -> None:
     """Command line."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--models", default=",".join(TINY_SUITE), help="names, separated by commas")
-    parser.add_argument("--repeats", type=int, default=5, help=f"of contestants that are slow, {SLOW_REPEATS} at most")
-    parser.add_argument("--problems", type=int, default=240)
+    parser.add_argument("--repeats", type=counted, default=5, help=f"of slow contestants {SLOW_REPEATS} at most")
+    parser.add_argument("--problems", type=counted, default=240)
     parser.add_argument("--out", type=Path, default=Path(f"book/data/bench/{device}.json"))
     arguments = parser.parse_args()
     problems = paper_problems()

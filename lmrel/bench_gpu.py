@@ -24,10 +24,11 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, Genera
 from lmrel import quantize, records
 from lmrel.bench import BATCHED, DRAWS, SINGLY, TEMPERATURES, Bench, generate, spread, timed
 from lmrel.decoding import Decoder
+from lmrel.errors import check_choice, command, counted
 from lmrel.floor import bare_forward, by_length, distinct_prefixes
 from lmrel.models import bits_per_weight
 from lmrel.problems import paper_problems
-from lmrel.registry import CHECKPOINTS, SHAPES
+from lmrel.registry import CHECKPOINTS, PRECISIONS, SHAPES
 from lmrel.sampling import sample
 
 ARMS = (("Qwen2.5-3B", "bf16"), ("OLMoE-1B-7B", "bf16"), ("OLMoE-1B-7B", "nf4"), ("Mixtral-8x7B", "nf4"))
@@ -123,14 +124,20 @@ def measure_arm(
     return rows
 
 
+@command()
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--arms", default=",".join(f"{shape}:{precision}" for shape, precision in ARMS))
-    parser.add_argument("--problems", type=int, default=240)
+    parser.add_argument("--problems", type=counted, default=240)
     parser.add_argument("--new-tokens", default="16,64")
     parser.add_argument("--out", type=Path, default=Path("book/data/gpu/fullsize.json"))
     arguments = parser.parse_args()
+    lengths = [counted(length) for length in arguments.new_tokens.split(",")]
+    for arm in arguments.arms.split(","):
+        shape, _, precision = arm.partition(":")
+        check_choice("the model of --arms", shape, SHAPES)
+        check_choice("the precision of --arms", precision, PRECISIONS[1:])
     if not torch.cuda.is_available():
         raise SystemExit(NEEDED)
     problems = paper_problems()
@@ -147,7 +154,7 @@ def main() -> None:
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     for arm in arguments.arms.split(","):
         shape, _, precision = arm.partition(":")
-        record["rows"] += measure_arm(shape, precision, problems, list(map(int, arguments.new_tokens.split(","))))
+        record["rows"] += measure_arm(shape, precision, problems, lengths)
         print(pd.DataFrame(record["rows"]).round(3).T.to_string())
         records.write_json(record, arguments.out)  # after each arm: a later one may not fit
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from lmrel.errors import InputError
+from lmrel.errors import InputError, check_count, reads
 from lmrel.inference import wilson
 from lmrel.metrics import GROUP, with_all
 
 
+@reads("mean_logprob", "n_tokens")
 def confidence(draws: pd.DataFrame) -> np.ndarray:
     """Of each draw, in [0, 1]."""
     return np.exp((draws["mean_logprob"] * draws["n_tokens"]).to_numpy(float)).clip(0.0, 1.0)
@@ -21,13 +22,12 @@ def confidence(draws: pd.DataFrame) -> np.ndarray:
 
 def brier(confident: np.ndarray, correct: np.ndarray) -> float:
     """Mean squared difference between confidence and outcome (Brier 1950); 0 is best."""
+    _check_draws(confident)
     return float(np.mean((confident - correct) ** 2))
 
 
 def reliability(confident: np.ndarray, correct: np.ndarray, bins: int = 10) -> pd.DataFrame:
     """Draws in `bins` of equal number, by confidence: ``confidence, accuracy, low, high, count``, Wilson intervals."""
-    if not len(confident):
-        raise InputError("there is no draw to calibrate.")
     rows = []
     for members in _bins(confident, bins):
         share = float(correct[members].mean())
@@ -50,7 +50,14 @@ def expected_calibration_error(
     return {"ece": _ece(confident, correct, members), "bias": float(np.mean(simulated))}
 
 
+def _check_draws(confident: np.ndarray) -> None:
+    if not len(confident):
+        raise InputError("there is no draw to calibrate.")
+
+
 def _bins(confident: np.ndarray, bins: int) -> list[np.ndarray]:
+    _check_draws(confident)
+    check_count("bins", bins)
     return np.array_split(np.argsort(confident, kind="stable"), min(bins, len(confident)))
 
 
@@ -59,6 +66,7 @@ def _ece(confident: np.ndarray, correct: np.ndarray, members: list[np.ndarray]) 
     return float(sum(gaps) / len(confident))
 
 
+@reads(*GROUP, "correct", "mean_logprob", "n_tokens")
 def summarize(draws: pd.DataFrame) -> pd.DataFrame:
     """One row per setting and task, and one with task ``all``: ``brier, ece, bias``, and ``most_confident``.
 
@@ -76,6 +84,7 @@ def _of_setting(draws: pd.DataFrame) -> pd.Series:
 
 def selective_accuracy(confident: np.ndarray, correct: np.ndarray) -> pd.DataFrame:
     """Accuracy of the most confident draws: ``coverage`` (the share that is answered) and ``accuracy``."""
+    _check_draws(confident)
     order = np.argsort(-confident, kind="stable")
     number = np.arange(1, len(order) + 1)
     return pd.DataFrame({"coverage": number / len(order), "accuracy": correct[order].cumsum() / number})

@@ -7,11 +7,10 @@ and a small picture, with no script from anywhere; `lmrel.site` draws it.
 
 from __future__ import annotations
 
+import argparse
 import base64
 import functools
-import json
 import math
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ParamSpec
@@ -21,7 +20,7 @@ import pandas as pd
 import vl_convert
 
 from lmrel import records
-from lmrel.errors import visible
+from lmrel.errors import InputError, command, read_object, reads, visible, writing
 
 P = ParamSpec("P")
 VEGALITE = "6.4"
@@ -68,6 +67,7 @@ def themed(chart: Any, description: str) -> Any:
 
 
 @figure
+@reads("model", "temperature")
 def response(
     summary: pd.DataFrame, metric: str, title: str, description: str, *, subtitle: str = "", share: bool = True
 ) -> Any:
@@ -76,6 +76,8 @@ def response(
     Needs columns ``model, temperature`` and `metric` with ``_low`` and ``_high``. Models stand a little apart so that
     intervals don't hide each other. A `share` is shown in per cent from 0; other metrics on their own scale.
     """
+    if not {metric, f"{metric}_low", f"{metric}_high"} <= set(summary.columns) or summary[metric].isna().any():
+        raise InputError(f"there is no {metric} with an interval for every model and temperature, so nothing to draw.")
     models = list(dict.fromkeys(summary["model"]))
     step = 0.012 * max(float(summary["temperature"].max()), 0.5)
     offset = {model: step * (i - (len(models) - 1) / 2) for i, model in enumerate(models)}
@@ -107,6 +109,7 @@ def response(
 
 
 @figure
+@reads("temperature", "confidence", "confidence_processed")
 def confidence(summary: pd.DataFrame, title: str, description: str, *, subtitle: str = "") -> Any:
     """Mean log-prob of the sampled tokens in nats, raw and processed, against temperature: `summary` of one model."""
     ends = ("", "_low", "_high")
@@ -121,6 +124,7 @@ def confidence(summary: pd.DataFrame, title: str, description: str, *, subtitle:
 
 
 @figure
+@reads("temperature", "run", "accuracy")
 def runs(of_runs: pd.DataFrame, title: str, description: str, *, subtitle: str = "") -> Any:
     """The accuracy of each single run against temperature, a dot a run: `metrics.by_run` of one model and task."""
     table = of_runs[["temperature", "run", "accuracy"]].round(5)
@@ -153,6 +157,7 @@ def _temperature_axis(field: str, temperatures: pd.Series) -> alt.X:
 
 
 @figure
+@reads("temperature", "failure", "share", "low", "high", "count", empty=True)
 def failures(shares: pd.DataFrame, title: str, description: str, *, subtitle: str = "") -> Any:
     """Of the wrong draws at each temperature, the share of each class with its interval: `inference.failure_shares`."""
     if shares.empty:
@@ -179,6 +184,7 @@ def failures(shares: pd.DataFrame, title: str, description: str, *, subtitle: st
 
 
 @figure
+@reads("step", "loss")
 def training(curve: pd.DataFrame, title: str, description: str) -> Any:
     """The loss in nats against the training step: columns ``step, loss``."""
     chart = (
@@ -222,10 +228,24 @@ def svg(spec: dict[str, Any], width: int) -> str:
 
 def write_svg(spec: dict[str, Any], path: Path) -> None:
     """A chart as a file that stands alone: dark on white."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    picture = svg(spec | {"background": "white"}, WIDTH).replace("currentColor", "#333")
+    try:
+        picture = svg(spec | {"background": "white"}, WIDTH).replace("currentColor", "#333")
+    except ValueError as error:
+        raise InputError(f"this is no chart's specification: {str(error).splitlines()[0]}") from error
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     records.write_text(picture + "\n", path)
 
 
+@command()
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description="A chart's specification as an SVG file.")
+    parser.add_argument("specification", type=Path)
+    parser.add_argument("target", type=Path)
+    given = parser.parse_args()
+    write_svg(read_object(given.specification), given.target)
+
+
 if __name__ == "__main__":
-    write_svg(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")), Path(sys.argv[2]))
+    main()

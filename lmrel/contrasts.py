@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from lmrel.errors import InputError
+from lmrel.errors import InputError, check_count, check_number, reads, shown
 from lmrel.inference import differences_by_problem, t_interval
 
 
@@ -28,6 +28,7 @@ def paired(first: pd.DataFrame, second: pd.DataFrame, column: str = "correct") -
 
 def bootstrap_interval(values: np.ndarray, level: float = 0.95, seed: int = 0) -> tuple[float, float, float]:
     """Mean of one number per problem and its BCa bootstrap interval (Efron 1987), problems drawn anew."""
+    _check_values(values, 1)
     if np.ptp(values) == 0:
         return float(values[0]), float(values[0]), float(values[0])
     found = stats.bootstrap((values,), np.mean, confidence_level=level, n_resamples=4000, rng=seed).confidence_interval
@@ -63,6 +64,8 @@ def equivalence(differences: np.ndarray, margin: float) -> dict[str, Any]:
     Keys ``difference, low, high`` (the 90 % interval that decides at 5 %), ``p`` (the larger of the two) and
     ``equivalent``. A difference that is not significant is no evidence of equivalence; this is.
     """
+    _check_values(differences, 2)
+    check_number("margin", margin, 0.0, math.inf, open_below=True)
     mean, low, high = t_interval(differences, 0.90)
     error, df = differences.std(ddof=1) / math.sqrt(len(differences)), len(differences) - 1
     if error == 0:
@@ -72,12 +75,16 @@ def equivalence(differences: np.ndarray, margin: float) -> dict[str, Any]:
     return {"difference": mean, "low": low, "high": high, "p": p, "equivalent": p < 0.05}
 
 
+@reads("problem_id", "run", "temperature")
 def variance_reduction(draws: pd.DataFrame, first: float, second: float, column: str = "correct") -> dict[str, float]:
     """How much variance a difference between two temperatures is spared, as shares of what it would be without.
 
     ``same_problems``: by taking the same problems on both sides, against new ones. ``common_numbers``: of the sampling
     variance, by drawing both with the same uniform numbers, against independent draws.
     """
+    for temperature in (first, second):
+        if column not in draws or not draws.loc[draws["temperature"] == temperature, column].notna().any():
+            raise InputError(f"there is no {column} of draws at temperature {shown(temperature)}.")
     wide = draws.pivot_table(index=["problem_id", "run"], columns="temperature", values=column, aggfunc="first")
     x, y = (wide[temperature].astype(float) for temperature in (first, second))
     of_problem = pd.DataFrame({"x": x, "y": y}).groupby("problem_id").mean()
@@ -100,6 +107,8 @@ def logistic(outcome: pd.Series, predictors: pd.DataFrame, problem: pd.Series) -
     import statsmodels.api as sm
 
     y = outcome.to_numpy(float)
+    if np.isnan(y).any():
+        raise InputError(f"{outcome.name} is missing in {int(np.isnan(y).sum())} draws, so nothing can predict it.")
     if not len(y) or y.min() == y.max():
         raise InputError(f"{outcome.name} never varies, so nothing can predict it.")
     design = sm.add_constant(predictors.astype(float))
@@ -115,8 +124,11 @@ def logistic(outcome: pd.Series, predictors: pd.DataFrame, problem: pd.Series) -
     return pd.DataFrame(found).loc[list(predictors)]
 
 
+@reads("problem_id", "temperature")
 def trend(draws: pd.DataFrame, column: str = "correct") -> dict[str, float]:
     """Change of the log-odds of `column` per unit of temperature, greedy included: ``slope, low, high, p``."""
+    if column not in draws:
+        raise InputError(f"the draws have no column {shown(column)}.")
     found = logistic(draws[column], draws[["temperature"]], draws["problem_id"])
     return {str(name): float(values.iloc[0]) for name, values in found.items()}
 
@@ -135,6 +147,9 @@ def power(change: float, problems: int, runs: int, between: float, sampling: flo
     `between` is the variance, over problems, of the true change of a problem's chance of success; `sampling` the mean
     variance of a single draw at each of the two temperatures together. A greedy side adds none.
     """
+    check_number("change", change, -1.0, 1.0)
+    check_count("problems", problems)
+    _check_variances(runs, between, sampling)
     error = math.sqrt((between + sampling / runs) / problems)
     z = stats.norm.ppf(0.5 + level / 2)
     return float(stats.norm.cdf(abs(change) / error - z) + stats.norm.cdf(-abs(change) / error - z))
@@ -144,7 +159,22 @@ def problems_needed(
     change: float, runs: int, between: float, sampling: float, chance: float = 0.8, level: float = 0.95
 ) -> int:
     """How many problems `power` needs for a `chance` to find `change`."""
-    if not 0 < abs(change) <= 1:
-        raise InputError(f"change is {change!r}; it must be a difference of shares other than 0.")
+    _check_variances(runs, between, sampling)
+    check_number("change", change, -1.0, 1.0)
+    if change == 0:
+        raise InputError(f"change is {shown(change)}; it must be a difference of shares other than 0.")
     z = stats.norm.ppf(0.5 + level / 2) + stats.norm.ppf(chance)
     return math.ceil((z / change) ** 2 * (between + sampling / runs))
+
+
+def _check_values(values: np.ndarray, least: int) -> None:
+    if len(values) < least or np.isnan(values).any():
+        raise InputError(f"there are {len(values)} differences; at least {least} are needed, and none may be missing.")
+
+
+def _check_variances(runs: int, between: float, sampling: float) -> None:
+    check_count("runs", runs)
+    check_number("between", between, 0.0, 1e9)
+    check_number("sampling", sampling, 0.0, 1e9)
+    if between == sampling == 0:
+        raise InputError("neither problems nor draws vary, so there is nothing for a study to miss.")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from typing import Any
@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lmrel.errors import InputError
+from lmrel.errors import InputError, check_choice, check_number, shown
 
 MIN_TEMPERATURE, MAX_TEMPERATURE = 1e-6, 10.0  # below the minimum, only 0
 MAX_STOP_STRINGS = 16
@@ -51,20 +51,19 @@ class Decoder:
     stop: str = "eos"
 
     def __post_init__(self) -> None:
-        _check("temperature", self.temperature, 0.0, MAX_TEMPERATURE)
+        check_number("temperature", self.temperature, 0.0, MAX_TEMPERATURE)
         if 0 < self.temperature < MIN_TEMPERATURE:
             raise InputError(
                 f"temperature is {self.temperature!r}; it must be 0 (greedy) or at least {MIN_TEMPERATURE:g}."
             )
-        _check("top_k", self.top_k, 0, math.inf, whole=True)
-        _check("top_p", self.top_p, 0.0, 1.0, open_below=True)
-        _check("min_p", self.min_p, 0.0, 1.0)
-        _check("typical_p", self.typical_p, 0.0, 1.0, open_below=True)
-        _check("repetition_penalty", self.repetition_penalty, 0.0, 100.0, open_below=True)
-        _check("max_new_tokens", self.max_new_tokens, 1, 32_768, whole=True)
+        check_number("top_k", self.top_k, 0, 10**9, whole=True)
+        check_number("top_p", self.top_p, 0.0, 1.0, open_below=True)
+        check_number("min_p", self.min_p, 0.0, 1.0)
+        check_number("typical_p", self.typical_p, 0.0, 1.0, open_below=True)
+        check_number("repetition_penalty", self.repetition_penalty, 0.0, 100.0, open_below=True)
+        check_number("max_new_tokens", self.max_new_tokens, 1, 32_768, whole=True)
         object.__setattr__(self, "stop_strings", _checked_strings(self.stop_strings))
-        if self.stop not in ("eos", "decided"):
-            raise InputError(f"stop is {self.stop!r}; it must be 'eos' or 'decided'.")
+        check_choice("stop", self.stop, ("eos", "decided"))
 
     @property
     def greedy(self) -> bool:
@@ -83,20 +82,28 @@ class Decoder:
     def probabilities(self, logits: Tensor, seen: Tensor | None = None) -> Tensor:
         """Next-token distributions, float32 (rows, vocabulary), from raw logits of that shape.
 
+        Minus infinity is a token that cannot be drawn. Raises `InputError` for a row that holds NaN or infinity, or
+        nothing that can be drawn.
+
         `seen` is a boolean mask of that shape: the tokens in the prompt and the text so far; only a repetition
         penalty needs it. A greedy decoder takes the maximum of the distribution returned here, which is that of
         the penalized logits at temperature 1: what ``generate`` calls its scores.
         """
+        if not isinstance(logits, Tensor) or logits.ndim == 0 or not logits.shape[-1]:
+            raise TypeError("logits must be a tensor whose last dimension is the vocabulary")
         logits = logits.float()
         if self.repetition_penalty != 1.0:
-            if seen is None:
-                raise ValueError("a repetition penalty needs the mask of tokens seen so far")
+            if seen is None or seen.dtype != torch.bool or seen.shape != logits.shape:
+                raise ValueError("a repetition penalty needs the mask of tokens seen so far, one bool for each logit")
             penalized = torch.where(logits < 0, logits * self.repetition_penalty, logits / self.repetition_penalty)
             logits = torch.where(seen, penalized, logits)
+        highest = logits.amax(dim=-1, keepdim=True)
+        if not highest.isfinite().all():
+            raise InputError("logits hold NaN or infinity, or a row in which no token can be drawn.")
         if self.greedy:
             return logits.softmax(dim=-1)
         # Subtracting the maximum first keeps temperatures near 0 from overflowing.
-        logits = (logits - logits.amax(dim=-1, keepdim=True)) / self.temperature
+        logits = (logits - highest) / self.temperature
         if 0 < self.top_k < logits.shape[-1]:
             kth = logits.topk(self.top_k, dim=-1).values[..., -1:]
             logits = logits.masked_fill(logits < kth, -math.inf)
@@ -142,6 +149,16 @@ class Decoder:
         return {"id": self.id, **asdict(self)}
 
 
+def as_decoders(decoders: Any) -> list[Decoder]:
+    """`decoders` as a list; `InputError` unless each is a `Decoder`, and no other's equal."""
+    found: list[Any] = list(decoders) if isinstance(decoders, Iterable) else [None]
+    if not all(isinstance(decoder, Decoder) for decoder in found):
+        raise InputError(f"decoders is {shown(decoders)}; it must be a list of Decoder, such as [Decoder(0.7)].")
+    if len(set(found)) < len(found):
+        raise InputError(f"decoders is {shown(decoders)}; each may occur once.")
+    return found
+
+
 def decoders_id(decoders: Sequence[Decoder]) -> str:
     """Eight hexadecimal digits for a whole sweep, the same for the same decoders in the same order."""
     return _short_hash([decoder.id for decoder in decoders])
@@ -158,25 +175,17 @@ def stops(before: str, piece: str, strings: Sequence[str]) -> bool:
     return any(text.find(string, max(0, len(before) - len(string) + 1)) >= 0 for string in strings)
 
 
-def _check(name: str, value: Any, low: float, high: float, *, whole: bool = False, open_below: bool = False) -> None:
-    kinds: Any = int if whole else (int, float)
-    fits = isinstance(value, kinds) and not isinstance(value, bool) and low <= value <= high
-    if not fits or (open_below and value == low):
-        kind = "an integer" if whole else "a number"
-        above = "above" if open_below else "from"
-        raise InputError(f"{name} is {value!r}; it must be {kind} {above} {low:g} to {high:g}.")
-
-
 def _checked_strings(value: Any) -> tuple[str, ...]:
     if isinstance(value, str):
-        raise InputError(f"stop_strings is {value!r}; it must be a list of strings: for this one alone, [{value!r}].")
+        one = shown(value)
+        raise InputError(f"stop_strings is {one}; it must be a list of strings: for this one alone, [{one}].")
     fits = isinstance(value, (list, tuple)) and all(isinstance(string, str) and string for string in value)
     if not fits or len(value) > MAX_STOP_STRINGS:
         raise InputError(
-            f"stop_strings is {value!r}; it must be a list of at most {MAX_STOP_STRINGS} strings, none of them empty."
+            f"stop_strings is {shown(value)}; it must be a list of at most {MAX_STOP_STRINGS} strings, none empty."
         )
     if not all(string.isascii() for string in value):
-        raise InputError(f"stop_strings is {value!r}; it must be ASCII, as tokens may split other characters.")
+        raise InputError(f"stop_strings is {shown(value)}; it must be ASCII, as tokens may split other characters.")
     return tuple(value)
 
 

@@ -35,6 +35,8 @@ def claimed(number: int) -> Iterator[dict[str, str]]:
     A claim is a lock that ends with the process. Nothing is claimed where there is no GPU, or in a job of Slurm, which
     has chosen already. Raises `InputError` if there are not so many.
     """
+    if number < 0:
+        raise InputError(f"gpus is {number}; it must be an integer of at least 0.")
     known = gpus()
     if number == 0 or not known or "SLURM_JOB_ID" in os.environ:
         yield {}

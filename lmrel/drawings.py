@@ -9,6 +9,7 @@ import pandas as pd
 from transformers import PreTrainedTokenizerBase
 
 from lmrel.charts import PALETTE, figure, themed, titled
+from lmrel.errors import InputError, reads
 from lmrel.floor import distinct_prefixes
 from lmrel.tables import contestant
 from lmrel.tree import PieceReader
@@ -16,6 +17,7 @@ from lmrel.tree import PieceReader
 AXIS: dict[str, Any] = {"domain": False, "ticks": False, "labelPadding": 6, "grid": False}
 
 
+@reads("problem_id", "token_ids")
 def tree_of(draws: pd.DataFrame, tokenizer: PreTrainedTokenizerBase) -> pd.DataFrame:
     """The tree of one problem's draws: a row per distinct prefix.
 
@@ -25,6 +27,8 @@ def tree_of(draws: pd.DataFrame, tokenizer: PreTrainedTokenizerBase) -> pd.DataF
     """
     reader = PieceReader(tokenizer)
     problems = draws[["problem_id"]].drop_duplicates()
+    if len(problems) > 1:
+        raise InputError(f"a tree is of one problem; these draws are of {len(problems)}.")
     inner = distinct_prefixes(draws, problems)[0]
     texts = [tuple(ids) for ids in draws["token_ids"]]
     passing = {prefix: sum(text[: len(prefix)] == prefix for text in texts) for prefix in [*inner, *texts]}
@@ -55,6 +59,7 @@ def _shown(reader: PieceReader, token: int) -> str:
 
 
 @figure
+@reads("node", "parent", "depth", "y", "token", "draws", "inner")
 def tree(nodes: pd.DataFrame, title: str, description: str) -> Any:
     """The tree, root at the left: lines as wide as the draws that take them. `nodes` comes from `tree_of`."""
     places = nodes.set_index("node")
@@ -83,6 +88,7 @@ def tree(nodes: pd.DataFrame, title: str, description: str) -> Any:
 
 
 @figure
+@reads("node", "parent", "token", "inner")
 def mask(nodes: pd.DataFrame, title: str, description: str) -> Any:
     """Which computed node (row) sees which (column): itself and its ancestors. `nodes` comes from `tree_of`."""
     inner = nodes[nodes["inner"]]
@@ -109,11 +115,14 @@ def mask(nodes: pd.DataFrame, title: str, description: str) -> Any:
 
 
 @figure
+@reads("temperature", "lower", "upper")
 def exact(curves: pd.DataFrame, sampled: pd.DataFrame, title: str, description: str, *, subtitle: str = "") -> Any:
     """Exact accuracy against temperature, as the band between its bounds, and each sampled run as a dot.
 
     `curves` holds rows of `metrics.exact_curves` with quantity ``mean``; `sampled` comes from `metrics.by_run`.
     """
+    if not {"temperature", "run", "accuracy"} <= set(getattr(sampled, "columns", ())):
+        raise InputError("exact needs the accuracy of each sampled run, as metrics.by_run gives it.")
     scale = alt.Scale(zero=False)
     band = curves[["temperature", "lower", "upper"]].round(5)
     axis = alt.Axis(format=".0%")
@@ -140,6 +149,7 @@ def exact(curves: pd.DataFrame, sampled: pd.DataFrame, title: str, description: 
 
 
 @figure
+@reads("model", "contestant", "seconds")
 def speeds(rows: pd.DataFrame, title: str, description: str) -> Any:
     """Seconds of each contestant on a logarithmic scale, a colour a model: the rows of `lmrel.bench` with a time."""
     timed = rows.dropna(subset=["seconds"])[["model", "contestant", "seconds"]].round(4)
@@ -162,6 +172,7 @@ def speeds(rows: pd.DataFrame, title: str, description: str) -> Any:
 
 
 @figure
+@reads("drop", "runs", "power")
 def power(table: pd.DataFrame, title: str, description: str) -> Any:
     """The chance to find a drop against its size, a line per number of runs: `audit.power`."""
     order = list(dict.fromkeys(table["runs"]))
@@ -179,6 +190,7 @@ def power(table: pd.DataFrame, title: str, description: str) -> Any:
 
 
 @figure
+@reads("confidence", "accuracy", "low", "high")
 def reliability(table: pd.DataFrame, title: str, description: str, *, subtitle: str = "") -> Any:
     """Accuracy against confidence with 95 % intervals, and the diagonal: `calibration.reliability`."""
     share: dict[str, Any] = {"scale": alt.Scale(domain=[0, 1]), "axis": alt.Axis(format=".0%")}

@@ -16,6 +16,7 @@ import pandas as pd
 from scipy.special import logit
 
 from lmrel.contrasts import crossed, equivalence
+from lmrel.errors import reads
 from lmrel.factorial import CELLS, SETTING, TUNED
 from lmrel.inference import t_interval
 from lmrel.metrics import by_run, exact_curves
@@ -33,6 +34,7 @@ NAMES = {  # of stages, as the page calls them
 }
 
 
+@reads(*SETTING, "metric", "task", "problem_id", "temperature", "lower", "upper")
 def drops(outcomes: pd.DataFrame, hot: float = 1.0) -> pd.DataFrame:
     """P at temperature 0 minus P at `hot`: ``greedy, hot, drop, width`` per `SETTING`, ``metric`` and problem."""
     some = outcomes[outcomes["temperature"].isin([0.0, hot])]
@@ -43,6 +45,7 @@ def drops(outcomes: pd.DataFrame, hot: float = 1.0) -> pd.DataFrame:
     return pd.DataFrame({"greedy": cold, "hot": warm, "drop": cold - warm, "width": wide["width"][hot]}).reset_index()
 
 
+@reads(*SETTING, "metric", "greedy", "hot", "drop", "width")
 def robustness(dropped: pd.DataFrame, hot: float = 1.0) -> pd.DataFrame:
     """`drops` averaged over problems, a row per `SETTING` and ``metric``, with two other measures.
 
@@ -67,6 +70,7 @@ def solved_by_all(dropped: pd.DataFrame) -> pd.DataFrame:
     return tuned.merge(kept)
 
 
+@reads(*SETTING, "metric", "task", "problem_id", "drop")
 def quantized(dropped: pd.DataFrame) -> pd.DataFrame:
     """``drop`` in NF4 minus that in 32 bit, for the rest as `drops`."""
     index = [name for name in [*SETTING, "metric", "task", "problem_id"] if name != "precision"]
@@ -74,6 +78,7 @@ def quantized(dropped: pd.DataFrame) -> pd.DataFrame:
     return (wide["nf4"] - wide["fp32"]).rename("drop").reset_index()
 
 
+@reads("seed", "architecture", "stage")
 def effects(table: pd.DataFrame, value: str = "drop") -> pd.DataFrame:
     """The planned comparisons of `value`, which stands in rows of one precision, prompt style and metric.
 
@@ -118,6 +123,7 @@ def _row(effect: str, units: pd.Series, crossing: bool) -> dict[str, Any]:
     return row
 
 
+@reads(*SETTING, "metric", "task", "problem_id", "temperature", "lower", "upper")
 def sensitivity(outcomes: pd.DataFrame) -> pd.DataFrame:
     """The three main effects on the drop, analysed otherwise than planned: rows of `effects` with ``analysis``."""
     every = drops(outcomes)
@@ -156,6 +162,7 @@ def against(dropped: pd.DataFrame, first: str, second: str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+@reads("architecture", "stage", "drop")
 def doses(dropped: pd.DataFrame) -> pd.DataFrame:
     """The dense model in plain format by its share of wrong targets: ``noise, drop, low, high, alone``.
 

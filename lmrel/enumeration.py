@@ -8,7 +8,7 @@ counts as unknown, so the truth lies between the bounds wherever the walk stops 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -18,10 +18,11 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lmrel.decoding import Decoder
-from lmrel.errors import InputError, check_count
+from lmrel.errors import InputError, check_count, shown
 from lmrel.lexer import Lexer
 from lmrel.memory import free_memory, in_halves
 from lmrel.probes import check_model, check_tree
+from lmrel.problems import as_rows
 from lmrel.prompts import encode_problems
 from lmrel.tree import PieceReader, eos_ids, walk
 
@@ -36,7 +37,7 @@ def enumerate_outcomes(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     problems: pd.DataFrame,
-    temperatures: Sequence[float],
+    temperatures: Iterable[float],
     *,
     tolerance: float = 0.01,
     max_nodes: int = 1000,
@@ -59,18 +60,21 @@ def enumerate_outcomes(
     `knobs` are those of a `Decoder` beside temperature, such as ``top_p=0.8``; without any sampling is pure. Repetition
     penalty and stop strings are not supported. Raises `InputError` for parameters out of range.
     """
-    if isinstance(temperatures, (int, float)):
-        raise InputError(f"temperatures is {temperatures!r}; it must be a list such as [0.0, 0.7].")
+    given: Any = temperatures
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise InputError(f"temperatures is {shown(temperatures)}; it must be a list such as [0.0, 0.7].")
     decoders = [Decoder(t, max_new_tokens=max_new_tokens, stop=stop, **knobs) for t in temperatures]
+    if len({decoder.temperature for decoder in decoders}) < len(decoders):
+        raise InputError(f"temperatures is {shown(temperatures)}; each may occur once.")
     if any(decoder.repetition_penalty != 1 or decoder.stop_strings for decoder in decoders):
         raise InputError("enumeration supports no repetition_penalty and no stop_strings.")
-    check_count("max_nodes", max_nodes)
+    check_count("max_nodes", max_nodes, most=10**9)
     check_count("chunk", chunk)
     if isinstance(tolerance, bool) or not isinstance(tolerance, (int, float)) or not 0 <= tolerance <= 1:
-        raise InputError(f"tolerance is {tolerance!r}; it must be a number from 0 to 1.")
-    if not len(problems) or not decoders:
+        raise InputError(f"tolerance is {shown(tolerance)}; it must be a number from 0 to 1.")
+    rows = as_rows(problems)
+    if not rows or not decoders:
         raise InputError("there is nothing to enumerate: no problems or no temperatures.")
-    rows: list[dict[str, Any]] = problems.to_dict("records")  # type: ignore[assignment]
     encoded = encode_problems(rows, prompt_style, tokenizer)
     check_model(model, encoded, max_new_tokens)
     check_tree(model, encoded[0])

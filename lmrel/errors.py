@@ -5,16 +5,24 @@ Its message is a sentence, not a traceback.
 
 from __future__ import annotations
 
+import functools
 import json
+import os
 import re
+import sys
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from safetensors import SafetensorError
 
+P = ParamSpec("P")
+R = TypeVar("R")
+SHOWN = 200  # characters of a value that a sentence quotes
+MAX_RUNS = 10**9
+LONGEST = 255  # bytes of a file's name
 UNSEEN = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")  # categories of Unicode
 
 
@@ -37,12 +45,100 @@ class InputError(ValueError):
         return [f"InputError: {self}"]
 
 
-def check_count(name: str, value: Any, *, optional: bool = False) -> None:
-    """Raise `InputError` unless `value` is an integer of at least 1, or None where that is allowed."""
+def shown(value: Any) -> str:
+    """`value` as a sentence quotes it: on one line, and not all of it where it is long."""
+    try:
+        text = " ".join(repr(value).split())
+    except ValueError:  # Python writes no integer of more than 4,300 digits
+        text = "a number of thousands of digits"
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}\N{HORIZONTAL ELLIPSIS}"
+
+
+def check_count(name: str, value: Any, *, optional: bool = False, most: int | None = None) -> None:
+    """Raise `InputError` unless `value` is an integer from 1 to `most`, or None where that is allowed."""
     if optional and value is None:
         return
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise InputError(f"{name} is {value!r}; it must be {'None or ' if optional else ''}an integer of at least 1.")
+        raise InputError(
+            f"{name} is {shown(value)}; it must be {'None or ' if optional else ''}an integer of at least 1."
+        )
+    if most is not None and value > most:
+        raise InputError(f"{name} is {shown(value)}; it must be at most {most:,}.")
+
+
+def counted(text: str) -> int:
+    """An integer of at least 1 from a command line."""
+    found = int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else 0
+    if not found:
+        raise InputError(f"{shown(text)} is no integer of at least 1.")
+    return found
+
+
+def check_number(
+    name: str, value: Any, low: float, high: float, *, whole: bool = False, open_below: bool = False
+) -> None:
+    """Raise `InputError` unless `value` is a number, or an integer, from `low` (or above it) to `high`."""
+    kinds: Any = int if whole else (int, float)
+    fits = isinstance(value, kinds) and not isinstance(value, bool) and low <= value <= high
+    if not fits or (open_below and value == low):
+        kind = "an integer" if whole else "a number"
+        above = "above" if open_below else "from"
+        raise InputError(f"{name} is {shown(value)}; it must be {kind} {above} {low:g} to {high:g}.")
+
+
+def check_choice(name: str, value: Any, allowed: Collection[str]) -> None:
+    """Raise `InputError` unless `value` is one of the words `allowed`."""
+    if not isinstance(value, str) or value not in allowed:
+        words = " or ".join(map(repr, allowed)) if len(allowed) == 2 else f"one of {', '.join(allowed)}"
+        raise InputError(f"{name} is {shown(value)}; it must be {words}.")
+
+
+def as_path(name: str, value: Any) -> Path:
+    """`value` as a path; `InputError` for what cannot be one."""
+    text = os.fspath(value) if isinstance(value, (str, Path)) else ""
+    try:
+        parts = text.encode().split(b"/")
+    except UnicodeEncodeError:
+        parts = []
+    if not text or "\0" in text or not parts or max(map(len, parts)) > LONGEST or len(text) > 4000:
+        raise InputError(f"{name} is {shown(value)}; it must be a path.")
+    return Path(text)
+
+
+def reads(*columns: str, empty: bool = False) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Marks a function whose first argument is a table that needs `columns` and, unless `empty` is allowed, rows.
+
+    Called with anything else, it raises an `InputError`.
+    """
+
+    def mark(function: Callable[P, R]) -> Callable[P, R]:
+        @functools.wraps(function)
+        def checked(*arguments: P.args, **options: P.kwargs) -> R:
+            table: Any = arguments[0] if arguments else None
+            there: Any = getattr(table, "columns", None)
+            if arguments and there is None:
+                raise InputError(f"{function.__name__} was given {shown(table)}; it needs a table.")
+            missing = [column for column in columns if arguments and column not in there]
+            if missing:
+                raise InputError(f"{function.__name__} was given a table without the column {missing[0]!r}.")
+            if "correct" in columns and arguments and table["correct"].isna().any():
+                raise InputError(f"{function.__name__} was given draws of which some are neither right nor wrong.")
+            if arguments and not empty and not len(table):
+                raise InputError(f"{function.__name__} was given a table without rows.")
+            return function(*arguments, **options)
+
+        return checked
+
+    return mark
+
+
+@contextmanager
+def command() -> Iterator[None]:
+    """How a command line ends: an `InputError` is printed as its sentence, and the exit status is 1."""
+    try:
+        yield
+    except InputError as error:
+        sys.exit(f"error: {error}")
 
 
 def is_text(value: Any) -> bool:
@@ -59,12 +155,14 @@ def writing(path: Path) -> Iterator[None]:
         raise InputError(f"{path} could not be written: {getattr(error, 'strerror', None) or error}.") from error
 
 
-def read_object(path: Path) -> dict[str, Any]:
-    """The JSON object in `path`; `InputError` if it cannot be read or holds anything else."""
+def read_object(path: Path, *names: str) -> dict[str, Any]:
+    """The JSON object in `path`; `InputError` if it cannot be read, holds anything else, or lacks one of `names`."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} cannot be read: {error}.") from error
     if not isinstance(found, dict):
         raise InputError(f"{path} cannot be read: it is no JSON object.")
+    if missing := [name for name in names if name not in found]:
+        raise InputError(f"{path} holds something else: it has no {missing[0]!r}.")
     return found

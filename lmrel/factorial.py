@@ -16,7 +16,7 @@ import pandas as pd
 
 from lmrel import records, train
 from lmrel.enumeration import enumerate_outcomes
-from lmrel.errors import InputError
+from lmrel.errors import InputError, as_path, command, reads
 from lmrel.models import load_model
 from lmrel.problems import paper_problems
 from lmrel.prompts import PROMPT_STYLES
@@ -61,22 +61,31 @@ def measure(folder: Path, seed: int, temperatures: Sequence[float] = GRID, max_n
 
 def measured(data: Path = DATA) -> pd.DataFrame:
     """All that was measured, in one table."""
-    return pd.concat([pd.read_parquet(path) for path in sorted(data.glob("*.parquet"))], ignore_index=True)
+    paths = sorted(as_path("data", data).glob("*.parquet"))
+    if not paths:
+        raise InputError(f"there is no measurement in {data}; `make factorial` makes them.")
+    return pd.concat([pd.read_parquet(path) for path in paths], ignore_index=True)
 
 
+@reads(*SETTING, "metric", "temperature", "lower", "upper")
 def curves(outcomes: pd.DataFrame) -> pd.DataFrame:
     """Mean over problems: a row per `SETTING`, ``metric`` and ``temperature``, with ``lower, upper`` and ``middle``."""
     means = outcomes.groupby([*SETTING, "metric", "temperature"])[["lower", "upper"]].mean().reset_index()
     return means.assign(middle=(means["lower"] + means["upper"]) / 2)
 
 
+@command()
 def main() -> None:
     """Command line: train what is missing of the design, measure what was not measured."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("models", nargs="*", help="some of the design, bases first; all by default")
     parser.add_argument("--seed", type=int, choices=DESIGN, help="one seed; all by default")
     arguments = parser.parse_args()
-    for seed in DESIGN if arguments.seed is None else [arguments.seed]:
+    seeds = list(DESIGN) if arguments.seed is None else [arguments.seed]
+    for name in arguments.models:
+        if not any(name in DESIGN[seed] for seed in DESIGN):
+            raise InputError(f"{name!r} is no model of the design; they are {', '.join(DESIGN[0])}.")
+    for seed in seeds:
         for name in arguments.models or DESIGN[seed]:
             path = DATA / f"{seed}-{name}.parquet"
             if not path.exists():

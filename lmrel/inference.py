@@ -14,12 +14,15 @@ import pandas as pd
 from scipy import stats
 
 from lmrel import metrics
+from lmrel.errors import InputError, reads, shown
 
 LEVEL = 0.95
 
 
 def wilson(share: float, n: float, level: float = LEVEL) -> tuple[float, float]:
     """Wilson's score interval for a proportion `share` seen in `n` trials (Wilson 1927; `n` need not be whole)."""
+    if not 0 <= share <= 1 or not n > 0:
+        raise InputError(f"a share of {shown(share)} in {shown(n)} trials has no interval.")
     z = stats.norm.ppf(0.5 + level / 2)
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
@@ -63,6 +66,7 @@ def summarize_with_intervals(draws: pd.DataFrame) -> pd.DataFrame:
     return summary
 
 
+@reads(*metrics.SETTING, "problem_id", "correct", "failure", empty=True)
 def failure_shares(draws: pd.DataFrame) -> pd.DataFrame:
     """Of the wrong draws at each setting, the share of each class: columns ``failure, count, share, low, high``.
 
@@ -77,8 +81,12 @@ def failure_shares(draws: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([counts.assign(share=shares), ends], axis=1)
 
 
+@reads("problem_id", empty=True)
 def differences_by_problem(first: pd.DataFrame, second: pd.DataFrame, column: str) -> np.ndarray:
     """Of each problem in both tables the mean of `column` in `second` minus that in `first`."""
+    for table in (first, second):
+        if column not in table:
+            raise InputError(f"the draws have no column {shown(column)}.")
     before, after = (table.groupby("problem_id")[column].mean() for table in (first, second))
     return np.asarray((after - before).dropna().to_numpy(dtype=float))
 

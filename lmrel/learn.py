@@ -15,6 +15,7 @@ from nbclient import NotebookClient
 from nbformat import NotebookNode
 
 from lmrel import records
+from lmrel.errors import command, writing
 
 LESSONS = Path(__file__).resolve().parent.parent / "notebooks" / "learn"
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
@@ -63,13 +64,15 @@ def exercise(notebook: NotebookNode) -> NotebookNode:
     return copied
 
 
+@command()
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--exercises", type=Path, metavar="FOLDER", help="write the students' versions, run nothing")
     folder = parser.parse_args().exercises
     if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
     for path in lessons():
         if folder is None:
             write(execute(read(path), path.parent), path)

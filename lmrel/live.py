@@ -8,9 +8,9 @@ load a script and nothing else; each hands its data to ``lmrelLive.put``.
 
 from __future__ import annotations
 
+import argparse
 import base64
 import json
-import sys
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +26,7 @@ from lmrel import records
 from lmrel.answers import extract_answer
 from lmrel.decoding import Decoder
 from lmrel.enumeration import enumerate_outcomes
-from lmrel.errors import visible
+from lmrel.errors import command, visible, writing
 from lmrel.inference import clustered_wilson
 from lmrel.models import load_model
 from lmrel.problems import paper_problems
@@ -187,7 +187,8 @@ def write(results: Path, folder: Path) -> None:
     by_id = {problem["problem_id"]: problem for problem in problems}
     trees: dict[str, dict[str, Tree]] = {name: {} for name in DIALLED}
     rolls, right = {}, {}
-    folder.mkdir(parents=True, exist_ok=True)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     for name in TINY_SUITE:
         model, tokenizer = load_model(name)
         for key in DIALLED:
@@ -239,5 +240,15 @@ def _put(folder: Path, name: str, data: dict[str, Any]) -> None:
     records.write_text(f"lmrelLive.put({json.dumps(name)},{source});\n", folder / f"{name}.js")
 
 
+@command()
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("results", type=Path, help="where the study's runs are")
+    parser.add_argument("folder", type=Path, help="where the files go")
+    given = parser.parse_args()
+    write(given.results, given.folder)
+
+
 if __name__ == "__main__":
-    write(Path(sys.argv[1]), Path(sys.argv[2]))
+    main()

@@ -6,6 +6,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from lmrel.errors import check_count, reads
+
 SETTING = ["model", "precision", "prompt_style", "decoding", "temperature"]
 GROUP = [*SETTING, "task"]
 CONFIDENCES = {"confidence": "mean_logprob", "confidence_processed": "mean_logprob_processed"}
@@ -23,6 +25,7 @@ def temperature_name(temperature: float) -> str:
     return f"T = {temperature:g}" if temperature else "greedy"
 
 
+@reads(*GROUP, "problem_id", "run", "correct", "compliant", "correct_sole")
 def _judged(draws: pd.DataFrame) -> pd.DataFrame:
     """`with_all`, with the columns that `SHARES` need beside those of the draws."""
     both = with_all(draws)
@@ -63,6 +66,7 @@ def summarize(draws: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(columns).reset_index()
 
 
+@reads("temperature", "metric", "lower", "upper")
 def exact_curves(outcomes: pd.DataFrame, runs: int = 4, k: int = 4) -> pd.DataFrame:
     """What follows from `enumeration.enumerate_outcomes`: columns ``temperature, metric, quantity, lower, upper``.
 
@@ -71,6 +75,8 @@ def exact_curves(outcomes: pd.DataFrame, runs: int = 4, k: int = 4) -> pd.DataFr
     that one of `k` draws succeeds, mean of 1 - (1 - p)^k; ``majority@k``, the chance that more than half of them do,
     which a plurality vote can only exceed. Draws are independent, so all of it follows from p alone.
     """
+    check_count("runs", runs)
+    check_count("k", k, most=1000)
     bounds = outcomes[outcomes["metric"] != "mean_logprob"]
     low, high = bounds["lower"], bounds["upper"]
     spread = pd.concat([low * (1 - low), high * (1 - high)], axis=1)

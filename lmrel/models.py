@@ -26,30 +26,29 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from lmrel.errors import InputError, is_text, read_object, writing
+from lmrel.errors import InputError, check_choice, is_text, read_object, shown, writing
 from lmrel.memory import free_memory
-from lmrel.registry import NF4_METHOD, REGISTRY, ModelSpec, known
+from lmrel.registry import NF4_METHOD, PRECISIONS, REGISTRY, ModelSpec, known
 
 SMALL, THREADS = 20_000_000, torch.get_num_threads()
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "nf4": torch.bfloat16}
 os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")  # by another's service, of pickles: see `resolve`
-PRECISIONS = ("auto", *DTYPES)
 MAX_WIDE_SHARE, MAX_BITS = 0.05, 4.6
 
 
 def resolve(name: str) -> str:
     """The folder or repo id that `name` stands for. Raises `InputError` if it stands for none."""
     if not is_text(name):
-        raise InputError(f"model is {name!r}; it must be a name, a folder or a repo id.")
+        raise InputError(f"model is {shown(name)}; it must be a name, a folder or a repo id.")
     if name in REGISTRY:
         source = REGISTRY[name].source
         return _checked_folder(Path(source)) if REGISTRY[name].tiny else source
-    if Path(name).is_dir():
+    if os.path.isdir(name):
         return _checked_folder(Path(name))
-    if re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", name) and Path(name).suffix != ".safetensors":
+    if re.fullmatch(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", name) and Path(name).suffix != ".safetensors":
         return name
     raise InputError(
-        f"model is {name!r}, which is no known name, no folder and no repo id. Known: {', '.join(REGISTRY)}."
+        f"model is {shown(name)}, which is no known name, no folder and no repo id. Known: {', '.join(REGISTRY)}."
     )
 
 
@@ -97,8 +96,7 @@ def _quantization_of(config: dict[str, Any]) -> Any:
 
 def resolve_precision(name: str, precision: str) -> str:
     """`precision`, with ``"auto"`` made explicit: the registry's, or bf16 on CUDA and fp32 on a CPU."""
-    if precision not in PRECISIONS:
-        raise InputError(f"precision is {precision!r}; it must be one of {', '.join(PRECISIONS)}.")
+    check_choice("precision", precision, PRECISIONS)
     quantized = _quantized_folder(name)
     if precision not in ("auto", "nf4") and quantized:
         raise InputError(f"precision is {precision!r}, but {name} was saved in nf4.")
@@ -113,7 +111,7 @@ def resolve_precision(name: str, precision: str) -> str:
 
 def _quantized_folder(name: str) -> bool:
     config = Path(name) / "config.json"
-    return name not in REGISTRY and config.is_file() and _quantization_of(read_object(config)) == NF4_METHOD
+    return name not in REGISTRY and os.path.isfile(config) and _quantization_of(read_object(config)) == NF4_METHOD
 
 
 def load_model(name: str, precision: str = "auto") -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:

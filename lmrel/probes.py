@@ -21,6 +21,10 @@ _TREES: WeakSet[PreTrainedModel] = WeakSet()  # models that passed `check_tree`
 
 def check_model(model: PreTrainedModel, prompts: Sequence[Sequence[int]], new_tokens: int) -> None:
     """Raise `InputError` if the tree cannot run on this model with these prompts and answers of so many tokens."""
+    if not isinstance(model, PreTrainedModel):
+        raise TypeError(f"a model is needed, as load_model gives one, not {type(model).__name__}")
+    if not all(prompts):
+        raise InputError("a prompt has no token: the tokenizer or its chat template leaves nothing of it.")
     config = model.config.get_text_config()
     context, highest = max(map(len, prompts)) + new_tokens, max(map(max, prompts))
     if highest >= config.vocab_size:
@@ -61,8 +65,13 @@ def check_tree(model: PreTrainedModel, prompt: list[int]) -> None:
             plain = model(path).logits[0, -1].float()
     except (IndexError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise error if isinstance(error, InputError) else InputError(f"{refusal}: {error}.") from error
-    error_share = ((found[-1] - plain).norm() / (plain - plain.mean()).norm()).item()
-    if error_share > (1e-3 if precision_of(model) == "fp32" else 0.2):
+    if len(plain) != model.config.get_text_config().vocab_size:
+        raise InputError(f"{refusal}: it gives {len(plain)} logits, and its config.json says otherwise.")
+    off = torch.where(found[-1] == plain, 0.0, found[-1] - plain).norm()  # two may be infinite alike
+    finite = plain[plain.isfinite()]
+    spread = (finite - finite.mean()).norm() or finite.norm()  # none, where a single token can be drawn
+    error_share = (off / spread).item() if off else 0.0
+    if not error_share <= (1e-3 if precision_of(model) == "fp32" else 0.2):
         raise InputError(f"{refusal}: its logits are off by {error_share:.1%} there.")
     _TREES.add(model)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import os
 import random
 from collections.abc import Mapping
 from functools import cache
@@ -17,7 +18,7 @@ from typing import Any
 
 import pandas as pd
 
-from lmrel.errors import InputError, check_count, is_text
+from lmrel.errors import InputError, as_path, check_count, is_text, shown
 
 OPERANDS: dict[str, tuple[str, ...]] = {
     "variable_binding": ("a", "b", "op1", "k", "op2"),
@@ -100,6 +101,7 @@ def held_out_problems(per_task: int = 200) -> pd.DataFrame:
 
     One problem per canonical key, so no two are twins; the order is that of the operands.
     """
+    check_count("per_task", per_task)
     digits, ranges = range(1, 10), (range(10, 100), range(1, 21), range(1, 11), range(1, 11))
     families = {
         "variable_binding": itertools.product(digits, digits, "+-*", digits, "+-"),
@@ -127,22 +129,21 @@ def load_problems(source: str, limit: int | None = None) -> pd.DataFrame:
     A row has a unique ``problem_id`` and either ``task`` with that family's operands, or a ``question`` in
     words with its integer ``answer`` (task ``custom`` unless named). Raises `InputError` naming the line.
     """
-    check_count("limit", limit, optional=True)
-    problems = paper_problems() if source == "paper" else _read_problems(Path(source))
+    check_count("limit", limit, optional=True, most=10**9)
+    problems = paper_problems() if str(source) == "paper" else _read_problems(as_path("problems", source))
     return problems if limit is None else problems.groupby("task", sort=False).head(limit).reset_index(drop=True)
 
 
 def _read_problems(path: Path) -> pd.DataFrame:
-    if not path.is_file():
+    if not os.path.isfile(path):  # unlike the path's own, false where nothing may be looked up
         raise InputError(f"problems is {str(path)!r}; it must be 'paper' or an existing .jsonl or .parquet file.")
     rows: list[tuple[str, Any]] = []
     if path.suffix == ".parquet":
         try:
-            table = pd.read_parquet(path)
+            table = pd.read_parquet(path, dtype_backend="numpy_nullable")  # a float would lose digits
         except (OSError, ValueError) as error:
             raise InputError(f"{path} cannot be read as Parquet: {error}") from error
-        records = [{k: v for k, v in r.items() if not _missing(v)} for r in table.to_dict("records")]
-        rows = [(f"{path}, row {i}", r) for i, r in enumerate(records)]
+        rows = [(f"{path}, row {i}", r) for i, r in enumerate(_records(table))]
     elif path.suffix == ".jsonl":
         try:
             lines = path.read_text(encoding="utf-8-sig").split("\n")
@@ -151,36 +152,77 @@ def _read_problems(path: Path) -> pd.DataFrame:
         for number, line in enumerate(lines, start=1):
             if line.strip():
                 try:
-                    rows.append((f"{path}, line {number}", json.loads(line)))
+                    rows.append((f"{path}, line {number}", json.loads(line, object_pairs_hook=_object)))
                 except (ValueError, RecursionError) as error:
                     raise InputError(f"{path}, line {number}: not valid JSON ({error}).") from error
     else:
         raise InputError(f"problems is {str(path)!r}; its name must end in .jsonl or .parquet.")
     if not rows:
         raise InputError(f"{path} holds no problems.")
+    return _frame(_all_checked(rows))
+
+
+def as_rows(problems: Any) -> list[dict[str, Any]]:
+    """The rows of a table of problems as `load_problems` gives it, checked like those of a file.
+
+    But its answers may be others than those of the operands: whoever makes a table may ask for any.
+    """
+    if not isinstance(problems, pd.DataFrame):
+        raise InputError(f"problems is {shown(problems)}; it must be a table, as from load_problems.")
+    known = problems[[column for column in COLUMNS if column in problems]]
+    if not known.columns.is_unique:
+        raise InputError("problems has two columns of one name.")
+    return _all_checked([(f"problems, row {i}", row) for i, row in enumerate(_records(known))], solved=False)
+
+
+def one_of(problems: pd.DataFrame, number: Any) -> pd.DataFrame:
+    """The table of the one problem in row `number`, from 0."""
+    whole = isinstance(number, int) and not isinstance(number, bool)
+    if not whole or not 0 <= number < len(problems):
+        raise InputError(f"problem is {shown(number)}; it must be an integer from 0 to {len(problems) - 1}.")
+    return problems.iloc[[number]]
+
+
+def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = table.to_dict("records")  # type: ignore[assignment]
+    return [{name: value for name, value in row.items() if not _missing(value)} for row in rows]
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object in which no name occurs twice."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a name occurs twice in one object")
+    return found
+
+
+def _all_checked(rows: list[tuple[str, Any]], *, solved: bool = True) -> list[dict[str, Any]]:
+    """The rows, each with where it stands, checked one by one and against each other; `solved`: answers too."""
     seen: dict[str, str] = {}
     checked = []
     for where, row in rows:
-        problem = _checked(row, where)
+        problem = _checked(row, where, solved)
         if problem["problem_id"] in seen:
             raise InputError(
-                f"{where}: problem_id {problem['problem_id']!r} is already at {seen[problem['problem_id']]}."
+                f"{where}: problem_id {shown(problem['problem_id'])} is already at {seen[problem['problem_id']]}."
             )
         seen[problem["problem_id"]] = where
         checked.append(problem)
-    return _frame(checked)
+    return checked
 
 
-def _checked(row: Any, where: str) -> dict[str, Any]:
+def _checked(row: Any, where: str, solved: bool) -> dict[str, Any]:
     if not isinstance(row, dict):
         raise InputError(f"{where}: a problem must be a JSON object, not {type(row).__name__}.")
-    unknown = sorted(set(row) - set(COLUMNS))
+    unknown = [name for name in row if name not in COLUMNS]
     if unknown:
-        raise InputError(f"{where}: unknown field {unknown[0]!r}; known are {', '.join(COLUMNS)}.")
+        raise InputError(f"{where}: unknown field {shown(unknown[0])}; known are {', '.join(COLUMNS)}.")
     row = {key: value for key, value in row.items() if value is not None}
     for column in ("problem_id", "task", "op1", "op2", "question"):
         if column in row and not is_text(row[column]):
-            raise InputError(f"{where}: {column} must be a non-empty string of valid Unicode, not {row[column]!r}.")
+            raise InputError(
+                f"{where}: {column} must be a non-empty string of valid Unicode, not {shown(row[column])}."
+            )
     if "problem_id" not in row:
         raise InputError(f"{where}: problem_id is missing.")
     for column in INTEGERS:
@@ -195,28 +237,28 @@ def _checked(row: Any, where: str) -> dict[str, Any]:
         return {"task": "custom", **row}
     if row.get("task") not in OPERANDS:
         raise InputError(
-            f"{where}: task is {row.get('task')!r}; without a question it must be one of {', '.join(OPERANDS)}."
+            f"{where}: task is {shown(row.get('task'))}; without a question it must be one of {', '.join(OPERANDS)}."
         )
     missing = [column for column in OPERANDS[row["task"]] if column not in row]
     if missing:
         raise InputError(f"{where}: {row['task']} needs {', '.join(OPERANDS[row['task']])}; {missing[0]} is missing.")
     for column, allowed in (("op1", "+-*"), ("op2", "+-")):
         if column in row and row[column] not in tuple(allowed):
-            raise InputError(f"{where}: {column} is {row[column]!r}; it must be one of {' '.join(allowed)}.")
+            raise InputError(f"{where}: {column} is {shown(row[column])}; it must be one of {' '.join(allowed)}.")
     solution = _integer(solve(row), f"{where}: the answer")
-    if row.setdefault("answer", solution) != solution:
+    if row.setdefault("answer", solution) != solution and solved:
         raise InputError(f"{where}: answer is {row['answer']}, but the operands give {solution}.")
     return row
 
 
 def _integer(value: Any, what: str) -> int:
-    """`value` as an integer of at most 18 digits, so that it fits into a table."""
+    """`value` as an integer of at most 18 digits, so that it fits into a table; no float that may have lost some."""
     try:
         whole = int(value) if not isinstance(value, (bool, str)) and int(value) == value else None
     except (TypeError, ValueError, OverflowError):
         whole = None
-    if whole is None or abs(whole) >= 10**18:
-        raise InputError(f"{what} is {repr(value)[:40]}; it must be an integer of at most 18 digits.")
+    if whole is None or abs(whole) >= 10**18 or (isinstance(value, float) and abs(value) >= 2**53):
+        raise InputError(f"{what} is {shown(value)}; it must be an integer of at most 18 digits.")
     return whole
 
 
@@ -225,6 +267,7 @@ def _missing(value: Any) -> bool:
 
 
 def _frame(rows: Any) -> pd.DataFrame:
-    frame = pd.DataFrame(list(rows)).reindex(columns=list(COLUMNS))
-    frame = frame.astype({column: "Int64" for column in INTEGERS})
-    return frame.astype({column: "string" for column in ("problem_id", "task", "op1", "op2", "question")})
+    """A table of the rows; a column never passes through floats, which would lose digits."""
+    rows = list(rows)
+    kinds: dict[str, Any] = {column: "Int64" if column in INTEGERS else "string" for column in COLUMNS}
+    return pd.DataFrame({name: pd.array([row.get(name) for row in rows], dtype=kind) for name, kind in kinds.items()})

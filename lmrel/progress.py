@@ -11,7 +11,6 @@ import fcntl
 import os
 import re
 import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from lmrel import scale
-from lmrel.errors import InputError, read_object
+from lmrel.errors import InputError, command, read_object
 from lmrel.study import Job, Study
 
 DATA = Path(__file__).resolve().parent.parent / "book" / "data"
@@ -143,26 +142,24 @@ def plan(study: Study, jobs: Sequence[Mapping[str, str]], measured: scale.Measur
     return "\n".join([*lines, f"{len(lines)} jobs{said}"])
 
 
+@command()
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--plan", action="store_true", help="say what would run, and run nothing")
     arguments = parser.parse_args()
-    try:
-        study = Study.read()
-        if not arguments.plan:
-            jobs = study.jobs()
-            counts = [len(range(job.shard or 0, study.problems, job.shards)) for job in jobs]
-            now = time.time()
-            print(report([state(job, count) for job, count in zip(jobs, counts, strict=True)], now))
-            return
-        command = ["snakemake", "study", "--dry-run", "--cores", "1", "--nolock", "--rerun-incomplete"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise InputError(f"snakemake could not plan the study: {(done.stderr.strip() or 'no reason given')}")
-        print(plan(study, due(done.stdout), scale.read(DATA)))
-    except InputError as error:
-        sys.exit(f"error: {error}")
+    study = Study.read()
+    if not arguments.plan:
+        jobs = study.jobs()
+        counts = [len(range(job.shard or 0, study.problems, job.shards)) for job in jobs]
+        now = time.time()
+        print(report([state(job, count) for job, count in zip(jobs, counts, strict=True)], now))
+        return
+    command = ["snakemake", "study", "--dry-run", "--cores", "1", "--nolock", "--rerun-incomplete"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise InputError(f"snakemake could not plan the study: {(done.stderr.strip() or 'no reason given')}")
+    print(plan(study, due(done.stdout), scale.read(DATA)))
 
 
 if __name__ == "__main__":

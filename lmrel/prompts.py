@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from lmrel.errors import InputError, is_text
+from lmrel.errors import InputError, is_text, shown
 from lmrel.problems import FEW_SHOT_EXAMPLES, Problem, solve
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def render(problem: Problem, style: str) -> str:
     if style == "zero_shot":
         instruction, lines = zero_shot_parts(problem)
         return ZERO_SHOT.format(instruction=instruction, problem=lines)
-    raise InputError(f"prompt_style is {style!r}; it must be one of {', '.join(PROMPT_STYLES)}.")
+    raise InputError(f"prompt_style is {shown(style)}; it must be one of {', '.join(PROMPT_STYLES)}.")
 
 
 def encode(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
@@ -91,10 +91,14 @@ def encode(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> list[lis
     A templated string that is tokenized with special tokens gets a second BOS; hence no special tokens are
     added after templating, and one is added where the template leaves it out.
     """
+    if not hasattr(tokenizer, "chat_template"):
+        raise TypeError(f"a tokenizer is needed, as load_model gives one, not {type(tokenizer).__name__}")
     if not tokenizer.chat_template:
-        return tokenizer(list(texts))["input_ids"]
+        return _ids(texts, tokenizer)
     templated = [_templated(text, tokenizer) for text in texts]
-    found: list[list[int]] = tokenizer(templated, add_special_tokens=False)["input_ids"]
+    if len(set(templated)) < len(set(texts)):
+        raise InputError("the tokenizer's chat template leaves out what it is given: different prompts become one.")
+    found = _ids(templated, tokenizer, add_special_tokens=False)
     bos = tokenizer.encode("")[:1]
     if bos != [tokenizer.bos_token_id]:
         return found
@@ -131,6 +135,14 @@ def limited(seconds: float) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+def _ids(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, **options: bool) -> list[list[int]]:
+    try:
+        found: list[list[int]] = tokenizer(list(texts), **options)["input_ids"]
+    except Exception as error:  # of its own kind, where a tokenizer has no token for what it does not know
+        raise InputError(f"the tokenizer cannot read a prompt: {error}") from error
+    return found
 
 
 def encode_problems(problems: Iterable[Problem], style: str, tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:

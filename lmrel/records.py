@@ -15,7 +15,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lmrel.errors import InputError, visible, writing
+from lmrel.errors import InputError, as_path, read_object, shown, visible, writing
 
 DRAWS_SCHEMA = pa.schema(
     [
@@ -113,7 +113,7 @@ def atomically(path: Path, write: Callable[[Path], Any], before: Callable[[], An
 
 def read_draws(folder: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
     """The draws of a run, or some `columns` of them; `InputError` if the file is missing or damaged."""
-    return read_part(folder / DRAWS, columns)
+    return read_part(as_path("folder", folder) / DRAWS, columns)
 
 
 def read_part(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
@@ -141,7 +141,8 @@ def _read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
 
 def find_runs(results: Path) -> list[Path]:
     """The folders below `results` that hold a finished run, in order of name."""
-    return sorted(path.parent for path in results.glob(f"[!.]*/{RUN}"))  # not the parts of one in `results` itself
+    folder = as_path("results", results)
+    return sorted(path.parent for path in folder.glob(f"[!.]*/{RUN}"))  # not the parts of one in `results` itself
 
 
 def read_summaries(results: Path) -> pd.DataFrame:
@@ -159,27 +160,37 @@ def read_summaries(results: Path) -> pd.DataFrame:
         .assign(model=visible(folder.name))
         for folder in folders
     ]
-    return pd.concat(tables, ignore_index=True)
+    table = pd.concat(tables, ignore_index=True)
+    if not {"checkpoint", "accuracy"} <= set(table.columns):
+        raise InputError(f"a {SUMMARY} below {results} holds no summary of a run.")
+    return table
 
 
 def count_draws(results: Path, runs: Collection[str]) -> int:
     """Of `runs` below `results`, all together."""
-    return sum(int(record["draws"]) for record in _records(results, runs))
+    return sum(_of_records(results, runs, "draws", int))
 
 
-def _records(results: Path, runs: Collection[str]) -> list[dict[str, Any]]:
-    """The run.json of each of `runs` below `results`."""
-    return [json.loads((results / run / RUN).read_text(encoding="utf-8")) for run in runs]
+def _of_records(results: Path, runs: Collection[str], name: str, kind: type) -> list[Any]:
+    """What the run.json of each of `runs` below `results` has under `name`; `InputError` if there is no run."""
+    if isinstance(runs, str) or not runs or not all(isinstance(run, str) for run in runs):
+        raise InputError(f"the runs are {shown(runs)}; they must be a list of folders below {results}.")
+    paths = [as_path("results", results) / run / RUN for run in runs]
+    found = [read_object(path, name)[name] for path in paths]
+    for path, value in zip(paths, found, strict=True):
+        if not isinstance(value, kind):
+            raise InputError(f"{path} is no record of a run: its {name} is {shown(value)}.")
+    return found
 
 
 def decoders_of(results: Path, runs: Collection[str]) -> str:
     """For figures over several `runs` below `results`: the ids of their decoders, each once."""
-    return "decoders " + ", ".join(dict.fromkeys(record["decoding_id"] for record in _records(results, runs)))
+    return "decoders " + ", ".join(dict.fromkeys(_of_records(results, runs, "decoding_id", str)))
 
 
 def started(results: Path, runs: Collection[str]) -> str:
     """On which days the `runs` below `results` began, as in ``2026-11-24`` or ``2026-11-24 to 2026-11-25``."""
-    days = sorted({record["started"][:10] for record in _records(results, runs)})
+    days = sorted({moment[:10] for moment in _of_records(results, runs, "started", str)})
     return " to ".join(dict.fromkeys([days[0], days[-1]]))
 
 

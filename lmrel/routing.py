@@ -7,7 +7,6 @@ have the same experts; so what counts is what routing says beyond the tokens the
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,7 +15,8 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lmrel.contrasts import holm, logistic
-from lmrel.errors import InputError
+from lmrel.errors import InputError, reads
+from lmrel.problems import as_rows
 from lmrel.prompts import encode_problems
 from lmrel.tables import plain
 
@@ -52,8 +52,10 @@ def divergence(
     share at which the draw has read other tokens by then; the mean share of experts that differ, over layers; and the
     draw's mean routing entropy.
     """
-    rows: list[dict[str, Any]] = problems.to_dict("records")  # type: ignore[assignment]
-    prompts = encode_problems(rows, prompt_style, tokenizer)
+    prompts = encode_problems(as_rows(problems), prompt_style, tokenizer)
+    for column in ("problem_id", "temperature", "run", "correct", "token_ids"):
+        if column not in getattr(draws, "columns", ()):
+            raise InputError(f"the draws have no column {column!r}.")
     prompt_of = dict(zip(problems["problem_id"], prompts, strict=True))
     known: dict[tuple[str, tuple[int, ...]], tuple[Tensor, Tensor]] = {}
 
@@ -80,6 +82,7 @@ def divergence(
     return pd.DataFrame(found)
 
 
+@reads("wrong", "tokens", "experts", "problem_id")
 def beyond_tokens(table: pd.DataFrame) -> pd.DataFrame:
     """Whether ``experts`` tells of errors beyond ``tokens``: log-odds of a wrong answer, rows of `contrasts.logistic`.
 

@@ -23,13 +23,13 @@ from transformers import PreTrainedModel
 
 from lmrel import parts, records, shards
 from lmrel.decoding import DECODINGS, Decoder, as_shipped, decoders_id, pure
-from lmrel.errors import InputError, check_count, is_text
+from lmrel.errors import MAX_RUNS, InputError, as_path, check_choice, check_count, is_text, shown
 from lmrel.inference import summarize_with_intervals
 from lmrel.models import bits_per_weight, load_model, precision_of, resolve, resolve_precision
 from lmrel.probes import determinism
 from lmrel.problems import load_problems
 from lmrel.prompts import PROMPT_STYLES
-from lmrel.sampling import check_seed, rows_that_fit, sample
+from lmrel.sampling import check_seed, check_size, rows_that_fit, sample
 
 IPYTHON_NAMES = frozenset({"In", "Out", "get_ipython", "exit", "quit", "open"})
 PLAIN = (str, int, float, list, tuple, dict, type(None))
@@ -75,31 +75,36 @@ class Run:
     def __post_init__(self) -> None:
         temperatures = _list(self.temperatures)
         if not isinstance(temperatures, (list, tuple)) or not temperatures:
-            raise InputError(f"temperatures is {self.temperatures!r}; it must be a list such as [0.0, 0.7].")
+            raise InputError(f"temperatures is {shown(self.temperatures)}; it must be a list such as [0.0, 0.7].")
         object.__setattr__(self, "temperatures", tuple(temperatures))
         for temperature in self.temperatures:
             pure(temperature, max_new_tokens=self.max_new_tokens, stop=self.stop)
         if len(set(self.temperatures)) < len(self.temperatures):
-            raise InputError(f"temperatures is {list(self.temperatures)!r}; each may occur once.")
+            raise InputError(f"temperatures is {shown(list(self.temperatures))}; each may occur once.")
         for name, allowed in (("prompt_style", PROMPT_STYLES), ("decoding", DECODINGS)):
-            if getattr(self, name) not in allowed:
-                raise InputError(f"{name} is {getattr(self, name)!r}; it must be one of {', '.join(allowed)}.")
-        check_count("runs", self.runs)
+            check_choice(name, getattr(self, name), allowed)
+        check_count("runs", self.runs, most=MAX_RUNS)
         check_seed(self.seed)
         for name in ("problems", "output_dir"):
-            value = getattr(self, name)
-            if not is_text(value) or "\0" in value:
-                raise InputError(f"{name} is {value!r}; it must be a path.")
+            if not is_text(value := getattr(self, name)):
+                raise InputError(f"{name} is {shown(value)}; it must be a path.")
+            as_path(name, value)
         resolve(self.model)
         resolve_precision(self.model, self.precision)
         problems = load_problems(self.problems, self.limit)
         shards.check(self.shards, self.shard, len(problems))
+        check_size(-(-len(problems) // (1 if self.shard is None else self.shards)) * self.draws)
         records.check_writable(self.folder)
         parts.tidy(self.folder)
         if not isinstance(self.replace, bool):
-            raise InputError(f"replace is {self.replace!r}; it must be True or False.")
+            raise InputError(f"replace is {shown(self.replace)}; it must be True or False.")
         if not self.replace:
             parts.refuse_other(self.folder, self.identifying())
+
+    @property
+    def draws(self) -> int:
+        """How many a problem gets."""
+        return sum(1 if temperature == 0 else self.runs for temperature in self.temperatures)
 
     @property
     def folder(self) -> Path:
@@ -184,9 +189,9 @@ class Run:
             "threads": torch.get_num_threads(),
         }
         settings: dict[str, Any] = {"runs": self.runs, "seed": self.seed, "prompt_style": self.prompt_style}
+        fits = rows_that_fit(model, tokenizer, problems, decoders, self.runs, self.prompt_style)
         probe = determinism(model, tokenizer, problems, decoders, **settings)
         bar = tqdm(total=len(problems), unit="problem", disable=not progress)
-        fits = rows_that_fit(model, tokenizer, problems, decoders, self.runs, self.prompt_style)
         per_problem, name = sum(decoder.draws(self.runs) for decoder in decoders), decoders_id(decoders)
         settings |= {"model_name": Path(self.model).name, "decoding": self.decoding}
         first, old = (kept["parameters"]["runs"], records.read_draws(self.folder)) if kept else (0, None)
@@ -256,5 +261,5 @@ def _list(value: Any) -> Any:
     """A list that came as text: papermill's ``-p`` parses numbers, but not lists."""
     try:
         return json.loads(value) if isinstance(value, str) else value
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         return value

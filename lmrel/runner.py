@@ -11,7 +11,6 @@ import fcntl
 import os
 import re
 import shlex
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -24,7 +23,7 @@ from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
 from lmrel.devices import claimed
-from lmrel.errors import InputError, visible, writing
+from lmrel.errors import InputError, command, shown, visible, writing
 
 
 def run_notebook(source: Path, target: Path, parameters: dict[str, Any], title: str | None = None) -> Path:
@@ -32,15 +31,19 @@ def run_notebook(source: Path, target: Path, parameters: dict[str, Any], title: 
 
     `title` replaces the first heading. The kernel's working directory is the caller's.
     """
-    known = papermill.inspect_notebook(str(source))
+    try:
+        known = papermill.inspect_notebook(str(source))
+    except Exception as error:  # whatever a file that is no notebook makes papermill say
+        raise InputError(f"{source} is no notebook that can be read.") from error
     for name, value in parameters.items():
         if name not in known:
-            raise InputError(f"{source} has no parameter {name!r}; it has {', '.join(known)}.")
+            raise InputError(f"{source} has no parameter {shown(name)}; it has {', '.join(known)}.")
         if not _is_plain(value):  # papermill would write it into the notebook as it is, and it might be code
             raise InputError(
-                f"{name} is {value!r:.200}; it must be a number, text, True, False, None, or a list of them."
+                f"{name} is {shown(value)}; it must be a number, text, True, False, None, or a list of them."
             )
-    target.parent.mkdir(parents=True, exist_ok=True)
+    with writing(target.parent):
+        target.parent.mkdir(parents=True, exist_ok=True)
     running = target.with_suffix(".failed.ipynb")  # what it is, until it has ended
     with writing(running):
         try:
@@ -121,12 +124,13 @@ def read_parameters(parameters: str) -> dict[str, Any]:
     try:
         found = yaml.safe_load(parameters)
     except (ValueError, RecursionError, yaml.YAMLError) as error:
-        raise InputError(f"-y is no YAML: {str(error).splitlines()[0]}.") from error
+        raise InputError(f"-y is {shown(parameters)}, which is no YAML: {str(error).splitlines()[0]}.") from error
     if not isinstance(found, dict):
-        raise InputError(f"-y is {parameters!r:.200}; it must hold names and values, as in '{{runs: 2}}'.")
+        raise InputError(f"-y is {shown(parameters)}; it must hold names and values, as in '{{runs: 2}}'.")
     return found
 
 
+@command()
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -136,13 +140,10 @@ def main() -> None:
     parser.add_argument("--gpus", type=int, default=0, help="how many to claim, where this machine has any")
     parser.add_argument("-y", "--parameters", default="{}", help="all parameters, as YAML")
     arguments = parser.parse_args()
-    try:
-        parameters = read_parameters(arguments.parameters)
-        with alone(arguments.target), claimed(arguments.gpus) as shown:
-            os.environ.update(shown)
-            run_notebook(arguments.source, arguments.target, parameters, arguments.title)
-    except InputError as error:
-        sys.exit(f"error: {error}")
+    parameters = read_parameters(arguments.parameters)
+    with alone(arguments.target), claimed(arguments.gpus) as gpus:
+        os.environ.update(gpus)
+        run_notebook(arguments.source, arguments.target, parameters, arguments.title)
 
 
 if __name__ == "__main__":

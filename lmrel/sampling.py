@@ -9,22 +9,25 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import psutil
 from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lmrel import records
 from lmrel.answers import extract_answer, sole_number
-from lmrel.decoding import Decoder
-from lmrel.errors import InputError, check_count
+from lmrel.decoding import Decoder, as_decoders
+from lmrel.errors import MAX_RUNS, InputError, check_count, shown
 from lmrel.failures import paper_failure
 from lmrel.forest import bytes_of_prompts, bytes_per_token
 from lmrel.memory import free_memory, in_halves
 from lmrel.models import precision_of
 from lmrel.probes import check_model, check_tree
+from lmrel.problems import as_rows
 from lmrel.prompts import encode_problems
 from lmrel.tree import AS_IS, Draws, eos_ids, sample_chunk
 
 INT64 = np.iinfo(np.int64)
+DRAW_BYTES = 1000  # at least, of a draw in a table; `study.ROW_MB` is what one takes at its summary
 
 
 def sample(
@@ -53,16 +56,19 @@ def sample(
     `model_name` and `decoding` are labels; by default the checkpoint's folder name, and ``"pure"`` or ``"custom"``.
     Raises `InputError` for parameters out of range and for prompts that do not fit the model.
     """
-    check_count("runs", runs)
+    check_count("runs", runs, most=MAX_RUNS)
     check_count("chunk", chunk, optional=True)
     check_seed(seed)
-    if first_run:
-        if isinstance(first_run, bool) or not isinstance(first_run, int) or first_run < 0:
-            raise InputError(f"first_run is {first_run!r}; it must be an integer of at least 0.")
-        decoders = [decoder for decoder in decoders if decoder.draws(runs) > first_run]
-    if not len(problems) or not decoders:
+    for name, label in (("model_name", model_name), ("decoding", decoding)):
+        if label is not None and not isinstance(label, str):
+            raise InputError(f"{name} is {shown(label)}; it must be None or a text.")
+    if isinstance(first_run, bool) or not isinstance(first_run, int) or first_run < 0:
+        raise InputError(f"first_run is {shown(first_run)}; it must be an integer of at least 0.")
+    rows = as_rows(problems)
+    decoders = [decoder for decoder in as_decoders(decoders) if decoder.draws(runs) > first_run]
+    if not rows or not decoders:
         raise InputError("there is nothing to sample: no problems, no decoders or no further runs.")
-    rows: list[dict[str, Any]] = problems.to_dict("records")  # type: ignore[assignment]
+    check_size(len(rows) * sum(decoder.draws(runs) for decoder in decoders))
     encoded = encode_problems(rows, prompt_style, tokenizer)
     check_model(model, encoded, max(decoder.max_new_tokens for decoder in decoders))
     check_tree(model, encoded[0])
@@ -106,10 +112,13 @@ def rows_that_fit(
     runs: int,
     prompt_style: str = "few_shot",
 ) -> int:
-    """How many problems are expected to take half of the free memory, all draws of them together; at least 1."""
-    rows: list[dict[str, Any]] = problems.to_dict("records")  # type: ignore[assignment]
-    length = max(map(len, encode_problems(rows, prompt_style, tokenizer)))
-    return _rows_that_fit(model, length, decoders, runs)
+    """How many problems are expected to take half of the free memory, all draws of them together; at least 1.
+
+    Raises `InputError` for prompts that do not fit the model.
+    """
+    encoded = encode_problems(as_rows(problems), prompt_style, tokenizer)
+    check_model(model, encoded, max(decoder.max_new_tokens for decoder in decoders))
+    return _rows_that_fit(model, max(map(len, encoded)), decoders, runs)
 
 
 def _rows_that_fit(
@@ -188,6 +197,17 @@ def _in_64_bits(number: int | None) -> int | None:
 
 
 def check_seed(seed: Any) -> None:
-    """Raise `InputError` unless `seed` is an integer."""
-    if isinstance(seed, bool) or not isinstance(seed, int):
-        raise InputError(f"seed is {seed!r}; it must be an integer.")
+    """Raise `InputError` unless `seed` is an integer, of some 300 digits at most."""
+    if isinstance(seed, bool) or not isinstance(seed, int) or abs(seed) >= 1 << 1024:
+        raise InputError(f"seed is {shown(seed)}; it must be an integer of at most 1024 bits.")
+
+
+def check_size(draws: int) -> None:
+    """Raise `InputError` if a table of so many draws, all of them in memory, is more than this machine can hold."""
+    memory = psutil.virtual_memory().total
+    if draws * DRAW_BYTES > memory:
+        some = f"{draws:,}" if draws < 10**15 else "more than 10^15"
+        raise InputError(
+            f"these are {some} draws; a table of them does not fit into the memory of this machine, "
+            f"{memory / 1e9:.0f} GB: use fewer runs, or shards of the problems."
+        )

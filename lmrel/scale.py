@@ -6,14 +6,13 @@ Arithmetic over the registry and the files that benchmarks left. It loads no mod
 from __future__ import annotations
 
 import heapq
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lmrel.errors import InputError, check_count, read_object
+from lmrel.errors import InputError, as_path, check_count, check_number, read_object, shown
 from lmrel.registry import NF4_BITS, ROOM, known
 
 # The paper's experiment took "about 3.5 h" on one A100 with 40 GB, one prompt at a time (its repository's README).
@@ -70,8 +69,8 @@ def request(model: str, precision: str, gpu_gb: float) -> dict[str, int]:
     8 GB; two hours and four minutes for each GB to be fetched. A repo id that the registry lacks gets one GPU, 64 GB
     and twelve hours, whatever it is.
     """
-    if isinstance(gpu_gb, bool) or not isinstance(gpu_gb, int | float) or not 0 < gpu_gb < math.inf:
-        raise InputError(f"gpu_gb is {gpu_gb!r}; it must be a number above 0, the memory of one GPU in GB.")
+    if isinstance(gpu_gb, bool) or not isinstance(gpu_gb, int | float) or not 0 < gpu_gb < 1e6:
+        raise InputError(f"gpu_gb is {shown(gpu_gb)}; it must be a number above 0, the memory of one GPU in GB.")
     found = size(model, precision)
     if found is None:
         return dict(UNKNOWN)
@@ -92,9 +91,9 @@ def check(model: str, precision: str, gpu_gb: float, asked: Mapping[str, Any]) -
     default = request(model, precision, gpu_gb)
     for name, value in asked.items():
         if name not in default:
-            raise InputError(f"the request of {model} has {name!r}; it may have {', '.join(default)}.")
+            raise InputError(f"the request of {model} has {shown(name)}; it may have {', '.join(default)}.")
         if name != "gpu" or value != 0:
-            check_count(f"{name}, requested for {model},", value)
+            check_count(f"{name}, requested for {model},", value, most=10**9)
     found, narrow = size(model, precision), size(model, "nf4")
     gpus, host = (int((default | dict(asked))[name]) for name in ("gpu", "mem_mb"))
     room = gpus * gpu_gb * 1e9 if gpus else host * 1e6
@@ -127,7 +126,10 @@ class Measured:
 
 def read(folder: Path) -> Measured:
     """What is measured, from ``bench/cpu.json`` and ``gpu/*.json`` below `folder` (the book's ``book/data``)."""
-    cpu = json.loads((folder / "bench" / "cpu.json").read_text(encoding="utf-8"))["rows"]
+    folder = as_path("data", folder)
+    cpu = read_object(folder / "bench" / "cpu.json").get("rows")
+    if not isinstance(cpu, list) or not cpu:
+        raise InputError(f"{folder / 'bench' / 'cpu.json'} holds no rows of `make bench`.")
     rows = []
     for path in sorted((folder / "gpu").glob("*.json")):
         record = read_object(path)
@@ -190,6 +192,11 @@ class Rates:
     link: float
     overhead: float
 
+    def __post_init__(self) -> None:
+        for name in ("disk", "link"):
+            check_number(name, getattr(self, name), 0.0, math.inf, open_below=True)
+        check_number("overhead", self.overhead, 0.0, 1e9)
+
 
 @dataclass(frozen=True)
 class Work:
@@ -234,6 +241,8 @@ def plan(works: Sequence[Work], shards: int, gpus: int, rates: Rates) -> Plan:
 
     Models are fetched one after the other, the smallest first, and can run as soon as they are there.
     """
+    check_count("shards", shards)
+    check_count("gpus", gpus)
     arrival, jobs = 0.0, []
     for work in sorted(works, key=lambda work: work.stored):
         if work.gpus > gpus:
@@ -258,6 +267,9 @@ def plan(works: Sequence[Work], shards: int, gpus: int, rates: Rates) -> Plan:
 
 def best_shards(works: Sequence[Work], gpus: int, rates: Rates, most: int = PAPER_PROBLEMS) -> int:
     """The fewest shards, at most `most`, with which the last job ends within about 2 % of the earliest possible."""
+    check_count("gpus", gpus)
+    if not works:
+        raise InputError("there is no model to deal out.")
     arrivals = sum(work.stored for work in works) / (rates.link * 1e9)
     last = sorted(works, key=lambda work: work.stored)[-1]
 

@@ -14,17 +14,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lmrel import parts, records
-from lmrel.errors import InputError, check_count
+from lmrel.errors import InputError, check_count, shown
 
 
 def check(shards: Any, shard: Any, problems: int) -> None:
     """Raise `InputError` unless `shards` is at most the number of problems and `shard` None or one of them, from 0."""
     check_count("shards", shards)
     if shards > problems:
-        raise InputError(f"shards is {shards}; there are only {problems} problems to deal out.")
+        raise InputError(f"shards is {shown(shards)}; there are only {problems} problems to deal out.")
     whole = isinstance(shard, int) and not isinstance(shard, bool)
     if shard is not None and not (whole and 0 <= shard < shards):
-        raise InputError(f"shard is {shard!r}; it must be None or an integer from 0 to {shards - 1}, below shards.")
+        raise InputError(f"shard is {shown(shard)}; it must be None or an integer from 0 to {shards - 1}.")
 
 
 def deal(problems: pd.DataFrame, shards: int, shard: int) -> pd.DataFrame:

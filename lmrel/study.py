@@ -15,11 +15,13 @@ from typing import Any
 import yaml
 
 from lmrel import scale
-from lmrel.errors import InputError, check_count
+from lmrel.errors import MAX_RUNS, InputError, as_path, check_choice, check_count, check_number, shown
 from lmrel.problems import load_problems
+from lmrel.registry import PRECISIONS
 
 RESULTS = Path("results")
 ROW_MB = 0.002  # memory of a draw while a run is summarized: 720,240 of them took 1.45 GB
+OWN = ("model", "output_dir", "replace", "shards", "shard")  # parameters that a study gives itself
 KEYS = ("models", "parameters", "shards", "gpu_gb", "requests")
 
 
@@ -66,34 +68,53 @@ class Study:
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> Study:
         """From what study.yaml holds. `InputError` for what it may not hold, or a model that its GPUs cannot."""
+        if not isinstance(config, Mapping):
+            raise InputError(f"study.yaml holds {shown(config)}; it must have {', '.join(KEYS[:2])}.")
         for name in config:
             if name not in KEYS:
-                raise InputError(f"study.yaml has {name!r}; it may have {', '.join(KEYS)}.")
+                raise InputError(f"study.yaml has {shown(name)}; it may have {', '.join(KEYS)}.")
         models, parameters = config.get("models"), config.get("parameters")
         if not isinstance(models, list) or not models or not all(isinstance(m, str) and m for m in models):
-            raise InputError(f"models in study.yaml is {models!r}; it must be a list of names, folders or repo ids.")
+            raise InputError(
+                f"models in study.yaml is {shown(models)}; it must be a list of names, folders or repo ids."
+            )
+        for model in models:
+            as_path("a model in study.yaml", model)
         runs = {run_name(model): model for model in models}
         if len(runs) < len(models):
-            raise InputError(f"models in study.yaml is {models!r}; each may occur once.")
+            raise InputError(f"models in study.yaml is {shown(models)}; each may occur once.")
         if not isinstance(parameters, dict):
-            raise InputError(f"parameters in study.yaml is {parameters!r}; it must hold those of evaluate.ipynb.")
+            raise InputError(f"parameters in study.yaml is {shown(parameters)}; it must hold those of evaluate.ipynb.")
+        for name in OWN:
+            if name in parameters:
+                raise InputError(f"parameters in study.yaml has {name!r}, which the study gives to each job itself.")
         requests, shards, gpu_gb = config.get("requests") or {}, config.get("shards", 1), config.get("gpu_gb", 40)
         check_count("shards in study.yaml", shards)
+        if not isinstance(requests, dict):
+            raise InputError(f"requests in study.yaml is {shown(requests)}; it must hold models and what they ask for.")
         for model, own in requests.items():
             if model not in models or not isinstance(own, dict):
                 known = f"the models are {', '.join(models)}"
-                raise InputError(f"requests in study.yaml has {model!r}: {own!r}; {known}, and each may have numbers.")
+                raise InputError(
+                    f"requests in study.yaml has {shown(model)}: {shown(own)}; {known}, and each may have numbers."
+                )
         temperatures, runs_each = parameters.get("temperatures", []), parameters.get("runs", 1)
-        check_count("runs in study.yaml", runs_each)
+        check_count("runs in study.yaml", runs_each, most=MAX_RUNS)
         if not isinstance(temperatures, list):
-            raise InputError(f"temperatures in study.yaml is {temperatures!r}; it must be a list such as [0.0, 0.7].")
+            raise InputError(
+                f"temperatures in study.yaml is {shown(temperatures)}; it must be a list such as [0.0, 0.7]."
+            )
+        for temperature in temperatures:
+            check_number("temperature in study.yaml", temperature, 0.0, 10.0)
         draws = sum(1 if temperature == 0 else runs_each for temperature in temperatures)
         problems = len(load_problems(parameters.get("problems", "paper"), parameters.get("limit")))
+        precision = parameters.get("precision", "auto")
+        check_choice("precision in study.yaml", precision, PRECISIONS)
         divided, asked = {}, {}
         for run, model in runs.items():
-            own, precision = dict(requests.get(model, {})), parameters.get("precision", "auto")
+            own = dict(requests.get(model, {}))
             divided[run] = own.pop("shards", shards)
-            check_count(f"shards, requested for {model},", divided[run])
+            check_count(f"shards, requested for {model},", divided[run], most=problems)
             scale.check(model, precision, gpu_gb, own)
             usual = scale.request(model, precision, gpu_gb)
             usual["mem_mb"] += math.ceil(ROW_MB * draws * problems / divided[run])
@@ -106,7 +127,7 @@ class Study:
         """From a file."""
         try:
             config = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError, yaml.YAMLError) as error:
+        except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
             raise InputError(f"{path} cannot be read: {str(error).splitlines()[0]}.") from error
         if not isinstance(config, dict):
             raise InputError(f"{path} holds no study: it must have {', '.join(KEYS[:2])}.")

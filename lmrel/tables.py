@@ -10,7 +10,7 @@ import pandas as pd
 
 from lmrel import records
 from lmrel.agreement import flips, repeated
-from lmrel.errors import visible
+from lmrel.errors import InputError, as_path, reads, visible
 from lmrel.inference import paired_difference
 from lmrel.registry import REGISTRY
 
@@ -21,6 +21,7 @@ def percent_with_interval(row: pd.Series, name: str) -> str:
     return f"{100 * row[name]:.1f} % [{low}, {high}]"
 
 
+@reads("model", "temperature", "task", "runs", "accuracy", "compliance", "consistency")
 def by_temperature(summary: pd.DataFrame) -> pd.DataFrame:
     """The settings of a summary, all tasks together: the paper's four quantities, with 95 % intervals."""
     whole = summary[summary["task"] == "all"]
@@ -55,6 +56,7 @@ def agreement(draws: pd.DataFrame) -> pd.DataFrame:
     return plain(pd.DataFrame(columns))
 
 
+@reads("model", "checkpoint", "task", "accuracy", "compliance")
 def other_runs(summary: pd.DataFrame) -> pd.DataFrame:
     """Accuracy and compliance of runs that need not be alike, each with its model, problems, prompt and decoding.
 
@@ -75,6 +77,7 @@ def other_runs(summary: pd.DataFrame) -> pd.DataFrame:
     return plain(pd.DataFrame(columns))
 
 
+@reads("model", "temperature", "task", "accuracy")
 def by_task(summary: pd.DataFrame) -> pd.DataFrame:
     """Accuracy by task (columns) and temperature (rows), with 95 % intervals."""
     parts = summary[summary["task"] != "all"]
@@ -84,6 +87,7 @@ def by_task(summary: pd.DataFrame) -> pd.DataFrame:
     return plain(table.rename(columns={"temperature": "T", "variable_binding": "variable binding"}))
 
 
+@reads("temperature", "task", "run", "problem_id", "expected", "text", "correct", "compliant")
 def samples(draws: pd.DataFrame, count: int = 3) -> pd.DataFrame:
     """The first `count` problems of each task at each temperature, run 0. Line ends are shown as ``⏎``."""
     chosen = draws[draws["run"] == draws.groupby("temperature")["run"].transform("min")]
@@ -94,6 +98,7 @@ def samples(draws: pd.DataFrame, count: int = 3) -> pd.DataFrame:
     return plain(table.rename(columns={"temperature": "T", "problem_id": "problem", "text": "the model wrote"}))
 
 
+@reads("model", "temperature", "problem_id", "correct", empty=True)
 def drops(draws: pd.DataFrame, first: float = 0.0, second: float = 1.0) -> pd.DataFrame:
     """For each model, the paired change of accuracy between two temperatures, with a 95 % interval.
 
@@ -109,10 +114,13 @@ def drops(draws: pd.DataFrame, first: float = 0.0, second: float = 1.0) -> pd.Da
 def drops_of(results: Path, runs: Sequence[str]) -> pd.DataFrame:
     """`drops` of `runs` below `results`, whose draws are read one run after the other."""
     columns = ["temperature", "run", "problem_id", "correct"]
-    tables = [drops(records.read_draws(results / run, columns).assign(model=run)) for run in runs]
+    if not runs:
+        raise InputError(f"there are no runs below {results} to compare.")
+    tables = [drops(records.read_draws(as_path("results", results) / run, columns).assign(model=run)) for run in runs]
     return pd.concat(tables, ignore_index=True)
 
 
+@reads("model", "difference", "low", "high", empty=True)
 def shown_drops(table: pd.DataFrame) -> pd.DataFrame:
     """`drops` in percentage points, as text."""
     points = 100 * table[["difference", "low", "high"]]
@@ -131,9 +139,10 @@ def plain(table: pd.DataFrame) -> pd.DataFrame:
 
 def rests_on(models: Sequence[str], knobs: str, when: str = "") -> str:
     """The line that says what a page rests on: which models, which decoders, and when it was run (today)."""
-    return visible(f"Rests on: {', '.join(models)} · {knobs} · run {when or date.today().isoformat()}")
+    return visible(f"Rests on: {', '.join(map(str, models))} · {knobs} · run {when or date.today().isoformat()}")
 
 
+@reads("temperature", "metric", "quantity", "lower", "upper")
 def exact_curves(curves: pd.DataFrame) -> pd.DataFrame:
     """Of `metrics.exact_curves`, what follows for correctness: quantities in columns, temperatures in rows."""
     right = curves[curves["metric"] == "correct"]
@@ -150,6 +159,7 @@ def percent_range(low: float, high: float) -> str:
     return f"{ends[0]} %" if ends[0] == ends[1] else f"{ends[0]} to {ends[1]} %"
 
 
+@reads("contestant", "model", "seconds", "note")
 def contestants(rows: pd.DataFrame) -> pd.DataFrame:
     """The times of `lmrel.bench`: contestants in rows, models in columns, seconds, or why there are none."""
     of_sample = rows["note"].map(lambda note: f" ({note})" if note else "")
@@ -164,6 +174,7 @@ def contestant(name: str) -> str:
     return f"this engine, {name}" if name.endswith(" runs") else name
 
 
+@reads("part", "model", "share")
 def profiles(shares: pd.DataFrame) -> pd.DataFrame:
     """Where the engine's time goes, by `lmrel.bench`: parts in rows, models in columns."""
     cells = shares.assign(share=shares["share"].map("{:.0%}".format))
@@ -217,6 +228,7 @@ def _billions(count: int) -> str:
     return f"{count / 1e9:.2f} B"
 
 
+@reads("model", "precision", "seconds")
 def full_size(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows of `lmrel.bench_gpu`: seconds for the whole experiment, and beside its peers."""
     columns = {
@@ -233,6 +245,7 @@ def full_size(rows: pd.DataFrame) -> pd.DataFrame:
     return plain(pd.DataFrame(columns))
 
 
+@reads("model", "above", "below", "value", "mark", "at_most", "reached", empty=True)
 def marks(ratios: pd.DataFrame) -> pd.DataFrame:
     """The ratios of `lmrel.bench` beside the marks set for them."""
     columns = {

@@ -16,6 +16,7 @@ from typing import Any
 import pandas as pd
 
 from lmrel.answers import extract_answer
+from lmrel.errors import InputError, reads, shown
 from lmrel.problems import APPLY, FEW_SHOT_EXAMPLES, Problem, solve
 
 REFUSAL = re.compile(
@@ -48,10 +49,13 @@ def failure(problem: Problem, text: str, finished: bool) -> tuple[str, str] | No
     return next((name, reason) for name, rule in CLASSES.items() if (reason := rule(case)) is not None)
 
 
+@reads("problem_id", "text", "finished", empty=True)
 def of_draws(draws: pd.DataFrame, problems: pd.DataFrame) -> pd.Series:
     """The class of each draw, missing where there is no failure. Texts must have been drawn to their end."""
     rows: list[dict[str, Any]] = problems.to_dict("records")  # type: ignore[assignment]
     known = {row["problem_id"]: row for row in rows}
+    if strange := set(draws["problem_id"]) - known.keys():
+        raise InputError(f"the draws have a problem {shown(min(strange))} that is not among the problems.")
     columns = zip(draws["problem_id"], draws["text"], draws["finished"], strict=True)
     found = [failure(known[name], text, finished) for name, text, finished in columns]
     return pd.Series([None if one is None else one[0] for one in found], index=draws.index, dtype="str")

@@ -21,6 +21,7 @@ from transformers.utils import logging
 from lmrel.agreement import majority_at_k
 from lmrel.charts import enable
 from lmrel.decoding import Decoder
+from lmrel.errors import reads
 from lmrel.metrics import temperature_name
 from lmrel.problems import Problem, solve
 from lmrel.prompts import encode_problems
@@ -81,6 +82,7 @@ def _named(tokenizer: PreTrainedTokenizerBase, token: int) -> str:
     return str(tokenizer.decode([token])).replace("\n", "⏎").replace(" ", "␣")
 
 
+@reads("token", "logit")
 def distribution(table: pd.DataFrame, temperature: float, **knobs: Any) -> pd.DataFrame:
     """`table` with each token's ``probability`` under a `Decoder` with these knobs; greedy puts all of it on one."""
     return table.assign(
@@ -88,6 +90,7 @@ def distribution(table: pd.DataFrame, temperature: float, **knobs: Any) -> pd.Da
     )
 
 
+@reads("token", "logit")
 def entropy(table: pd.DataFrame, temperatures: Sequence[float]) -> pd.DataFrame:
     """Columns ``temperature, bits, top``: Shannon's entropy of the next token, and the likeliest one's probability."""
     rows = []
@@ -110,6 +113,7 @@ def gumbel_max(logits: Sequence[float] | np.ndarray, temperature: float, count: 
     return np.asarray((np.asarray(logits) / temperature - np.log(-np.log(u))).argmax(axis=1))
 
 
+@reads("token", "logit")
 def draw_both_ways(table: pd.DataFrame, temperature: float, count: int, seed: int = 0, top: int = 6) -> pd.DataFrame:
     """Of the `top` tokens the probability and the share of `count` draws each way: columns ``token, way, share``."""
     p = distribution(table, temperature)["probability"].to_numpy()
@@ -174,6 +178,7 @@ def all_answers(
     return pd.DataFrame({"probability": shares.ravel()}, index=index).reset_index()
 
 
+@reads("temperature", "problem_id", "extracted", "expected")
 def majority(draws: pd.DataFrame, sizes: Sequence[int]) -> pd.DataFrame:
     """Accuracy of a vote among k draws: columns ``temperature, k, accuracy``, means over problems (sampled only)."""
     rows = []
@@ -186,6 +191,7 @@ def majority(draws: pd.DataFrame, sizes: Sequence[int]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+@reads("problem_id", "run", "correct", "text")
 def right_or_wrong(draws: pd.DataFrame) -> pd.DataFrame:
     """A row per draw, ready for `runs_grid`: columns ``problem, run, outcome, text``, hardest problem last."""
     share = draws.groupby("problem_id")["correct"].transform("mean")

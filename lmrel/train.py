@@ -31,7 +31,7 @@ from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from lmrel import corpus, prompts, records, tiny
-from lmrel.errors import InputError, writing
+from lmrel.errors import InputError, command, writing
 from lmrel.muon import Optimizer
 from lmrel.registry import CHECKPOINTS, TINY
 
@@ -268,6 +268,7 @@ def places(seed: int) -> tuple[Path, Path]:
     return (work if seed else CHECKPOINTS), work / "state"
 
 
+@command()
 def main() -> None:
     """Command line: train the named models, in the given order."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -276,10 +277,10 @@ def main() -> None:
     parser.add_argument("--cost", nargs="?", const="", help="only say, or write to a file, how long each takes here")
     arguments = parser.parse_args()
     for name in arguments.models:
-        _, architecture, stage = [*name.split("-", 2), "", ""][:3]
-        if architecture not in tiny.ARCHITECTURES or stage not in STAGES:
+        family, architecture, stage = [*name.split("-", 2), "", ""][:3]
+        if family != "tiny" or architecture not in tiny.ARCHITECTURES or stage not in STAGES:
             known = f"{', '.join(tiny.ARCHITECTURES)} and {', '.join(STAGES)}"
-            raise SystemExit(f"{name!r} is no tiny-<architecture>-<stage>; they are {known}.")
+            raise InputError(f"{name!r} is no tiny-<architecture>-<stage>; they are {known}.")
     if arguments.cost is None:
         try:
             for name in arguments.models:

@@ -21,7 +21,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lmrel.choice import choose, rank
 from lmrel.decoding import Decoder, stops
-from lmrel.errors import InputError
+from lmrel.errors import InputError, shown
 from lmrel.forest import Forest
 from lmrel.verdict import Verdict, read
 
@@ -49,7 +49,8 @@ def walk(
     logits, numbers = forest.logits, torch.arange(len(prompts), device=model.device)
     while True:
         if not torch.isfinite(logits.amax(dim=-1)).all():  # minus infinity is what a masked token has
-            raise InputError("the model returned NaN or infinite logits; its weights or its precision are broken.")
+            name = model.config.name_or_path or type(model).__name__
+            raise InputError(f"{name} returned NaN or infinite logits; its weights or its precision are broken.")
         parent, token = children(numbers, logits)
         if not len(parent):
             return forest.computed
@@ -146,6 +147,7 @@ class Sampler:
         self.decoder, self.run = (
             torch.tensor(column, device=device).repeat(rows) for column in zip(*pairs, strict=True)
         )
+        self.runs = max(run for _, run in pairs) + 1  # one, where all are greedy
         self.row = torch.arange(rows, device=device).repeat_interleave(len(pairs))
         self.at = self.row.clone()  # which of the current depth's nodes a draw stands on
         self.node = self.row.clone()  # its last node, numbered through the whole tree of answers, roots first
@@ -276,9 +278,8 @@ def eos_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[
         configured = tokenizer.eos_token_id
     if configured is None:
         return []
-    found = list(configured) if isinstance(configured, (list, tuple)) else [configured]
-    if not all(isinstance(token, int) for token in found):
-        raise InputError(
-            f"the checkpoint's eos_token_id is {configured!r}; it must be a token's number or a list of them."
-        )
-    return found
+    ids = list(configured) if isinstance(configured, (list, tuple)) else [configured]
+    size = model.config.get_text_config().vocab_size
+    if not all(isinstance(token, int) and not isinstance(token, bool) and 0 <= token < size for token in ids):
+        raise InputError(f"the end-of-text token is {shown(configured)}; this model has tokens from 0 to {size - 1}.")
+    return ids

@@ -80,7 +80,7 @@ def test_as_shipped_run_records_and_prints_what_it_inherited(tmp_path: Path, cap
         ({"model": ""}, "model is ''"),
         ({"precision": "int3"}, "precision is 'int3'; it must be one of auto, fp32, bf16, fp16, nf4"),
         ({"prompt_style": "poem"}, "prompt_style is 'poem'; it must be one of readme, few_shot, zero_shot"),
-        ({"decoding": "beam"}, "decoding is 'beam'; it must be one of pure, as_shipped"),
+        ({"decoding": "beam"}, "decoding is 'beam'; it must be 'pure' or 'as_shipped'"),
         ({"temperatures": [0.5, -1]}, "temperature is -1; it must be a number from 0 to 10"),
         ({"temperatures": [float("nan")]}, "temperature is nan"),
         ({"temperatures": [1e6]}, r"temperature is 1000000\.0"),
