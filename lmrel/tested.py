@@ -10,14 +10,16 @@ from typing import Any
 
 import pandas as pd
 
+from lmrel.errors import InputError
 from lmrel.tables import plain
-
-MISSING = "no report is stored; the command above makes it"
 
 
 def report(path: Path) -> Any:
-    """A stored report, or nothing."""
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    """A stored report; `InputError` if there is none."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} is no report that can be read: {error}.") from error
 
 
 def when(found: Mapping[str, Any]) -> str:

@@ -15,7 +15,6 @@ import platform
 import random
 import shutil
 import statistics
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -282,11 +281,8 @@ def main() -> None:
             known = f"{', '.join(tiny.ARCHITECTURES)} and {', '.join(STAGES)}"
             raise InputError(f"{name!r} is no tiny-<architecture>-<stage>; they are {known}.")
     if arguments.cost is None:
-        try:
-            for name in arguments.models:
-                print(train(name, None, *places(arguments.seed), arguments.seed), flush=True)
-        except InputError as error:
-            sys.exit(f"error: {error}")
+        for name in arguments.models:
+            print(train(name, None, *places(arguments.seed), arguments.seed), flush=True)
         return
     table = pd.DataFrame([cost(name) for name in arguments.models])
     print(table.to_string(index=False))

@@ -463,7 +463,7 @@ for name, call in (("sample", sampling), ("enumerate", enumerating)):
             (
                 "a template that says nothing",
                 lambda: {"tokenizer": with_template("{% for m in messages %}{% endfor %}")},
-                "different prompts become one",
+                "which is no prompt",
             ),
             ("a template that forgets", lambda: {"tokenizer": with_template("2 + 2")}, "different prompts become one"),
             ("a template with a mistake", lambda: {"tokenizer": with_template("{% for %}")}, "chat template fails"),
@@ -473,7 +473,7 @@ MODELS += [
     (
         "one empty prompt",
         lambda tmp: sampling(tmp, tokenizer=with_template("{{ '' }}"), problems=QUESTIONS.head(1)),
-        "a prompt has no token",
+        "which is no prompt",
     ),
     ("decoders None", lambda tmp: sampling(tmp, decoders=None), "decoders is None; it must be a list of Decoder"),
     ("one decoder", lambda tmp: sampling(tmp, decoders=Decoder(0.5)), r"decoders is Decoder\(.*; it must be a list"),
@@ -617,7 +617,7 @@ STUDIES: list[Case] = [
         ("models", HUGE, "models in study.yaml is a number of thousands"),
         ("models", ["x" * 5000], "a model in study.yaml is .*; it must be a path"),
         ("models", ["\ud800"], "a model in study.yaml is .*; it must be a path"),
-        ("models", [".."], "a folder needs a name of its own"),
+        ("models", [".."], "gives its run no name"),
         ("models", ["a/b", "a--b"], "each may occur once"),
         ("parameters", [1], r"parameters in study.yaml is \[1\]"),
         ("shards", 241, "shards, requested for tiny-dense-base, is 241; it must be at most 240"),
@@ -826,8 +826,12 @@ def other_summary(tmp: Path) -> pd.DataFrame:
 NOTEBOOK = str(ROOT / "notebooks" / "gpu.ipynb")
 COMMANDS: list[tuple[str, Callable[[Path], Any], str]] = [
     ("runner: YAML that is none", command(runner.main, NOTEBOOK, "TMP/o.ipynb", "-y", "{a: ["), "which is no YAML"),
-    ("runner: a list", command(runner.main, NOTEBOOK, "TMP/o.ipynb", "-y", "[1]"), r"the parameters are \[1\]"),
-    ("runner: nothing", command(runner.main, NOTEBOOK, "TMP/o.ipynb", "-y", ""), "the parameters are None"),
+    (
+        "runner: a list",
+        command(runner.main, NOTEBOOK, "TMP/o.ipynb", "-y", "[1]"),
+        r"-y is '\[1\]'; it must hold names",
+    ),
+    ("runner: nothing", command(runner.main, NOTEBOOK, "TMP/o.ipynb", "-y", ""), "-y is ''; it must hold names"),
     ("runner: a number as name", command(runner.main, NOTEBOOK, "TMP/o.ipynb", "-y", "{5: 1}"), "has no parameter 5"),
     ("runner: no notebook", command(runner.main, "TMP/a.ipynb", "TMP/o.ipynb"), "is no notebook that can be read"),
     ("runner: something else", command(runner.main, str(ROOT / "README.md"), "TMP/o.ipynb"), "is no notebook"),

@@ -366,8 +366,7 @@ def test_viewers_are_told_not_to_set_formulas() -> None:
         ("-rf", "rf"),
         ("x'; touch y; '", "x___touch_y___"),
         ("$(id)`id`{x}*?", "__id__id__x___"),
-        ("a b\n\x1b[31m\u202e\0", "a_b___31m__"),
-        (f"a{NO_UNICODE}", "aa_b"),
+        ("a b\n\x1b[31m\u202e", "a_b___31m_"),
     ],
 )
 def test_a_run_is_a_folder_below_results_whatever_its_model_is_called(model: str, run: str) -> None:
@@ -484,7 +483,7 @@ def test_no_pickles_are_converted_elsewhere() -> None:
 def test_an_end_token_is_a_number(value: Any) -> None:
     model, tokenizer = random_model("mistral"), small_tokenizer()
     model.generation_config.eos_token_id = value
-    with pytest.raises(InputError, match="eos_token_id is .* it must be a token's number"):
+    with pytest.raises(InputError, match="the end-of-text token is .*; this model has tokens from 0 to"):
         eos_ids(model, tokenizer)
 
 

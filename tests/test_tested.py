@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import json
 
-from lmrel import tested
+import pytest
+
+from lmrel import InputError, tested
 from tests.conftest import ROOT
 from tests.report import by_file
 
@@ -34,5 +36,6 @@ def test_every_stored_report_has_its_table_and_nothing_was_lost() -> None:
     assert all(soak["flat"].values())
     licences = json.loads((data / "licences.json").read_text())
     assert tested.licences(licences)["packages"].astype(int).sum() == len(licences)
-    assert tested.report(data / "nowhere.json") is None
+    with pytest.raises(InputError, match="nowhere.json is no report that can be read"):
+        tested.report(data / "nowhere.json")
     assert torture["date"] in tested.when(torture)
