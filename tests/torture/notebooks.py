@@ -66,7 +66,7 @@ def killed(command: list[str], place: Path, moment: float, whom: str, sent: sign
         process.send_signal(sent)
     done = ended(process)
     if whom == "kernel":
-        return done if struck else None
+        return done if struck and done[0] else None  # the last work of one that ends well is to end its kernel
     return -sent, done[1]  # what it says of a signal sent to it is no matter
 
 
