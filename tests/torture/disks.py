@@ -183,11 +183,8 @@ def two_at_once(
         second = other(place, job.asked(place))[:2]
         first = start.end()[:2]
         bad, again = torn(place), start(place, job.asked(place))[:2]
-        for which in (first, second):
-            both = judged(kind, f"{moment:.2f} s later", which, again, state(place) == expected, bad)
-            if both.wrong or which is second:
-                outcomes.append(both)
-                break
+        met = first if first[0] else second  # of the two the one that was refused, if one was
+        outcomes.append(judged(kind, f"{moment:.2f} s later", met, again, state(place) == expected, bad))
     return outcomes
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import random
@@ -13,6 +14,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,18 +46,34 @@ def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
     return process.returncode, said
 
 
-def killed(process: subprocess.Popen[str], whom: str, sent: signal.Signals) -> None:
-    """Send a signal to the process, to all that it started, or to the kernel alone."""
-    if whom == "all":
-        for each in reversed([*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]):
-            with suppress(psutil.NoSuchProcess):
-                each.send_signal(sent)
-    elif whom == "kernel":
-        for each in psutil.Process(process.pid).children(recursive=True):
-            if any("ipykernel" in word for word in each.cmdline()):
-                each.send_signal(sent)
-    else:
+def killed(command: list[str], place: Path, moment: float, whom: str, sent: signal.Signals) -> tuple[int, str] | None:
+    """Begin, and send a signal at a moment to the process, to all that it started, or to the kernel alone.
+
+    How it ended, or nothing if it had ended before.
+    """
+    process = begun(command, place)
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(moment)
+    if process.poll() is not None:
+        ended(process)
+        return None
+    below = psutil.Process(process.pid).children(recursive=True)
+    struck = {"one": [], "all": below, "kernel": [each for each in below if _is_kernel(each)]}[whom]
+    for each in reversed(struck):
+        with suppress(psutil.NoSuchProcess):
+            each.send_signal(sent)
+    if whom != "kernel":
         process.send_signal(sent)
+    done = ended(process)
+    if whom == "kernel":
+        return done if struck and done[0] else None  # the last work of one that ends well is to end its kernel
+    return -sent, done[1]  # what it says of a signal sent to it is no matter
+
+
+def _is_kernel(process: psutil.Process) -> bool:
+    with suppress(psutil.NoSuchProcess):
+        return any("ipykernel" in word for word in process.cmdline())
+    return False
 
 
 def gone_on(command: list[str], place: Path, wait: str) -> tuple[int, str]:
@@ -111,16 +129,12 @@ def evaluations(number: int, rng: random.Random, folder: Path) -> Iterator[Outco
         sent = signal.SIGKILL if whom == "kernel" else sent
         moment = rng.uniform(0.5 if whom == "kernel" else 0.1, 0.95) * seconds
         command = runner(place)
-        process = begun(command, place)
-        try:
-            process.wait(moment)
-        except subprocess.TimeoutExpired:
-            killed(process, whom, sent)
-        first = ended(process)
+        while (first := killed(command, place, moment, whom, sent)) is None:  # it was quicker this time
+            moment *= 0.8
+            shutil.rmtree(place / "results")
         bad, again = torn(place / "results"), gone_on(command, place, "another run is writing")
         same = pages(place / "results") == expected
-        told = first if whom == "kernel" else (-sent, first[1])  # what it says of a signal sent to it is no matter
-        yield judged("killed: a notebook", f"{sent.name} to {whom} after {moment:.1f} s", told, again, same, bad)
+        yield judged("killed: a notebook", f"{sent.name} to {whom} after {moment:.1f} s", first, again, same, bad)
     for i in range(2 if number > 1 else 0):
         with mounted(folder / f"full-{i}", str((24 + 60 * i) * 1024)) as allowed:
             if not allowed:
@@ -177,16 +191,13 @@ def studies(number: int, rng: random.Random, folder: Path) -> Iterator[Outcome]:
         one_model(place)
         sent, whom = SIGNALS[i % 3], ("all", "one")[i % 2]
         moment = rng.uniform(0.1, 0.9) * seconds
-        process = begun(command, place)
-        try:
-            process.wait(moment)
-        except subprocess.TimeoutExpired:
-            killed(process, whom, sent)
-        process.communicate()
+        while (first := killed(command, place, moment, whom, sent)) is None:
+            moment *= 0.8
+            one_model(place)
         bad, again = torn(place / "results"), gone_on(command, place, BUSY)
         same = pages(place / "results") == expected
         what = f"{sent.name} to {whom} after {moment:.1f} s"
-        yield judged("killed: make study", what, (-sent, ""), again, same, bad)
+        yield judged("killed: make study", what, first, again, same, bad)
     future = time.time() + 86_400
     os.utime(place / "notebooks" / "evaluate.ipynb", (future, future))
     again = ended(begun(command, place))
@@ -205,33 +216,32 @@ def site(place: Path) -> dict[str, str]:
 
 def books(number: int, rng: random.Random, folder: Path) -> Iterator[Outcome]:
     """Kills of `make book` in which a page has changed: the pages are built, no model is run."""
-    command, question = ["make", "book"], Path("book") / "question.md"
-    place = project(folder / "book")
-    touch = ["snakemake", "--touch", "--cores", "1", "--nolock", "--quiet", "all"]  # results are as new as the code
-    for each in (touch, command):
-        status, said = ended(begun(each, place))
+    command, place = ["make", "book"], project(folder / "book")
+    text, changes = (ROOT / "book" / "question.md").read_text(), itertools.count(1)
+
+    def change(words: str) -> None:
+        (place / "book" / "question.md").write_text(f"{text}\n{words}\n")
+
+    def built() -> float:
+        began = time.perf_counter()
+        status, said = ended(begun(command, place))
         assert status == 0, said
-    began, seconds, expected = time.perf_counter(), 0.0, dict[str, str]()
-    for i in range(number + 1):
-        text = (ROOT / question).read_text()
-        (place / question).write_text(text + f"\nRead {i % 2} times.\n" if i else text + "\nRead 1 times.\n")
-        if i == 0:
-            status, said = ended(begun(command, place))
-            assert status == 0, said
-            seconds, expected = time.perf_counter() - began, site(place)
-            continue
-        sent, whom, moment = SIGNALS[(i - 1) % 3], ("all", "one")[i % 2], rng.uniform(0.3, 0.95) * seconds
-        process = begun(command, place)
-        try:
-            process.wait(moment)
-        except subprocess.TimeoutExpired:
-            killed(process, whom, sent)
-        process.communicate()
-        (place / question).write_text(text + "\nRead 1 times.\n")
-        again = gone_on(command, place, BUSY)
-        built = site(place)
-        differs = sorted(name for name in built.keys() | expected.keys() if built.get(name) != expected.get(name))
-        outcome = judged(
-            "killed: make book", f"{sent.name} to {whom} after {moment:.1f} s", (-sent, ""), again, not differs, []
-        )
-        yield outcome if not differs else Outcome(outcome.kind, outcome.what, wrong=f"{differs[:5]} {outcome.wrong}")
+        return time.perf_counter() - began
+
+    touch = ["snakemake", "--touch", "--cores", "1", "--nolock", "--quiet", "all"]  # results are as new as the code
+    assert ended(begun(touch, place))[0] == 0
+    built()
+    change("The last words.")
+    seconds, expected = built(), site(place)
+    for i in range(number):
+        sent, whom, moment = SIGNALS[i % 3], ("one", "all")[i % 2], rng.uniform(0.3, 0.95) * seconds
+        change(f"Other words, {next(changes)}.")
+        while (first := killed(command, place, moment, whom, sent)) is None:
+            moment *= 0.8
+            change(f"Other words, {next(changes)}.")
+        change("The last words.")
+        again, now = gone_on(command, place, BUSY), site(place)
+        differs = sorted(name for name in now.keys() | expected.keys() if now.get(name) != expected.get(name))
+        what = f"{sent.name} to {whom} after {moment:.1f} s"
+        outcome = judged("killed: make book", what, first, again, not differs, [])
+        yield replace(outcome, wrong=f"{outcome.wrong} {differs[:5]}" if outcome.wrong else "")
