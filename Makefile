@@ -44,7 +44,7 @@ test-cluster: $(SETUP)
 
 # Kills, full disks, damaged files: whether anything is lost. Some 20 minutes; root for the disks. Leaves book/data/torture.json.
 torture: book
-	@$(BIN)/python -m tests.torture
+	@$(BIN)/python -m tests.torture $(if $(KILLS),--kills $(KILLS)) $(if $(SEED),--seed $(SEED))
 
 # The lessons again, in place, after a change to them or to what they show: a minute or two.
 learn: $(SETUP)

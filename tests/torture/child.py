@@ -76,8 +76,8 @@ def work(asked: dict[str, Any]) -> int:
     os.dup2(said, 1)
     os.dup2(said, 2)
     parts.BLOCK = 2
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         arm(asked)
         for step in asked["steps"]:
             do(step)
@@ -94,6 +94,7 @@ def work(asked: dict[str, Any]) -> int:
 
 def main() -> None:
     """Answer until there are no more lines."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # in a child that has not begun its work
     for line in sys.stdin:
         asked = json.loads(line)
         came, went = os.pipe()
