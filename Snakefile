@@ -52,9 +52,9 @@ def asks_whole(name):
     )
 
 
-def parameters(*given):
-    """Of evaluate.ipynb, as one line of YAML."""
-    return yaml.safe_dump(STUDY.evaluation(*given), default_flow_style=True, width=10**6).strip()
+def one_line(parameters):
+    """As YAML."""
+    return yaml.safe_dump(parameters, default_flow_style=True, width=10**6).strip()
 
 
 def checkpoint(name):
@@ -116,7 +116,7 @@ rule evaluate_shard:
         update("results/{run}/shards/{shard}-of-{of}/run.json"),
         touch("results/{run}/shards/{shard}-of-{of}/.evaluated"),
     params:
-        parameters=lambda wildcards: parameters(wildcards.run, int(wildcards.shard)),
+        parameters=lambda wildcards: one_line(STUDY.evaluation(wildcards.run, int(wildcards.shard))),
     log:
         "results/{run}/shards/{shard}-of-{of}/evaluate.log",
     retries: 1
@@ -145,7 +145,7 @@ rule evaluate:
         update("results/{run}/run.json"),
         touch("results/{run}/.evaluated"),
     params:
-        parameters=lambda wildcards: parameters(wildcards.run),
+        parameters=lambda wildcards: one_line(STUDY.evaluation(wildcards.run)),
     log:
         "results/{run}/evaluate.log",
     retries: 1
@@ -169,7 +169,7 @@ rule compare:
         update("results/compare.ipynb"),
         touch("results/.compared"),
     params:
-        parameters=yaml.safe_dump({"results_dir": "results", "study": list(RUNS)}, default_flow_style=True, width=10**6).strip(),
+        parameters=one_line({"results_dir": "results", "study": list(RUNS)}),
     log:
         "results/compare.log",
     retries: 1

@@ -11,7 +11,6 @@ import math
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -20,7 +19,7 @@ from typing import Any
 
 import yaml
 
-from lmrel.errors import InputError
+from lmrel.errors import InputError, command
 from lmrel.study import Study
 
 PROFILES = Path("profiles")
@@ -152,14 +151,12 @@ def _run(command: Sequence[str], seconds: float) -> tuple[str, str]:
     return done.stdout.strip(), (done.stderr.strip().splitlines() or [f"{command[0]} failed"])[-1]
 
 
+@command()
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("profile", help="a folder of profiles/")
-    try:
-        check(parser.parse_args().profile)
-    except InputError as error:
-        sys.exit(f"error: {error}")
+    check(parser.parse_args().profile)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ over a grid of temperatures, in two precisions and three prompt styles, one Parq
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -91,10 +90,7 @@ def main() -> None:
             if not path.exists():
                 out, work = train.places(seed)
                 trained = (out / name / train.LAST_WRITTEN).exists()
-                try:
-                    folder = out / name if trained else train.train(name, None, out, work, seed)
-                except InputError as error:
-                    sys.exit(f"error: {error}")
+                folder = out / name if trained else train.train(name, None, out, work, seed)
                 records.write_table(measure(folder, seed), path)
             print(path, flush=True)
 

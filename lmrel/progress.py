@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lmrel import scale
+from lmrel import parts, records, scale
 from lmrel.errors import InputError, command, read_object
 from lmrel.study import Job, Study
 
@@ -38,14 +38,14 @@ class State:
 
 def state(job: Job, problems: int) -> State:
     """From what is in the job's folder. `problems` are the job's."""
-    record, draws = job.folder / "run.json", job.folder / "draws.parquet"
+    record, draws = job.folder / records.RUN, job.folder / records.DRAWS
     if record.exists() and _is_of(record, job.parameters) and draws.exists():
         return State(job, problems, problems, ((draws.stat().st_mtime, problems),), "finished")
     running = _locked(job.folder / ".evaluate.lock")
-    parts, block, events = job.folder / ".parts", 0, []
-    if (parts / "run.json").exists() and _is_of(parts / "run.json", job.parameters):
-        block = int(read_object(parts / "run.json").get("block", 0))
-        times = sorted(path.stat().st_mtime for path in parts.glob("*-*.parquet"))
+    begun, events = job.folder / parts.PARTS / records.RUN, []
+    if begun.exists() and _is_of(begun, job.parameters):
+        block = int(read_object(begun).get("block", 0))
+        times = sorted(path.stat().st_mtime for path in begun.parent.glob("*-*.parquet"))
         events = [(moment, min(block, problems - number * block)) for number, moment in enumerate(times)]
     failed = (job.folder / "evaluate.failed.ipynb").exists()
     what = "running" if running else "failed" if failed else "stopped" if events else "waiting"
@@ -115,6 +115,7 @@ def due(output: str) -> list[dict[str, str]]:
 def plan(study: Study, jobs: Sequence[Mapping[str, str]], measured: scale.Measured) -> str:
     """For people: what would run, and about how many hours drawing takes."""
     precision, stop = study.parameters.get("precision", "auto"), study.parameters.get("stop", "eos")
+    names = {(job.run, job.shard): job.name for job in study.jobs()}
     lines: list[str] = []
     spent: dict[str, list[scale.Estimate]] = {"GPU": [], "CPU": []}
     for job in jobs:
@@ -126,7 +127,7 @@ def plan(study: Study, jobs: Sequence[Mapping[str, str]], measured: scale.Measur
             guess = scale.estimate(study.runs[run], precision, study.draws, share, measured, stop=stop)
             gpus = study.asked[run]["gpu"]
             spent["GPU" if gpus else "CPU"].append(scale.Estimate(guess.seconds * max(gpus, 1), guess.basis))
-            name = f"{run}, shard {job['shard']} of {job['of']}" if "shard" in job else run
+            name = names[run, int(job["shard"]) if "shard" in job else None]
             asked = ", ".join(f"{what} {value}" for what, value in study.asked[run].items())
             lines.append(f"{name}: evaluate, about {duration(guess.seconds)} ({asked})")
         elif rule != "study":

@@ -142,7 +142,7 @@ class Run:
         config = sorted([*local.glob("*.json"), *local.glob("*.jinja")])  # of the model and the tokenizer
         return {
             "precision": resolve_precision(self.model, self.precision),
-            "versions": {"python": platform.python_version(), **{name: version(name) for name in VERSIONED}},
+            "versions": versions(),
             "hashes": {
                 "code": parts.code_hash(),
                 "problems": parts.problems_hash(problems),
@@ -192,7 +192,7 @@ class Run:
         fits = rows_that_fit(model, tokenizer, problems, decoders, self.runs, self.prompt_style)
         probe = determinism(model, tokenizer, problems, decoders, **settings)
         bar = tqdm(total=len(problems), unit="problem", disable=not progress)
-        per_problem, name = sum(decoder.draws(self.runs) for decoder in decoders), decoders_id(decoders)
+        name = decoders_id(decoders)
         settings |= {"model_name": Path(self.model).name, "decoding": self.decoding}
         first, old = (kept["parameters"]["runs"], records.read_draws(self.folder)) if kept else (0, None)
         identity = {"parameters": self.identifying(), **environment}
@@ -203,7 +203,7 @@ class Run:
                 bar.update(len(some))
                 return drawn if old is None else parts.merged(old, drawn, some, self.temperatures)
 
-            paths = parts.complete(place, name, problems, block, per_problem, draw)
+            paths = parts.complete(place, name, problems, block, self.draws, draw)
             bar.close()
             sampled = time.perf_counter()
             records.join_parts(paths, self.folder)
@@ -229,7 +229,7 @@ class Run:
         record = shards.combined(found, found[0])
         identity = {"parameters": self.identifying(), **inputs}
         with parts.opened(self.folder, identity, parts.BLOCK, replace=self.replace):
-            shards.join(folders, self.folder, len(problems), sum(r["draws"] for r in found) // len(problems))
+            shards.join(folders, self.folder, len(problems), self.draws)
             return self._finish({**record, "hashes": inputs["hashes"]})
 
     def _finish(self, record: dict[str, Any]) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -243,6 +243,11 @@ class Run:
         made = {"parameters": asdict(self), "draws": len(draws), "sha256": hashes}
         records.write_json({**record, **made}, self.folder / records.RUN)
         return draws, summary
+
+
+def versions() -> dict[str, str]:
+    """Of Python, and of what results may depend on."""
+    return {"python": platform.python_version(), **{name: version(name) for name in VERSIONED}}
 
 
 def added_by_checkpoint(decoders: Sequence[Decoder]) -> str:

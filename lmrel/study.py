@@ -18,6 +18,7 @@ from lmrel import scale
 from lmrel.errors import MAX_RUNS, InputError, as_path, check_choice, check_count, check_number, shown
 from lmrel.problems import load_problems
 from lmrel.registry import PRECISIONS
+from lmrel.shards import folder
 
 RESULTS = Path("results")
 ROW_MB = 0.002  # memory of a draw while a run is summarized: 720,240 of them took 1.45 GB
@@ -141,16 +142,16 @@ class Study:
         return given if shard is None else given | {"shard": shard}
 
     def folders(self, run: str) -> list[Path]:
-        """Of its shards; none where it is not divided. `lmrel.shards` names them alike."""
+        """Of its shards; none where it is not divided."""
         count = self.shards[run]
-        return [RESULTS / run / "shards" / f"{shard}-of-{count}" for shard in range(count)] if count > 1 else []
+        return [folder(RESULTS / run, count, shard) for shard in range(count)] if count > 1 else []
 
     def jobs(self) -> list[Job]:
         """All that draw, model by model."""
         jobs = []
         for run, count in self.shards.items():
             folders = self.folders(run)
-            for shard, folder in enumerate(folders or [RESULTS / run]):
+            for shard, place in enumerate(folders or [RESULTS / run]):
                 one = shard if folders else None
-                jobs.append(Job(run, one, count, folder, self.evaluation(run, one)))
+                jobs.append(Job(run, one, count, place, self.evaluation(run, one)))
         return jobs

@@ -74,6 +74,7 @@ from lmrel.errors import shown
 from lmrel.problems import one_of
 from lmrel.registry import CHECKPOINTS
 from lmrel.verdict import Verdict, read
+from tests import test_run
 from tests.conftest import ROOT, random_model, small_tokenizer, tiny
 
 NAN, INF = math.nan, math.inf
@@ -85,19 +86,7 @@ QUESTIONS = pd.DataFrame(
     {"problem_id": ["a", "b"], "task": "custom", "question": ["1 + 1", "2 + 2"], "answer": pd.array([2, 4], "Int64")}
 )
 GOOD = '{"problem_id": "a", "question": "1 + 1", "answer": 2}\n'
-PARAMETERS: dict[str, Any] = {
-    "model": "tiny-dense-base",
-    "precision": "auto",
-    "prompt_style": "few_shot",
-    "decoding": "pure",
-    "temperatures": [0.0, 0.7],
-    "runs": 2,
-    "seed": 0,
-    "max_new_tokens": 16,
-    "stop": "eos",
-    "problems": "paper",
-    "limit": 2,
-}
+PARAMETERS: dict[str, Any] = test_run.PARAMETERS | {"model": "tiny-dense-base"}
 STUDY: dict[str, Any] = {"models": ["tiny-dense-base"], "parameters": {"temperatures": [0.0, 1.0], "runs": 2}}
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import platform
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from lmrel.run import VERSIONED
+from lmrel.run import versions
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 DATA = ROOT / "book" / "data"
@@ -22,5 +21,5 @@ def head() -> dict[str, Any]:
         "date": datetime.now(UTC).date().isoformat(),
         "machine": f"cpu ({platform.machine()})",
         "threads": torch.get_num_threads(),
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in VERSIONED}},
+        "versions": versions(),
     }
