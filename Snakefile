@@ -23,7 +23,7 @@ PROBLEMS = [path for path in [config["parameters"]["problems"]] if path != "pape
 NOT_IN_A_RUN = """
 train tiny corpus card site bench floor drawings profiling bench_gpu factorial audit contrasts calibration routing
 effects factorial_charts muon teaching teaching_charts learn live scale scale_charts study progress cluster devices
-pdf tested licences
+pdf tested licences factorial_tables
 """.split()
 CODE = [str(path) for path in sorted(Path("lmrel").glob("*.py")) if path.stem not in NOT_IN_A_RUN]
 PAGES = ["index.md", *map(str, sorted(Path("book").rglob("*.md"))), "_config.yml", "_toc.yml", "book/references.bib"]
@@ -204,8 +204,10 @@ rule factorial:
     input:
         "notebooks/factorial.ipynb",
         CODE,
-        [f"lmrel/{name}.py" for name in ("factorial", "effects", "factorial_charts", "routing", "contrasts", "drawings")],
+        [f"lmrel/{name}.py" for name in ("factorial", "effects", "factorial_tables", "factorial_charts", "routing")],
+        [f"lmrel/{name}.py" for name in ("contrasts", "drawings", "tested")],
         sorted(map(str, Path("book/data/factorial").glob("*.parquet"))),
+        "book/data/training.json",
         checkpoint("tiny-*"),
     output:
         update("results/factorial.ipynb"),

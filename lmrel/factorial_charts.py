@@ -10,6 +10,7 @@ import pandas as pd
 
 from lmrel.charts import PALETTE, figure, themed, titled
 from lmrel.effects import NAMES
+from lmrel.tiny import ARCHITECTURES
 
 ORDER = list(NAMES.values())
 NOISY, CLEAN, GREY = PALETTE[1], PALETTE[0], "#8a8a8a"
@@ -51,7 +52,7 @@ def design(models: pd.DataFrame, papers: Mapping[tuple[str, str], str], title: s
 def cost(models: pd.DataFrame, title: str, description: str, *, subtitle: str = "") -> Any:
     """What temperature takes from each model: a dot a seed, a bar at their mean. Rows of `effects.robustness`."""
     table = models.assign(stage=models["stage"].map(NAMES))[["seed", "architecture", "stage", "greedy", "hot", "drop"]]
-    kinds = list(dict.fromkeys(table["architecture"]))
+    kinds = [kind for kind in ARCHITECTURES if kind in set(table["architecture"])]
     base = alt.Chart(table.round(5)).encode(
         y=alt.Y("stage:N", sort=ORDER, title=None, axis=alt.Axis(labelLimit=120, minExtent=95)),
         yOffset=alt.YOffset("architecture:N", sort=kinds),
@@ -123,7 +124,7 @@ def forest(table: pd.DataFrame, title: str, description: str, *, subtitle: str =
 @figure
 def dose(table: pd.DataFrame, title: str, description: str, *, subtitle: str = "") -> Any:
     """The drop against the share of wrong targets, and what that share alone would take: `effects.doses`."""
-    share: dict[str, Any] = {"title": "wrong answers among the targets", "axis": PERCENT}
+    share: dict[str, Any] = {"title": "wrong answers to problems of the last stage", "axis": PERCENT}
     base = alt.Chart(table.round(5)).encode(x=alt.X("noise:Q", **share))
     line = base.mark_line(strokeDash=[4, 4], color="currentColor", opacity=0.6).encode(
         y=alt.Y("alone:Q", title="accuracy lost", axis=PERCENT)

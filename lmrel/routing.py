@@ -1,7 +1,8 @@
 """Whether sampling sends tokens to other experts, and whether that tells of errors: the paper's own hypothesis.
 
 A draw is compared with the greedy draw of its problem, position by position. Where both have read the same tokens they
-have the same experts; so what counts is what routing says beyond the tokens themselves.
+have the same experts; so what counts is what routing says beyond where the tokens part. Which token was drawn there is
+not taken out: routes are a function of the tokens read.
 """
 
 from __future__ import annotations
@@ -48,9 +49,9 @@ def divergence(
 ) -> pd.DataFrame:
     """One row per sampled draw that shares a position with its problem's greedy draw.
 
-    Columns ``problem_id, temperature, run, wrong, tokens, experts, entropy``: over the positions that both have, the
-    share at which the draw has read other tokens by then; the mean share of experts that differ, over layers; and the
-    draw's mean routing entropy.
+    Columns ``problem_id, temperature, run, wrong, greedy_wrong, tokens, experts, entropy``: whether the draw and the
+    greedy one are wrong; over the positions that both have, the share at which the draw has read other tokens by then;
+    the mean share of experts that differ, over layers; and the draw's mean routing entropy.
     """
     prompts = encode_problems(as_rows(problems), prompt_style, tokenizer)
     for column in ("problem_id", "temperature", "run", "correct", "token_ids"):
@@ -66,10 +67,11 @@ def divergence(
 
     columns = draws[["problem_id", "temperature", "run", "correct", "token_ids"]]
     read = [{**row, "text": tuple(map(int, row["token_ids"]))} for row in columns.to_dict("records")]
-    greedy = {row["problem_id"]: row["text"] for row in read if row["temperature"] == 0}
+    greedy = {row["problem_id"]: row for row in read if row["temperature"] == 0}
     found = []
     for draw in (row for row in read if row["temperature"] > 0):
-        mine, theirs = draw["text"], greedy[draw["problem_id"]]
+        first = greedy[draw["problem_id"]]
+        mine, theirs = draw["text"], first["text"]
         shared = min(len(mine), len(theirs)) - 1
         if shared < 1:
             continue
@@ -77,19 +79,30 @@ def divergence(
         both = (chosen[:shared] & others[:shared]).sum(dim=-1) / chosen[:shared].sum(dim=-1)
         parted = np.cumsum([a != b for a, b in zip(mine[:shared], theirs[:shared], strict=True)]) > 0
         row = {name: draw[name] for name in ("problem_id", "temperature", "run")} | {"wrong": not draw["correct"]}
+        row["greedy_wrong"] = not first["correct"]
         row |= {"tokens": float(parted.mean()), "experts": 1 - float(both.mean()), "entropy": float(entropy.mean())}
         found.append(row)
     return pd.DataFrame(found)
 
 
-@reads("wrong", "tokens", "experts", "problem_id")
+def _parted(table: pd.DataFrame) -> pd.DataFrame:
+    """The draws that parted from the greedy one at all: the others are no test."""
+    return table[table["tokens"] > 0]
+
+
+@reads("wrong", "greedy_wrong", "tokens", "experts", "problem_id")
 def beyond_tokens(table: pd.DataFrame) -> pd.DataFrame:
     """Whether ``experts`` tells of errors beyond ``tokens``: log-odds of a wrong answer, rows of `contrasts.logistic`.
 
-    Only draws that parted from the greedy one at all: the others are no test.
+    Of the draws that parted, those whose greedy answer is wrong: to part from a right one is an error by itself.
     """
-    parted = table[table["tokens"] > 0]
+    parted = _parted(table)
+    parted = parted[parted["greedy_wrong"]]
     return logistic(parted["wrong"], parted[["tokens", "experts"]], parted["problem_id"])
+
+
+def _counted(draws: pd.DataFrame, wrong: bool) -> str:
+    return f"{(draws['wrong'] == wrong).sum()} of {len(draws)}"
 
 
 def shown(found: dict[str, pd.DataFrame]) -> pd.DataFrame:
@@ -99,9 +112,12 @@ def shown(found: dict[str, pd.DataFrame]) -> pd.DataFrame:
     rows = []
     for name, table in found.items():
         means, experts = table[["tokens", "experts", "entropy"]].mean(), tests[name].loc["experts"]
+        parted = _parted(table)
         row = {"model": name, "positions after parting": f"{means['tokens']:.0%}"}
         row |= {"experts that differ there": f"{means['experts'] / means['tokens']:.0%}"}
         row |= {"routing entropy, nats": f"{means['entropy']:.2f}"}
-        row |= {"slope beyond tokens": f"{experts['slope']:+.1f} [{experts['low']:+.1f}, {experts['high']:+.1f}]"}
+        row |= {"parted from right: wrong": _counted(parted[~parted["greedy_wrong"]], wrong=True)}
+        row |= {"parted from wrong: right": _counted(parted[parted["greedy_wrong"]], wrong=False)}
+        row |= {"slope of experts": f"{experts['slope']:+.1f} [{experts['low']:+.1f}, {experts['high']:+.1f}]"}
         rows.append(row | {"p": f"{adjusted[name]:.2g}"})
     return plain(pd.DataFrame(rows))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import date
 from pathlib import Path
 
@@ -204,13 +204,12 @@ def models() -> pd.DataFrame:
     return plain(pd.DataFrame(rows))
 
 
-def commands(precision: str = "nf4", runs: int = 16) -> list[str]:
-    """The command that evaluates each of the registry's large models, all in one precision and with pure decoding."""
+def commands(models: Iterable[str], precision: str = "nf4", runs: int = 16) -> list[str]:
+    """The command that evaluates each of `models`, all in one precision and with pure decoding."""
     return [
         f"papermill notebooks/evaluate.ipynb {name}.ipynb -p model {name} -p precision {precision} "
         f"-p decoding pure -p stop decided -p runs {runs} -p output_dir results/{name}"
-        for name, spec in REGISTRY.items()
-        if not spec.tiny
+        for name in models
     ]
 
 

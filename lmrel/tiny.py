@@ -98,3 +98,13 @@ def build_model(architecture: str) -> PreTrainedModel:
     model: PreTrainedModel = model_class(config_class(**shape, **feed_forward))
     model.generation_config = GenerationConfig(bos_token_id=BOS, eos_token_id=EOS, pad_token_id=UNK)
     return model
+
+
+def sizes(model: PreTrainedModel) -> tuple[int, int]:
+    """How many weights it has, and how many of them one token goes through."""
+    counts = {key: tensor.numel() for key, tensor in model.named_parameters()}
+    total = sum(counts.values())
+    if not hasattr(model.config, "num_experts_per_tok"):
+        return total, total
+    experts = sum(count for key, count in counts.items() if ".experts." in key)
+    return total, total - experts + experts * model.config.num_experts_per_tok // model.config.num_experts

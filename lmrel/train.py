@@ -42,11 +42,11 @@ class Stage:
     """One training stage. In each cycle, learning rates fall from its peak to 5 % of the full rate along a cosine.
 
     A step is `rows` rows of `length` tokens, of pages or of chat turns. `slip_rate` is the share of wrong answers; None
-    stands for that of the pages of pretraining.
+    stands for that of the pages of pretraining. To slip takes random numbers, so other rates see other problems, too.
     """
 
     kind: str  # "pages" or "chat"
-    stream: str  # what its batches are drawn from: stages of the same name see the same ones
+    stream: str  # what its batches are drawn from, with the training seed and the step
     cycles: tuple[tuple[int, float], ...]  # steps, and peak as a share of the full rate
     muon_lr: float
     adam_lr: float
@@ -242,7 +242,7 @@ def export(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, losses: T
 
 
 def cost(name: str, steps: int = 8) -> dict[str, Any]:
-    """What training `name` takes on this machine, by the median of a few steps; tokens are in millions."""
+    """What training `name` takes here, by the median of a few steps. Tokens are in millions."""
     _, architecture, last = name.split("-", 2)
     stage, tokenizer = STAGES[last], tiny.build_tokenizer(chat=STAGES[last].kind == "chat")
     model = tiny.build_model(architecture).train()
@@ -252,8 +252,11 @@ def cost(name: str, steps: int = 8) -> dict[str, Any]:
         update(model, optimizer, stage, step, make_batch(stage, 0, step, tokenizer))
         seconds.append(time.perf_counter() - start)
     each = statistics.median(seconds)
+    weights, at_work = tiny.sizes(model)
     return {
         "model": name,
+        "weights": weights,
+        "at work": at_work,
         "steps": stage.steps,
         "tokens": round(stage.steps * stage.rows * stage.length / 1e6, 1),
         "seconds a step": round(each, 4),

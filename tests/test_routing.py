@@ -5,8 +5,9 @@ import pandas as pd
 import pytest
 import torch
 
-from lmrel import Decoder, InputError, paper_problems, routing, sample
+from lmrel import Decoder, InputError, contrasts, paper_problems, routing, sample
 from lmrel.prompts import encode_problems
+from lmrel.registry import TINY
 from tests.conftest import tiny
 
 PROBLEMS = paper_problems().iloc[::20]
@@ -56,7 +57,10 @@ def test_what_experts_say_beyond_tokens_is_found_if_it_is_there(effect: float) -
     odds = -1 + 2 * tokens + effect * (experts - experts.mean())
     wrong = rng.random(4000) < 1 / (1 + np.exp(-odds))
     columns = {"problem_id": rng.integers(0, 200, 4000), "tokens": tokens, "experts": experts, "wrong": wrong}
-    found = routing.beyond_tokens(pd.DataFrame(columns)).loc["experts"]
+    parted = pd.DataFrame(columns).assign(greedy_wrong=True)
+    # Whatever the experts, to part from a right answer is an error: such draws must not enter.
+    other = parted.assign(greedy_wrong=False, wrong=True, experts=rng.random(4000))
+    found = routing.beyond_tokens(pd.concat([parted, other])).loc["experts"]
     assert found["low"] < effect < found["high"]
     assert (found["p"] < 0.001) == (effect > 0)
 
@@ -69,8 +73,29 @@ def test_a_dense_model_has_no_routes() -> None:
 def test_models_stand_in_a_table_with_adjusted_p_values() -> None:
     rng = np.random.default_rng(7)
     columns = {"problem_id": np.arange(400) % 50, "tokens": rng.random(400), "experts": rng.random(400)}
-    table = pd.DataFrame(columns).assign(entropy=0.5, wrong=rng.random(400) < 0.5)
+    table = pd.DataFrame(columns).assign(entropy=0.5, wrong=rng.random(400) < 0.5, greedy_wrong=rng.random(400) < 0.7)
     p = float(routing.beyond_tokens(table).loc["experts", "p"])
     shown = routing.shown({"one": table, "two": table}).set_index("model")
     assert shown.loc["one", "routing entropy, nats"] == "0.50"
     assert float(shown.loc["two", "p"]) == pytest.approx(min(1, 2 * p), rel=0.05)
+    wrong = table[table["greedy_wrong"]]
+    assert shown.loc["one", "parted from wrong: right"] == f"{(~wrong['wrong']).sum()} of {len(wrong)}"
+    right = table[~table["greedy_wrong"]]
+    assert shown.loc["one", "parted from right: wrong"] == f"{right['wrong'].sum()} of {len(right)}"
+
+
+def test_what_the_page_says_of_routing_in_words_is_what_is_found() -> None:
+    """As in the notebook, of all sparse models."""
+    tests = {}
+    decoders = [Decoder(t, stop="decided") for t in (0.0, 1.0)]
+    for name in (name for name in TINY if "sparse" in name):
+        model, tokenizer = tiny(name)
+        draws = sample(model, tokenizer, paper_problems(), decoders, runs=8)
+        table = routing.divergence(model, tokenizer, paper_problems(), draws)
+        parted = table[(table["tokens"] > 0)]
+        assert parted.loc[~parted["greedy_wrong"], "wrong"].all(), name
+        assert table["entropy"].mean() < 0.25 * np.log(8)
+        tests[name] = routing.beyond_tokens(table).loc["experts"]
+    slopes = pd.DataFrame(tests).T
+    assert set(np.sign(slopes["slope"])) == {-1, 1}  # no common sign
+    assert min(contrasts.holm(slopes["p"].to_dict()).values()) > 0.05

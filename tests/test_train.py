@@ -226,11 +226,15 @@ def test_the_cost_of_a_stage_is_that_of_its_steps_and_goes_to_a_file(
 ) -> None:
     times = iter(float(i) for i in range(100))
     monkeypatch.setattr(train.time, "perf_counter", lambda: next(times))  # every step takes a second
-    monkeypatch.setattr("sys.argv", ["train", "tiny-dense-instruct", "--cost", str(tmp_path / "cost.json")])
+    names = ["tiny-dense-instruct", "tiny-sparse-base"]
+    monkeypatch.setattr("sys.argv", ["train", *names, "--cost", str(tmp_path / "cost.json")])
     train.main()
-    [row] = json.loads((tmp_path / "cost.json").read_text())["rows"]
-    assert row == {"model": "tiny-dense-instruct", "steps": 1600, "tokens": 2.6, "seconds a step": 1, "minutes": 26.7}
-    assert "tiny-dense-instruct   1600     2.6" in capsys.readouterr().out
+    dense, sparse = json.loads((tmp_path / "cost.json").read_text())["rows"]
+    timed = {"steps": 1600, "tokens": 2.6, "seconds a step": 1, "minutes": 26.7}
+    specs = [REGISTRY[name] for name in names]
+    assert dense == {"model": names[0], "weights": specs[0].total, "at work": specs[0].active, **timed}
+    assert (sparse["weights"], sparse["at work"]) == (specs[1].total, specs[1].active)
+    assert "2.6" in capsys.readouterr().out
 
 
 def test_other_seeds_never_touch_what_ships(monkeypatch: pytest.MonkeyPatch) -> None:
