@@ -53,7 +53,10 @@ def shown_cells(models: pd.DataFrame) -> pd.DataFrame:
             "T = 1": f"{some['hot'].mean():.1%}",
         }
         row |= {"drop, points": f"{drop.mean():.1f} ({drop.min():.1f} to {drop.max():.1f})"}
-        row |= {"retained": f"{some['retained'].mean():.0%}", "log-odds per unit of T": f"{some['slope'].mean():.2f}"}
+        row |= {
+            "retained": f"{some['retained'].mean():.0%}",
+            "log-odds per unit of T": _signed(f"{some['slope'].mean():.2f}"),
+        }
         rows.append(row)
     return plain(pd.DataFrame(rows))
 
