@@ -32,10 +32,12 @@ study: $(SETUP)
 progress: $(SETUP)
 	@$(BIN)/python -m lmrel.progress
 
+# A file of tests to a process, each of one thread.
+PYTEST := OMP_NUM_THREADS=1 pytest -n logical --maxprocesses 4 --dist loadfile
 test: book
 	@ruff check . && ruff format --check . && mypy
-	@pytest --junit-xml=_build/tests.xml
-	@pytest --nbval --nbval-current-env -q notebooks/learn
+	@$(PYTEST) --junit-xml=_build/tests.xml
+	@$(PYTEST) --nbval --nbval-current-env notebooks/learn
 
 # A study through a real Slurm of two nodes on this machine, with faults; root, and Debian's slurm-wlm and munge.
 test-cluster: $(SETUP)

@@ -39,7 +39,7 @@ def test_every_measured_cell_has_a_row_and_every_measure_a_column() -> None:
     assert measures["effect"].tolist() == effects.effects(models)["effect"].tolist()[1:]
     assert measures.shape == (6, 4)
     row = effects.effects(models, "slope").set_index("effect").loc[effects.MAIN[0]]
-    assert measures["log-odds per unit of T"][0].startswith(f"\N{MINUS SIGN}{abs(row['estimate']):.2f} [")
+    assert measures["log-odds per unit of T"].iloc[0].startswith(f"\N{MINUS SIGN}{abs(row['estimate']):.2f} [")
 
 
 def test_both_precisions_stand_side_by_side() -> None:
