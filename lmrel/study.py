@@ -21,6 +21,7 @@ from lmrel.registry import PRECISIONS
 from lmrel.shards import folder
 
 RESULTS = Path("results")
+LIVE = "live"  # the book's own folder there
 ROW_MB = 0.002  # memory of a draw while a run is summarized: 720,240 of them took 1.45 GB
 OWN = ("model", "output_dir", "replace", "shards", "shard")  # parameters that a study gives itself
 KEYS = ("models", "parameters", "shards", "gpu_gb", "requests")
@@ -30,8 +31,9 @@ def run_name(model: str) -> str:
     """The folder below results/ of a model's run: its own name or path, in what is neither a path nor code anywhere."""
     parts = [part for part in model.split("/") if part.strip(".")]
     name = re.sub(r"[^\w.-]", "_", "--".join(parts)).lstrip(".-")
-    if not name:
-        raise InputError(f"models in study.yaml has {model!r}, which gives its run no name.")
+    if name in ("", LIVE):
+        lack = "the name of a folder that the book keeps" if name else "no name"
+        raise InputError(f"models in study.yaml has {model!r}, which gives its run {lack}.")
     return name
 
 

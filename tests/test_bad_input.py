@@ -607,6 +607,7 @@ STUDIES: list[Case] = [
         ("models", ["x" * 5000], "a model in study.yaml is .*; it must be a path"),
         ("models", ["\ud800"], "a model in study.yaml is .*; it must be a path"),
         ("models", [".."], "gives its run no name"),
+        ("models", ["./live"], "gives its run the name of a folder that the book keeps"),
         ("models", ["a/b", "a--b"], "each may occur once"),
         ("parameters", [1], r"parameters in study.yaml is \[1\]"),
         ("shards", 241, "shards, requested for tiny-dense-base, is 241; it must be at most 240"),
