@@ -233,3 +233,10 @@ def test_what_the_page_says_of_the_dose_and_of_four_bits_is_what_was_measured() 
     assert found.loc[effects.MAIN[0], ["crossed_low", "crossed_high"]].abs().max() < 0.03
     means = effects.planned_cells(every).groupby("precision")["greedy"].mean()
     assert means["nf4"] < means["fp32"] - 0.05
+
+
+def test_what_the_page_says_of_other_architectures_is_what_was_measured() -> None:
+    dropped, _ = page()
+    found = effects.alone(dropped[dropped["seed"] == 0]).set_index(["architecture", "effect"])
+    for kind in ARCHITECTURES:
+        assert found.loc[(kind, effects.MAIN[0]), "low"] > 3 * abs(found.loc[(kind, effects.MAIN[1]), "estimate"])
