@@ -11,6 +11,7 @@ import scipy.stats
 from scipy.special import expit
 
 from lmrel import effects, factorial
+from lmrel.tiny import ARCHITECTURES
 
 
 def synthetic(seeds: int = 3, noise: float = 0.0, **true: float) -> pd.DataFrame:
