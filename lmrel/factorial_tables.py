@@ -149,9 +149,10 @@ def numbers(dropped: pd.DataFrame) -> dict[str, str]:
         found[f"factorial {targets}"] = f"{100 * cells.loc[cells['stage'].isin(stages), 'drop'].mean():.1f}"
     within = sparsity(robustness(dropped)).set_index("stages")["equivalent"]
     overall, each = within[TUNED_MEAN], within[["clean targets", "noisy targets"]].all()
+    words = {True: "excluded", False: "undecided"}
     found["factorial verdict"] = (
-        f"is {'excluded' if overall else 'undecided'} on average over the last stages, and "
-        f"{'excluded' if each else 'undecided'} within those on clean or on noisy targets alone"
+        f"is {words[bool(overall)]} on average over models trained last on clean or on noisy answers, "
+        f"and {words[bool(each)]} within either kind"
     )
     first = dropped[dropped["seed"] == 0]
     for name, pair in {"wide": ("wide", "sparse"), "family": ("qwen2", "olmoe")}.items():

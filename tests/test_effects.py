@@ -209,7 +209,7 @@ def test_what_the_page_says_of_sparsity_is_what_was_measured() -> None:
     assert set(signs) == {-1, 1}
     for value, wide in (("retained", 0.1), ("slope", 0.7)):
         row = effects.effects(models, value).set_index("effect").loc[effects.MAIN[2]]
-        assert row["low"] < -wide
+        assert row["low"] < -wide  # and with the log-odds, wider than the effect of targets
         assert row["high"] > wide
     other = effects.sensitivity(outcomes()).query("effect == 'sparse minus dense' and not equivalent")
     assert set(other["analysis"]) == {"in NF4", "to T = 2", "solved by all"}
