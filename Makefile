@@ -33,7 +33,7 @@ progress: $(SETUP)
 	@$(BIN)/python -m lmrel.progress
 
 # A file of tests to a process, each of one thread.
-PYTEST := OMP_NUM_THREADS=1 pytest -n logical --maxprocesses 4 --dist loadfile
+PYTEST := OMP_NUM_THREADS=1 pytest -n logical --maxprocesses 3 --dist loadfile
 test: book
 	@ruff check . && ruff format --check . && mypy
 	@$(PYTEST) --junit-xml=_build/tests.xml

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import pandas as pd
@@ -8,19 +9,24 @@ import pytest
 
 from lmrel import charts, effects, factorial, factorial_charts
 
-OUTCOMES = factorial.measured()
-DROPPED = effects.drops(OUTCOMES).query(effects.PLANNED)
-MODELS = effects.robustness(DROPPED).query("architecture in ['dense', 'sparse'] and stage in @factorial.CELLS")
-CURVES = factorial.curves(OUTCOMES).query(
-    f"{effects.PLANNED} and architecture == 'dense' and stage in @factorial.CELLS"
-)
+
+@cache
+def models() -> pd.DataFrame:
+    return effects.planned_cells(effects.robustness(effects.drops(factorial.measured()).query(effects.PLANNED)))
+
+
+def curves() -> pd.DataFrame:
+    found = factorial.curves(factorial.measured())
+    return found.query(f"{effects.PLANNED} and architecture == 'dense' and stage in @factorial.CELLS")
+
+
 DOSES = pd.DataFrame({"noise": [0, 0.3], "drop": [0.1, 0.4], "low": [0, 0.3], "high": [0.2, 0.5], "alone": [0.1, 0.4]})
 PAPERS = {("sparse", "base"): "OLMoE"}
 FIGURES: dict[str, Callable[[], Any]] = {
-    "design": lambda: factorial_charts.design(MODELS, PAPERS, "A title", "What it shows."),
-    "cost": lambda: factorial_charts.cost(MODELS, "A title", "What it shows."),
-    "curves": lambda: factorial_charts.curves(CURVES, "A title", "What it shows."),
-    "forest": lambda: factorial_charts.forest(effects.sensitivity(OUTCOMES), "A title", "What it shows."),
+    "design": lambda: factorial_charts.design(models(), PAPERS, "A title", "What it shows."),
+    "cost": lambda: factorial_charts.cost(models(), "A title", "What it shows."),
+    "curves": lambda: factorial_charts.curves(curves(), "A title", "What it shows."),
+    "forest": lambda: factorial_charts.forest(effects.sensitivity(factorial.measured()), "A title", "What it shows."),
     "dose": lambda: factorial_charts.dose(DOSES, "A title", "What it shows."),
 }
 
@@ -42,8 +48,8 @@ def rows(name: str) -> list[dict[str, Any]]:
 
 def test_a_dot_is_a_model_and_stands_at_its_drop() -> None:
     dots = rows("cost")
-    assert len(dots) == len(MODELS)
-    assert sorted(dot["drop"] for dot in dots) == sorted(MODELS["drop"].round(5))
+    assert len(dots) == len(models())
+    assert sorted(dot["drop"] for dot in dots) == sorted(models()["drop"].round(5))
 
 
 def test_a_cell_counts_its_seeds_and_names_what_the_paper_had() -> None:
@@ -51,5 +57,5 @@ def test_a_cell_counts_its_seeds_and_names_what_the_paper_had() -> None:
     assert len(cells) == 10
     assert [cell["stage"] for cell in cells if cell["had"]] == ["pretrained only"]
     assert {cell["seeds"].split()[0] for cell in cells} == set(
-        MODELS.groupby(["architecture", "stage"])["seed"].nunique().map(str)
+        models().groupby(["architecture", "stage"])["seed"].nunique().map(str)
     )

@@ -390,7 +390,7 @@ NO_VALUES = [CODE.encode(), {CODE}, (CODE,), {CODE: 1}, [(CODE,)], [{CODE}], [[[
 NO_VALUES += map(yaml.safe_load, ["!!binary Ijsg", "!!set {a}", "2026-01-01", "!!pairs [a: 1]", "&a [*a]"])
 
 
-@pytest.mark.parametrize("value", NO_VALUES, ids=repr)
+@pytest.mark.parametrize("value", NO_VALUES, ids=lambda value: repr(value).split(" at 0x")[0])
 def test_a_parameters_value_is_a_value(value: Any, tmp_path: Path) -> None:
     source = notebook(tmp_path / "a.ipynb", ("x = 1", ["parameters"]))
     with pytest.raises(InputError, match="x is .* it must be a number, text"):

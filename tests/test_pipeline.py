@@ -17,8 +17,9 @@ from tests.conftest import ROOT
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     """A copy of the built project, times kept, in which files may be changed."""
+    others = shutil.ignore_patterns("__pycache__", "log", "locks", "single", ".probe.*")  # others may write these
     for name in ("book", "notebooks", "lmrel", "checkpoints", "results", ".snakemake", "_build"):
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "log", "locks"))
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=others)
     for name in ("Snakefile", "study.yaml", "index.md", "_config.yml", "_toc.yml"):
         shutil.copy2(ROOT / name, tmp_path / name)
     return tmp_path
