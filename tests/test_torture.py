@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.torture import disks
+from tests.torture import disks, notebooks
 from tests.torture.__main__ import counted
 from tests.torture.faults import WHOLE, Outcome, Starter, judged, kills, sentence
 from tests.torture.soak import change, verdict
@@ -21,6 +21,14 @@ def test_a_few_faults_lose_nothing(tmp_path: Path) -> None:
     start.close()
     assert len(outcomes) == 4
     assert not [outcome.wrong for outcome in outcomes if outcome.wrong]
+
+
+def test_what_hangs_is_named_and_ended(tmp_path: Path) -> None:
+    process = notebooks.begun(["sh", "-c", "echo begun; setsid sleep 987 & exit 0"], tmp_path)
+    status, said = notebooks.ended(process, patience=0.5)
+    assert status == 2
+    assert said.startswith("begun\n\nstill there after 0.5 s: [['sleep', '987']]")
+    assert notebooks.ended(notebooks.begun(["sh", "-c", "echo done"], tmp_path)) == (0, "done\n")
 
 
 def test_what_is_lost_is_counted() -> None:

@@ -40,10 +40,29 @@ def begun(command: list[str], place: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(command, cwd=place, env=environment, text=True, start_new_session=True, **pipes)
 
 
-def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
-    """Its exit status and what it said."""
-    said, _ = process.communicate(timeout=1200)
+def ended(process: subprocess.Popen[str], patience: float = 900) -> tuple[int, str]:
+    """Its exit status and what it said, once all that it started has ended too; what has not by then is killed."""
+    try:
+        said, _ = process.communicate(timeout=patience)
+    except subprocess.TimeoutExpired:
+        left = _holding(process)
+        for each in left:
+            with suppress(psutil.NoSuchProcess):
+                each.kill()
+        said, _ = process.communicate()
+        return 2, f"{said}\nstill there after {patience:g} s: {[each.info['cmdline'] for each in left]}"
     return process.returncode, said
+
+
+def _holding(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    """Who may still write to the pipe on which it speaks."""
+    assert process.stdout is not None
+    pipe, found = f"pipe:[{os.fstat(process.stdout.fileno()).st_ino}]", []
+    for each in psutil.process_iter(["cmdline"]):
+        with suppress(OSError):
+            open_files = [os.readlink(path) for path in Path(f"/proc/{each.pid}/fd").iterdir()]
+            found += [each] * (pipe in open_files and each.pid != os.getpid())
+    return found
 
 
 def killed(command: list[str], place: Path, moment: float, whom: str, sent: signal.Signals) -> tuple[int, str] | None:
