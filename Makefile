@@ -66,8 +66,8 @@ bench: $(SETUP)
 bench-gpu: $(SETUP)
 	@$(BIN)/python -m lmrel.bench_gpu $(if $(ARMS),--arms $(ARMS))
 
-# One model or all that ship: make train MODELS="tiny-dense-base" SEED=1. A killed one goes on. COST=1 only
-# says how long, COST=FILE writes it down, as for book/data/training.json.
+# One model or all that ship: make train MODELS="tiny-dense-base" SEED=1. A killed one goes on. COST=1 only says how
+# long each takes, of all architectures and stages, and COST=FILE writes it down, as for book/data/training.json.
 train: $(SETUP)
 	@$(BIN)/python -m lmrel.train $(MODELS) $(if $(SEED),--seed $(SEED)) $(if $(COST),--cost $(filter-out 1,$(COST)))
 

@@ -274,20 +274,22 @@ def places(seed: int) -> tuple[Path, Path]:
 def main() -> None:
     """Command line: train the named models, in the given order."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("models", nargs="*", default=TINY, help="tiny-<architecture>-<stage>; bases first")
+    parser.add_argument("models", nargs="*", help="tiny-<architecture>-<stage>, bases first; else what ships")
     parser.add_argument("--seed", type=int, default=0, help="0 goes to checkpoints/, others to training/seed-N/")
-    parser.add_argument("--cost", nargs="?", const="", help="only say, or write to a file, how long each takes here")
+    parser.add_argument(
+        "--cost", nargs="?", const="", help="only say, or write to a file, how long each takes here, of all there are"
+    )
     arguments = parser.parse_args()
+    known = [f"tiny-{architecture}-{stage}" for architecture in tiny.ARCHITECTURES for stage in STAGES]
     for name in arguments.models:
-        family, architecture, stage = [*name.split("-", 2), "", ""][:3]
-        if family != "tiny" or architecture not in tiny.ARCHITECTURES or stage not in STAGES:
-            known = f"{', '.join(tiny.ARCHITECTURES)} and {', '.join(STAGES)}"
-            raise InputError(f"{name!r} is no tiny-<architecture>-<stage>; they are {known}.")
+        if name not in known:
+            parts = f"{', '.join(tiny.ARCHITECTURES)} and {', '.join(STAGES)}"
+            raise InputError(f"{name!r} is no tiny-<architecture>-<stage>; they are {parts}.")
     if arguments.cost is None:
-        for name in arguments.models:
+        for name in arguments.models or TINY:
             print(train(name, None, *places(arguments.seed), arguments.seed), flush=True)
         return
-    table = pd.DataFrame([cost(name) for name in arguments.models])
+    table = pd.DataFrame([cost(name) for name in arguments.models or known])
     print(table.to_string(index=False))
     if arguments.cost:
         machine = {"machine": platform.machine(), "threads": torch.get_num_threads(), "torch": torch.__version__}
