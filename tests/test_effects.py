@@ -13,6 +13,8 @@ from scipy.special import expit
 from lmrel import effects, factorial
 from lmrel.tiny import ARCHITECTURES
 
+PAIR = ("qwen2", "olmoe")
+
 
 def synthetic(seeds: int = 3, noise: float = 0.0, **true: float) -> pd.DataFrame:
     """Models whose drops are sums of known effects."""
@@ -237,7 +239,13 @@ def test_what_the_page_says_of_the_dose_and_of_four_bits_is_what_was_measured() 
 
 
 def test_what_the_page_says_of_other_architectures_is_what_was_measured() -> None:
-    dropped, _ = page()
+    dropped, models = page()
     found = effects.alone(dropped[dropped["seed"] == 0]).set_index(["architecture", "effect"])
     for kind in ARCHITECTURES:
         assert found.loc[(kind, effects.MAIN[0]), "low"] > 3 * abs(found.loc[(kind, effects.MAIN[1]), "estimate"])
+    wide, family = (effects.against(dropped[dropped["seed"] == 0], *p).iloc[-1] for p in (("wide", "sparse"), PAIR))
+    assert max(abs(wide["low"]), wide["high"]) < effects.MARGIN
+    assert 0 < family["low"] < effects.MARGIN < family["high"]
+    cells = models[models["architecture"].isin(PAIR)].pivot(index="stage", columns="architecture")
+    assert (cells["greedy"]["olmoe"] > cells["greedy"]["qwen2"] + 0.1).all()
+    assert (cells["retained"]["olmoe"] - cells["retained"]["qwen2"]).abs().max() < 0.03
