@@ -176,8 +176,8 @@ def shown_training(costs: pd.DataFrame) -> pd.DataFrame:
             "weights": f"{some['weights'].iloc[0]:,}",
             "at work": f"{some['at work'].iloc[0]:,}",
         }
-        row["minutes pretraining"] = f"{some.loc[base, 'minutes'].mean():.0f}"
-        row["minutes a last stage"] = f"{some.loc[~base, 'minutes'].mean():.1f}"
-        rows.append(row | {"models": len(some), "hours in all": f"{some['minutes'].sum() / 60:.1f}"})
-    rows.append({"architecture": "all", "models": len(every), "hours in all": f"{every['minutes'].sum() / 60:.1f}"})
+        row["pretraining, min"] = f"{some.loc[base, 'minutes'].mean():.0f}"
+        row["last stage, min"] = f"{some.loc[~base, 'minutes'].mean():.1f}"
+        rows.append(row | {"models": len(some), "all, h": f"{some['minutes'].sum() / 60:.1f}"})
+    rows.append({"architecture": "all", "models": len(every), "all, h": f"{every['minutes'].sum() / 60:.1f}"})
     return plain(pd.DataFrame(rows).fillna(""))

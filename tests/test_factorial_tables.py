@@ -83,10 +83,10 @@ def test_training_takes_what_its_models_take() -> None:
     shown = factorial_tables.shown_training(costs).set_index("architecture")
     assert shown.index.tolist() == ["dense", "sparse", "wide", "qwen2", "olmoe", "all"]
     assert shown.loc["sparse", "models"] == "15"
-    assert shown.loc["sparse", "hours in all"] == f"{(3 * 60 + 12 * 3) / 60:.1f}"
-    assert shown.loc["dense", "hours in all"] == f"{(3 * 60 + 15 * 3) / 60:.1f}"
+    assert shown.loc["sparse", "all, h"] == f"{(3 * 60 + 12 * 3) / 60:.1f}"
+    assert shown.loc["dense", "all, h"] == f"{(3 * 60 + 15 * 3) / 60:.1f}"
     assert shown.loc["all", "models"] == str(sum(map(len, factorial.DESIGN.values())))
-    assert shown.loc["wide", ["weights", "at work", "minutes pretraining", "minutes a last stage"]].tolist() == [
+    assert shown.loc["wide", ["weights", "at work", "pretraining, min", "last stage, min"]].tolist() == [
         "1,800,000",
         "600,000",
         "60",
