@@ -756,7 +756,7 @@ TABLES += [
         "needs the accuracy of each sampled run",
     ),
     ("effects of nothing", lambda _: effects.drops(pd.DataFrame()), "without the column 'seed'"),
-    ("doses of nothing", lambda _: effects.doses(pd.DataFrame()), "without the column 'architecture'"),
+    ("doses of nothing", lambda _: effects.doses(pd.DataFrame()), "without the column 'seed'"),
     ("no measurements", lambda tmp: factorial.measured(tmp), "there is no measurement in"),
     ("measurements in no folder", lambda _: factorial.measured(None), "data is None; it must be a path"),  # type: ignore[arg-type]
     ("no results", lambda tmp: records.read_summaries(tmp), "there is no finished run below"),
