@@ -8,7 +8,7 @@ from lmrel import Decoder, effects, factorial, factorial_tables, paper_problems,
 from lmrel.registry import TINY
 from lmrel.tiny import ARCHITECTURES
 from tests.conftest import tiny
-from tests.test_effects import outcomes, synthetic
+from tests.test_effects import outcomes, page, synthetic
 
 
 def test_runs_scatter_around_the_exact_accuracy() -> None:
@@ -27,12 +27,8 @@ def test_tables_are_text_and_numbers_have_signs() -> None:
     assert factorial_tables.points(0.1) == "+10.0"
 
 
-def planned() -> pd.DataFrame:
-    return effects.drops(outcomes()).query(effects.PLANNED)
-
-
 def test_every_measured_cell_has_a_row_and_every_measure_a_column() -> None:
-    models = effects.robustness(planned())
+    _, models = page()
     cells = factorial_tables.shown_cells(models)
     assert len(cells) == models.groupby(["architecture", "stage"]).ngroups - models["stage"].str.contains(r"-\d").sum()
     measures = factorial_tables.shown_measures(models)
@@ -51,14 +47,14 @@ def test_both_precisions_stand_side_by_side() -> None:
 
 
 def test_the_numbers_of_the_prose_are_those_of_the_tables() -> None:
-    dropped = planned()
+    dropped, models = page()
     facts = factorial_tables.numbers(dropped)
     assert facts["factorial models"] == str(sum(len(set(names) & set(TINY)) for names in factorial.DESIGN.values()))
     assert facts["factorial seeds"] == f"{len(factorial.DESIGN)} training seeds"
     shown = factorial_tables.shown_effects(effects.effects(dropped)).set_index("effect")
     for name, effect in zip(("targets", "format", "sparsity"), effects.MAIN, strict=True):
         assert facts[f"factorial {name}"] == shown.loc[effect, "over problems too"]
-    sparsity = factorial_tables.shown_sparsity(effects.sparsity(effects.robustness(dropped))).set_index("stages")
+    sparsity = factorial_tables.shown_sparsity(effects.sparsity(models)).set_index("stages")
     assert sparsity["within 5 points"].tolist() == ["not shown", "not shown", "not shown", "yes"]
     assert facts["factorial verdict"].startswith("is excluded on average")
     pairs = [("wide", "sparse"), ("qwen2", "olmoe")]
@@ -69,7 +65,7 @@ def test_the_numbers_of_the_prose_are_those_of_the_tables() -> None:
 
 
 def test_a_row_for_each_architecture_with_both_effects() -> None:
-    first = planned().query("seed == 0")
+    first = page()[0].query("seed == 0")
     shown = factorial_tables.shown_alone(first).set_index("architecture")
     assert shown.index.tolist() == list(ARCHITECTURES)
     row = effects.alone(first).query("architecture == 'sparse' and effect == @effects.MAIN[0]").iloc[0]

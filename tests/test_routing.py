@@ -92,7 +92,7 @@ def test_what_the_page_says_of_routing_in_words_is_what_is_found() -> None:
         model, tokenizer = tiny(name)
         draws = sample(model, tokenizer, paper_problems(), decoders, runs=8)
         table = routing.divergence(model, tokenizer, paper_problems(), draws)
-        parted = table[(table["tokens"] > 0)]
+        parted = table[table["tokens"] > 0]
         assert parted.loc[~parted["greedy_wrong"], "wrong"].all(), name
         assert table["entropy"].mean() < 0.25 * np.log(8)
         tests[name] = routing.beyond_tokens(table).loc["experts"]
