@@ -44,7 +44,7 @@ test-cluster: $(SETUP)
 	@tests/cluster/slurm.sh install
 	@LMREL_CLUSTER=1 pytest tests/cluster
 
-# Kills, full disks, damaged files: whether anything is lost. Some 20 minutes; root for the disks. Leaves book/data/torture.json.
+# Kills, full disks, damaged files: whether anything is lost. Some 10 minutes; root for the disks. Leaves book/data/torture.json.
 torture: book
 	@$(BIN)/python -m tests.torture $(if $(KILLS),--kills $(KILLS)) $(if $(SEED),--seed $(SEED))
 

@@ -25,11 +25,13 @@ def test_tests_are_counted_by_file() -> None:
     assert table.iloc[-1].tolist() == ["all", "3", "1", "5"]
 
 
-def test_every_stored_report_has_its_table() -> None:
+def test_every_stored_report_has_its_table_and_nothing_was_lost() -> None:
     data = ROOT / "book" / "data"
     torture, soak = (json.loads((data / f"{name}.json").read_text()) for name in ("torture", "soak"))
     assert torture["kills"] >= 200
     faults = tested.faults(torture)
+    assert faults["lost"].iloc[-1] == "0"
+    assert not torture["not_tried"]
     assert faults["tried"].iloc[-1] == str(sum(map(int, faults["tried"].iloc[:-1])))
     assert len(tested.sentences(torture)) == len(torture["sentences"])
     assert len(tested.soak(soak)) == 4
