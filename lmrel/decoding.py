@@ -207,8 +207,9 @@ def as_shipped(temperature: float, generation_config: Any, **knobs: Any) -> Deco
                 f"decoding is 'as_shipped' and the checkpoint sets {knob}={value!r}, which is not supported."
             )
     strings = generation_config.stop_strings or ()
+    penalty, typical_p = generation_config.repetition_penalty, generation_config.typical_p
     inherited: dict[str, Any] = {
-        "repetition_penalty": generation_config.repetition_penalty or 1.0,
+        "repetition_penalty": 1.0 if penalty is None else penalty,
         "stop_strings": (strings,) if isinstance(strings, str) else strings,
     }
     if temperature > 0:
@@ -218,6 +219,6 @@ def as_shipped(temperature: float, generation_config: Any, **knobs: Any) -> Deco
             "top_k": 50 if top_k is None else top_k,
             "top_p": 1.0 if top_p is None else top_p,
             "min_p": 0.0 if min_p is None else min_p,
-            "typical_p": generation_config.typical_p or 1.0,
+            "typical_p": 1.0 if typical_p is None else typical_p,
         }
     return Decoder(temperature=temperature, **inherited, **knobs)

@@ -26,6 +26,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from lmrel.checkpoint import checked_folder, quantization_of
 from lmrel.errors import InputError, check_choice, is_text, read_object, shown, writing
 from lmrel.memory import free_memory
 from lmrel.registry import NF4_METHOD, PRECISIONS, REGISTRY, ModelSpec, known
@@ -42,56 +43,14 @@ def resolve(name: str) -> str:
         raise InputError(f"model is {shown(name)}; it must be a name, a folder or a repo id.")
     if name in REGISTRY:
         source = REGISTRY[name].source
-        return _checked_folder(Path(source)) if REGISTRY[name].tiny else source
+        return checked_folder(Path(source)) if REGISTRY[name].tiny else source
     if os.path.isdir(name):
-        return _checked_folder(Path(name))
+        return checked_folder(Path(name))
     if re.fullmatch(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", name) and Path(name).suffix != ".safetensors":
         return name
     raise InputError(
         f"model is {shown(name)}, which is no known name, no folder and no repo id. Known: {', '.join(REGISTRY)}."
     )
-
-
-def _checked_folder(folder: Path) -> str:
-    if not (folder / "config.json").is_file():
-        raise InputError(f"{folder} is no checkpoint: it has no config.json.")
-    if not list(folder.glob("*.safetensors")):
-        other = [path.name for pattern in ("*.bin", "*.pt", "*.pth") for path in folder.glob(pattern)]
-        found = f" It has {other[0]}, but pickled weights can run code and are not loaded." if other else ""
-        raise InputError(f"{folder} has no weights: no *.safetensors file.{found}")
-    config = read_object(folder / "config.json")
-    if (folder / "generation_config.json").exists():
-        read_object(folder / "generation_config.json")  # transformers would pass over a damaged one
-    for path in filter(Path.exists, (folder / "config.json", folder / "tokenizer_config.json")):
-        own = read_object(path)
-        kernel = "/" in str(own.get("_attn_implementation"))  # a repo id, whose code transformers would fetch and run
-        if "auto_map" in own or kernel:
-            code = "_attn_implementation" if kernel else "auto_map"
-            raise InputError(f"{folder} brings its own code ({code} in {path.name}), which is not run.")
-    for name in _named_weights(folder, config):
-        if not re.fullmatch(r"[^/\\]+\.safetensors(\.index\.json)?", name):
-            raise InputError(
-                f"{folder} names {name!r} as weights; only *.safetensors in the folder itself are loaded, "
-                "as pickled ones can run code."
-            )
-    method = _quantization_of(config)
-    if method not in (None, NF4_METHOD):
-        raise InputError(
-            f"{folder} was quantized by {method!r}, which is not supported; give the checkpoint it came from."
-        )
-    return str(folder)
-
-
-def _named_weights(folder: Path, config: dict[str, Any]) -> set[str]:
-    """The files that config.json and the indices of a checkpoint in several files name as its weights."""
-    maps = [read_object(path).get("weight_map") for path in folder.glob("*.safetensors.index.json")]
-    named = [name for one in maps if isinstance(one, dict) for name in one.values()]
-    return {str(name) for name in [*named, config.get("transformers_weights")] if name is not None}
-
-
-def _quantization_of(config: dict[str, Any]) -> Any:
-    found = config.get("quantization_config")
-    return found.get("quant_method", "an unknown method") if isinstance(found, dict) else found
 
 
 def resolve_precision(name: str, precision: str) -> str:
@@ -111,7 +70,7 @@ def resolve_precision(name: str, precision: str) -> str:
 
 def _quantized_folder(name: str) -> bool:
     config = Path(name) / "config.json"
-    return name not in REGISTRY and os.path.isfile(config) and _quantization_of(read_object(config)) == NF4_METHOD
+    return name not in REGISTRY and os.path.isfile(config) and quantization_of(read_object(config)) == NF4_METHOD
 
 
 def load_model(name: str, precision: str = "auto") -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -152,7 +111,7 @@ def load_model(name: str, precision: str = "auto") -> tuple[PreTrainedModel, Pre
         raise InputError(explained(error, name, source, precision)) from error
     if missing := sorted(loading["missing_keys"]):
         raise InputError(f"{source} lacks {len(missing)} of the model's weights, {missing[0]} among them.")
-    if unknown := sorted(key for key in loading["unexpected_keys"] if ".layers." in key):
+    if unknown := sorted(loading["unexpected_keys"]):
         raise InputError(
             f"{source} has {len(unknown)} weights that its config.json leaves no room for, such as {unknown[0]}."
         )
@@ -164,6 +123,8 @@ def load_model(name: str, precision: str = "auto") -> tuple[PreTrainedModel, Pre
         raise InputError(f"{name} in {precision} does not fit on the GPUs of this machine.{_way_out(spec, precision)}")
     if precision == "nf4":
         check_narrow(model)
+    if getattr(bpe := tokenizer.backend_tokenizer.model, "dropout", None):
+        bpe.dropout = None  # left over from its training: the same text would be other tokens each time
     if spec and not spec.instruct:
         tokenizer.chat_template = None  # some base models ship one; they were not trained on it
     # On a CPU a model this small loses more by handing work from thread to thread than it gains.

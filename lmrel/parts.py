@@ -17,13 +17,25 @@ import numpy as np
 import pandas as pd
 
 from lmrel import records
-from lmrel.errors import InputError, read_object, writing
+from lmrel.errors import InputError, read_object, shown, writing
 
 PARTS = ".parts"
 # What draws are made by, the package itself aside: `lmrel.sampling` and all that it imports.
-CODE = ["errors", "memory", "problems", "prompts", "registry", "quantize", "models", "verdict", "decoding", "choice"]
-CODE += ["forest", "tree", "probes", "records", "answers", "failures", "sampling"]
+CODE = ["errors", "memory", "problems", "prompts", "registry", "quantize", "checkpoint", "models"]
+CODE += ["verdict", "decoding", "choice", "forest", "tree", "probes", "records", "answers", "failures", "sampling"]
 BLOCK = 64  # problems in a part, at most
+# The least that a run.json holds; a number is the least that it may be.
+RUNS = {"runs": 1, "temperatures": [0.0]}
+UNFINISHED: dict[str, Any] = {"parameters": RUNS, "block": 1}
+FINISHED: dict[str, Any] = {
+    "parameters": RUNS,
+    "draws": 1,
+    "sha256": {"draws": ""},
+    "started": "",
+    "device": "",
+    "seconds": {"load": 0.0, "sample": 0.0},
+    "determinism": {"problems": 0, "draws": 0, "flipped": 0, "max_logit_difference": 0.0},
+}
 
 
 def refuse_other(folder: Path, parameters: Mapping[str, Any]) -> None:
@@ -34,8 +46,8 @@ def refuse_other(folder: Path, parameters: Mapping[str, Any]) -> None:
     ours = _plain(parameters)
     for path, state in ((folder / records.RUN, "a run"), (folder / PARTS / records.RUN, "an unfinished run")):
         if path.exists():
-            theirs = _read(path).get("parameters", {})
-            if state == "a run" and 0 < theirs.get("runs", 0) < ours["runs"]:
+            theirs = _read(path)["parameters"]
+            if state == "a run" and theirs["runs"] < ours["runs"]:
                 theirs = {**theirs, "runs": ours["runs"]}
             _refuse_difference(folder, state, theirs, ours)
 
@@ -46,16 +58,21 @@ def finished(folder: Path, parameters: Mapping[str, Any], inputs: Mapping[str, A
     `inputs` are what else its draws depend on. They are on disk as they were written.
     """
     path = folder / records.RUN
-    record = _read(path) if path.exists() else {}
-    theirs, ours = record.get("parameters", {}), _plain(parameters)
-    if not record or not 0 < theirs.get("runs", 0) <= ours["runs"]:
+    if not path.exists():
+        return {}
+    record, ours = _read(path), _plain(parameters)
+    theirs = record["parameters"]
+    if theirs["runs"] > ours["runs"]:
         return {}
     if any(theirs.get(name) != value for name, value in ours.items() if name != "runs"):
         return {}
     if any(record.get(name) != value for name, value in _plain(inputs).items()):
         return {}
     draws = folder / records.DRAWS
-    return record if draws.exists() and records.sha256(draws) == record.get("sha256", {}).get("draws") else {}
+    if not draws.exists() or records.sha256(draws) != record["sha256"]["draws"]:
+        return {}
+    runs = records.read_draws(folder, ["run"])["run"].max() + 1
+    return record if runs == (theirs["runs"] if any(ours["temperatures"]) else 1) else {}
 
 
 def merged(old: pd.DataFrame, new: pd.DataFrame, problems: pd.DataFrame, temperatures: Sequence[float]) -> pd.DataFrame:
@@ -106,17 +123,19 @@ def opened(
                     old.unlink(missing_ok=True)  # half-written by a process that was killed
             for old in parts.glob(".*"):
                 old.unlink()
-        yield parts, int(found["block"])
+        yield parts, found["block"]
         _remove(parts)
 
 
 def tidy(folder: Path) -> None:
     """Remove the parts of the finished run in `folder`, which was killed right before it did so itself."""
     path = folder / PARTS / records.RUN
-    found = _read(path) if path.exists() else {}
-    parameters = found.get("parameters", {})
+    if not path.exists():
+        return
+    found = _read(path)
+    parameters = found["parameters"]
     inputs = {name: value for name, value in found.items() if name not in ("parameters", "block")}
-    record = finished(folder, parameters, inputs) if "runs" in parameters else {}
+    record = finished(folder, parameters, inputs)
     if record and record["parameters"]["runs"] == parameters["runs"]:
         _remove(folder / PARTS)
 
@@ -161,11 +180,11 @@ def _flat(record: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, value in record.items():
         if name == "decoders":
-            flat[prefix + name] = [decoder["id"] for decoder in value]
+            flat[prefix + name] = [decoder["id"] for decoder in value] if _is_like(value, [{"id": ""}]) else value
         elif isinstance(value, dict):
             flat |= _flat(value, f"{prefix}{name}.")
         else:
-            flat[prefix + name] = value[:8] if prefix == "hashes." and value else value
+            flat[prefix + name] = str(value)[:8] if prefix == "hashes." and value else value
     return flat
 
 
@@ -175,7 +194,26 @@ def _plain(value: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _read(path: Path) -> dict[str, Any]:
+    """A run.json, finished or not; `InputError` if it can be none."""
     try:
-        return read_object(path)
+        found = read_object(path, "parameters")
     except InputError as error:
         raise InputError(f"{error} Remove it to start again.") from error
+    kind = UNFINISHED if path.parent.name == PARTS else FINISHED
+    for name, like in kind.items():
+        if not _is_like(found.get(name), like):
+            raise InputError(
+                f"{path} is no record of a run: its {name} is {shown(found.get(name))}. Remove it to start again."
+            )
+    return found
+
+
+def _is_like(value: Any, like: Any) -> bool:
+    """Whether `value` has all that `like` has, of the same kinds, and numbers no smaller."""
+    if isinstance(like, dict):
+        return isinstance(value, dict) and all(_is_like(value.get(name), inner) for name, inner in like.items())
+    if isinstance(like, list):
+        return isinstance(value, list) and all(_is_like(one, like[0]) for one in value)
+    if isinstance(value, bool) or not isinstance(value, (int, float) if isinstance(like, float) else type(like)):
+        return False
+    return isinstance(like, str) or value >= like

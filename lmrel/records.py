@@ -44,6 +44,7 @@ DRAWS_SCHEMA = pa.schema(
     ]
 )
 DRAWS, SUMMARY, RUN = "draws.parquet", "summary.parquet", "run.json"
+NUMBERS = {"temperature", "runs", "accuracy", "compliance", "confidence"}  # some columns of a summary
 
 
 def write_part(draws: pd.DataFrame, path: Path) -> Path:
@@ -121,7 +122,7 @@ def read_part(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
     table = _read_table(path, columns)
     nullable = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}.get  # a float would lose digits
     names = [name for name in ("extracted", "sole", "correct_sole") if name in table.column_names]
-    return table.to_pandas().assign(**{name: table[name].to_pandas(types_mapper=nullable) for name in names})
+    return _as_pandas(path, table).assign(**{name: table[name].to_pandas(types_mapper=nullable) for name in names})
 
 
 def _read_as_draws(path: Path) -> pa.Table:
@@ -133,9 +134,20 @@ def _read_as_draws(path: Path) -> pa.Table:
 
 
 def _read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path} is missing or damaged: it is no file")
     try:
         return pq.ParquetFile(path, page_checksum_verification=True).read(columns)
     except (OSError, ValueError, pa.ArrowException) as error:  # the footer has no checksum: anything may stand there
+        raise InputError(f"{path} is missing or damaged: {str(error).splitlines()[0]}") from error
+
+
+def _as_pandas(path: Path, table: pa.Table) -> pd.DataFrame:
+    try:
+        if len(set(table.column_names)) < table.num_columns:
+            raise ValueError("columns have the same name")
+        return table.to_pandas(ignore_metadata=True)
+    except (ValueError, TypeError, pa.ArrowException) as error:
         raise InputError(f"{path} is missing or damaged: {str(error).splitlines()[0]}") from error
 
 
@@ -153,17 +165,15 @@ def read_summaries(results: Path) -> pd.DataFrame:
     folders = find_runs(results)
     if not folders:
         raise InputError(f"there is no finished run below {results}.")
-    tables = [
-        _read_table(folder / SUMMARY)
-        .to_pandas()
-        .rename(columns={"model": "checkpoint"})
-        .assign(model=visible(folder.name))
-        for folder in folders
-    ]
-    table = pd.concat(tables, ignore_index=True)
-    if not {"checkpoint", "accuracy"} <= set(table.columns):
-        raise InputError(f"a {SUMMARY} below {results} holds no summary of a run.")
-    return table
+    tables = []
+    for folder in folders:
+        path = folder / SUMMARY
+        table = _as_pandas(path, _read_table(path))
+        numbers = set(table.select_dtypes("number").columns)
+        if not {"model", "task"} <= set(table) or not numbers >= NUMBERS or "checkpoint" in table:
+            raise InputError(f"{path} holds no summary of a run.")
+        tables.append(table.rename(columns={"model": "checkpoint"}).assign(model=visible(folder.name)))
+    return pd.concat(tables, ignore_index=True)
 
 
 def count_draws(results: Path, runs: Collection[str]) -> int:
@@ -178,7 +188,7 @@ def _of_records(results: Path, runs: Collection[str], name: str, kind: type) -> 
     paths = [as_path("results", results) / run / RUN for run in runs]
     found = [read_object(path, name)[name] for path in paths]
     for path, value in zip(paths, found, strict=True):
-        if not isinstance(value, kind):
+        if not isinstance(value, kind) or value is True or (isinstance(value, int) and value < 0):
             raise InputError(f"{path} is no record of a run: its {name} is {shown(value)}.")
     return found
 
@@ -222,15 +232,22 @@ def check_writable(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         probe.touch()
         probe.unlink(missing_ok=True)  # a run in this folder may have cleaned it up
+    except UnicodeEncodeError as error:
+        raise InputError(f"output_dir is {str(folder)!r}, which this machine's file names cannot hold.") from error
     except OSError as error:
         raise InputError(f"output_dir is {str(folder)!r}, which cannot be written to: {error.strerror}.") from error
 
 
 def sha256(*paths: Path) -> str:
-    """One hash over the contents of `paths` in the given order."""
+    """One hash over the contents of `paths` in the given order; `InputError` for one that cannot be read."""
     digest = hashlib.sha256()
     for path in paths:
-        with open(path, "rb") as handle:
-            while block := handle.read(1 << 20):
-                digest.update(block)
+        try:
+            if not path.is_file():  # a pipe would be waited for
+                raise InputError(f"{path} is no file that can be read.")
+            with open(path, "rb") as handle:
+                while block := handle.read(1 << 20):
+                    digest.update(block)
+        except OSError as error:
+            raise InputError(f"{path} cannot be read: {error.strerror}.") from error
     return digest.hexdigest()

@@ -6,16 +6,18 @@ Draws are kept part by part as they are made (see `lmrel.parts`); summary and ru
 from __future__ import annotations
 
 import difflib
+import functools
 import json
 import platform
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from tqdm import tqdm
@@ -32,7 +34,7 @@ from lmrel.prompts import PROMPT_STYLES
 from lmrel.sampling import check_seed, check_size, rows_that_fit, sample
 
 IPYTHON_NAMES = frozenset({"In", "Out", "get_ipython", "exit", "quit", "open"})
-PLAIN = (str, int, float, list, tuple, dict, type(None))
+PLAIN = (str, int, float, list, tuple, dict, type(None), Path, np.generic)
 VERSIONED = ("lmrel", "torch", "transformers", "tokenizers", "accelerate", "bitsandbytes", "pandas", "numpy", "pyarrow")
 
 
@@ -59,18 +61,16 @@ class Run:
     @classmethod
     def from_namespace(cls, namespace: Mapping[str, Any]) -> Run:
         """From a notebook's globals; a plain value under a name that is no parameter is a mistyped one."""
-        given: dict[str, Any] = {
-            name: value
-            for name, value in namespace.items()
-            if not name.startswith("_") and name not in IPYTHON_NAMES and isinstance(value, PLAIN)
-        }
         known = [field.name for field in fields(cls)]
-        for name in given:
-            if name not in known:
-                close = difflib.get_close_matches(name, known, n=1)
-                hint = f" Did you mean {close[0]!r}?" if close else ""
-                raise InputError(f"{name!r} is no parameter.{hint} The parameters are {', '.join(known)}.")
-        return cls(**given)
+        for name, value in namespace.items():
+            if name in known or name.startswith("_") or name in IPYTHON_NAMES or not isinstance(value, PLAIN):
+                continue
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            raise InputError(f"{name!r} is no parameter.{hint} The parameters are {', '.join(known)}.")
+        if missing := [field.name for field in fields(cls) if field.default is MISSING and field.name not in namespace]:
+            raise InputError(f"parameters are missing: {', '.join(missing)}.")
+        return cls(**{name: namespace[name] for name in known if name in namespace})
 
     def __post_init__(self) -> None:
         temperatures = _list(self.temperatures)
@@ -87,7 +87,7 @@ class Run:
         check_seed(self.seed)
         for name in ("problems", "output_dir"):
             if not is_text(value := getattr(self, name)):
-                raise InputError(f"{name} is {shown(value)}; it must be a path.")
+                raise InputError(f"{name} is {shown(value)}; it must be a path, as text.")
             as_path(name, value)
         resolve(self.model)
         resolve_precision(self.model, self.precision)
@@ -245,6 +245,7 @@ class Run:
         return draws, summary
 
 
+@functools.cache
 def versions() -> dict[str, str]:
     """Of Python, and of what results may depend on."""
     return {"python": platform.python_version(), **{name: version(name) for name in VERSIONED}}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import date
 from pathlib import Path
+from shlex import quote
 
 import pandas as pd
 
@@ -130,8 +131,9 @@ def shown_drops(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def plain(table: pd.DataFrame) -> pd.DataFrame:
-    """Everything as text on which no character acts, without an index to distract."""
-    table = table.astype(str).map(visible)
+    """Everything as text on which no character acts, nothing for what is missing, no index to distract."""
+    missing = table.isna().to_numpy()
+    table = table.astype(object).map(lambda cell: visible(str(cell))).mask(missing, "")
     table.index = pd.Index([""] * len(table))
     table.columns = pd.Index([visible(str(name)) for name in table.columns])
     return table
@@ -207,8 +209,8 @@ def models() -> pd.DataFrame:
 def commands(models: Iterable[str], precision: str = "nf4", runs: int = 16) -> list[str]:
     """The command that evaluates each of `models`, all in one precision and with pure decoding."""
     return [
-        f"papermill notebooks/evaluate.ipynb {name}.ipynb -p model {name} -p precision {precision} "
-        f"-p decoding pure -p stop decided -p runs {runs} -p output_dir results/{name}"
+        f"papermill notebooks/evaluate.ipynb {quote(f'{name}.ipynb')} -p model {quote(name)} -p precision {precision} "
+        f"-p decoding pure -p stop decided -p runs {runs} -p output_dir {quote(f'results/{name}')}"
         for name in models
     ]
 

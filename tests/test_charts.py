@@ -153,3 +153,22 @@ def test_a_picture_that_cannot_be_written_leaves_the_old(tmp_path: Path, monkeyp
     with pytest.raises(InputError, match="could not be written: No space left on device"):
         charts.write_svg({"description": "x", "mark": "point", "data": {"values": []}}, path)
     assert path.read_text() == "old"
+
+
+@pytest.mark.parametrize("missing", [None, float("nan"), pd.NA, pd.NaT], ids=str)
+def test_a_cell_that_is_missing_is_empty(missing: Any) -> None:
+    table = pd.DataFrame({"a": ["x", missing], "b": [1.5, missing]}, dtype=object)
+    assert tables.plain(table).to_numpy().tolist() == [["x", "1.5"], ["", ""]]
+    assert tables.plain(table.convert_dtypes())["a"].tolist() == ["x", ""]
+
+
+def test_tasks_that_only_some_runs_have_leave_cells_empty() -> None:
+    summary = inference.summarize_with_intervals(table())
+    other = summary.assign(model="b", task=summary["task"].replace({"arithmetic": "another"}))
+    by_task = tables.by_task(pd.concat([summary, other], ignore_index=True))
+    assert "" in by_task["arithmetic"].tolist()
+    assert "" in by_task["another"].tolist()
+
+
+def test_commands_quote_what_a_shell_would_act_on() -> None:
+    assert "-p model 'x; rm -rf ~'" in tables.commands(["x; rm -rf ~"])[0]

@@ -212,3 +212,12 @@ def test_a_stop_string_is_found_where_it_ends_in_the_new_piece() -> None:
         string = "".join(rng.choice("ab") for _ in range(rng.randint(1, 3)))
         found = any(text[:end].endswith(string) for end in range(cut + 1, 7))
         assert stops(text[:cut], text[cut:], [string]) == found
+
+
+@pytest.mark.parametrize("knob", [{"repetition_penalty": 0}, {"repetition_penalty": False}, {"typical_p": 0}], ids=str)
+def test_as_shipped_takes_no_0_for_what_is_unset(knob: dict[str, Any]) -> None:
+    config = GenerationConfig()
+    for name, value in knob.items():
+        setattr(config, name, value)
+    with pytest.raises(InputError, match=f"{next(iter(knob))} is "):
+        as_shipped(0.5, config)

@@ -278,3 +278,60 @@ def test_every_tiny_architecture_is_saved_and_read_with_its_own_tokenizer(archit
     assert precision_of(model) == "nf4"
     prompts = encode_problems(paper_problems().iloc[::30].to_dict("records"), "readme", tokenizer)
     assert encode_problems(paper_problems().iloc[::30].to_dict("records"), "readme", loaded) == prompts
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            {"lm_head.bias": torch.full((128,), 9.0)},
+            "has 1 weights that its config.json leaves no room for, such as lm_head",
+        ),
+        (
+            {"model.norm.weight": torch.ones(128, dtype=torch.int32)},
+            r"has model\.norm\.weight in I32; weights are in F16",
+        ),
+        ({"evil\x1b[31m": torch.zeros(2)}, r"has weights named 'evil\\x1b\[31m'; names are in printable characters"),
+    ],
+    ids=["another architecture", "integers", "escapes"],
+)
+def test_weights_that_a_model_would_pass_over_are_refused(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], change: dict[str, torch.Tensor], said: str
+) -> None:
+    copy = shutil.copytree(CHECKPOINTS / "tiny-dense-base", tmp_path / "mine")
+    path = copy / "model.safetensors"
+    save_file(load_file(path) | change, path, metadata={"format": "pt"})
+    with pytest.raises(InputError, match=said):
+        load_model(str(copy))
+    assert "\x1b[31m" not in "".join(capfd.readouterr())
+
+
+@pytest.mark.parametrize("size", ["num_hidden_layers", "num_labels"])
+def test_sizes_that_no_model_has_are_refused_before_it_is_built(tmp_path: Path, size: str) -> None:
+    copy = shutil.copytree(CHECKPOINTS / "tiny-dense-base", tmp_path / "mine")
+    path = copy / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {size: 10**7}))
+    with pytest.raises(InputError, match=f"has {size}=10000000 in config.json"):
+        load_model(str(copy))
+
+
+def test_a_pipe_in_place_of_weights_is_not_waited_for(tmp_path: Path) -> None:
+    copy = shutil.copytree(CHECKPOINTS / "tiny-dense-base", tmp_path / "mine")
+    os.mkfifo(copy / "model-2.safetensors")
+    with pytest.raises(InputError, match="is no file that can be read"):
+        load_model(str(copy))
+
+
+def test_a_tokenizer_that_drops_merges_at_random_does_so_no_longer(tmp_path: Path) -> None:
+    copy = shutil.copytree(CHECKPOINTS / "tiny-dense-base", tmp_path / "mine")
+    chars = sorted(set("the cat"))
+    merges = [["t", "h"], ["th", "e"], ["a", "t"]]
+    vocab = {piece: i for i, piece in enumerate([*chars, "th", "the", "at"])}
+    bpe = {"type": "BPE", "dropout": 0.5, "vocab": vocab, "merges": merges, "unk_token": None, "byte_fallback": False}
+    bpe |= {"continuing_subword_prefix": None, "end_of_word_suffix": None, "fuse_unk": False, "ignore_merges": False}
+    whole = {"version": "1.0", "truncation": None, "padding": None, "added_tokens": [], "normalizer": None}
+    whole |= {"pre_tokenizer": None, "post_processor": None, "decoder": None, "model": bpe}
+    (copy / "tokenizer.json").write_text(json.dumps(whole))
+    _, tokenizer = load_model(str(copy))
+    encoded = {tuple(tokenizer.encode("the cat")) for _ in range(20)}
+    assert encoded == {(vocab["the"], vocab[" "], vocab["c"], vocab["at"])}

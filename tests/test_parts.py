@@ -259,7 +259,10 @@ def test_parts_of_other_code_are_refused_by_name_or_replaced(tmp_path: Path, mon
 
 
 def test_a_second_run_in_the_same_folder_is_refused(tmp_path: Path) -> None:
-    with parts.opened(tmp_path, {"parameters": {}}, 2), pytest.raises(InputError, match="another run is writing to"):
+    with (
+        parts.opened(tmp_path, {"parameters": parts.RUNS}, 2),
+        pytest.raises(InputError, match="another run is writing to"),
+    ):
         carry_out(tmp_path, replace=True)
 
 
@@ -301,3 +304,48 @@ def test_a_disk_that_becomes_read_only_ends_in_a_sentence(tmp_path: Path, monkey
         parts.opened(tmp_path, {}, 2),
     ):
         pass
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "said"),
+    [
+        ("run.json", {"parameters": []}, r"its parameters is \[\]"),
+        ("run.json", {"parameters": {"runs": "x"}}, "its parameters is"),
+        ("run.json", {"sha256": []}, r"its sha256 is \[\]"),
+        ("run.json", {"seconds": None}, "its seconds is None"),
+        ("run.json", {"draws": True}, "its draws is True"),
+        (".parts/run.json", {"block": 0}, "its block is 0"),
+        (".parts/run.json", {"block": "x"}, "its block is 'x'"),
+        (".parts/run.json", {"block": -3}, "its block is -3"),
+    ],
+    ids=str,
+)
+def test_a_run_json_that_can_be_none_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, change: dict[str, Any], said: str
+) -> None:
+    if file == "run.json":
+        carry_out(tmp_path)
+    else:
+        interrupted(tmp_path, monkeypatch, after=1)
+    path = tmp_path / file
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(InputError, match=rf"run.json is no record of a run: {said}.*\. Remove it to start again"):
+        carry_out(tmp_path, replace=True)
+
+
+def test_decoders_and_hashes_of_another_run_may_be_anything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    interrupted(tmp_path, monkeypatch, after=1)
+    path = tmp_path / ".parts" / "run.json"
+    found = json.loads(path.read_text())
+    path.write_text(json.dumps(found | {"decoders": [1], "hashes": found["hashes"] | {"code": 5}}))
+    with pytest.raises(InputError, match=r"an unfinished run with .*hashes\.code='5'"):
+        carry_out(tmp_path)
+
+
+def test_a_run_that_says_it_had_fewer_runs_than_it_has_is_drawn_again(tmp_path: Path) -> None:
+    carry_out(tmp_path)
+    whole, path = records.sha256(tmp_path / "draws.parquet"), tmp_path / "run.json"
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps(record | {"parameters": record["parameters"] | {"runs": 1}}))
+    carry_out(tmp_path)
+    assert records.sha256(tmp_path / "draws.parquet") == whole

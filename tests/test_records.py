@@ -1,18 +1,23 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from lmrel import Decoder, InputError, paper_problems, records, sample
 from lmrel.errors import writing
+from lmrel.inference import summarize_with_intervals
 from tests.conftest import tiny
 
 
@@ -81,15 +86,19 @@ def test_only_finished_runs_are_found(tmp_path: Path) -> None:
     assert [folder.name for folder in records.find_runs(tmp_path)] == ["a", "b"]
 
 
+def summary(model: str) -> pd.DataFrame:
+    return summarize_with_intervals(draws()).assign(model=model)
+
+
 def test_runs_go_by_the_names_of_their_folders(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no finished run below"):
         records.read_summaries(tmp_path)
     for name in ("mine", "yours"):  # the same model twice
         (tmp_path / name).mkdir()
-        records.write_table(pd.DataFrame({"model": ["a"], "accuracy": [0.5]}), tmp_path / name / records.SUMMARY)
+        records.write_table(summary("a"), tmp_path / name / records.SUMMARY)
         records.write_json({"draws": 6}, tmp_path / name / records.RUN)
     runs = records.read_summaries(tmp_path)
-    assert runs[["model", "checkpoint"]].to_numpy().tolist() == [["mine", "a"], ["yours", "a"]]
+    assert runs[["model", "checkpoint"]].drop_duplicates().to_numpy().tolist() == [["mine", "a"], ["yours", "a"]]
     assert records.count_draws(tmp_path, ["mine", "yours"]) == 12
 
 
@@ -159,3 +168,52 @@ def test_the_data_dictionary_has_every_column_of_what_a_run_writes() -> None:
     summary = pd.read_parquet(written / "summary.parquet").columns
     assert {re.sub("_(low|high)$", "", column) for column in summary} <= names
     assert set(json.loads((written / "run.json").read_text())) <= names
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"accuracy": ["most"] * 2},
+        {"temperature": ["hot"] * 2},
+        {"checkpoint": ["a"] * 2},
+        {"task": None},
+        {"runs": None},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_a_table_that_is_no_summary_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
+    [(name, values)] = change.items()
+    table = summary("a").drop(columns=name) if values is None else summary("a").assign(**change)
+    (tmp_path / "mine").mkdir()
+    records.write_table(table, tmp_path / "mine" / records.SUMMARY)
+    records.write_json({}, tmp_path / "mine" / records.RUN)
+    with pytest.raises(InputError, match="holds no summary of a run"):
+        records.read_summaries(tmp_path)
+
+
+def test_what_a_file_says_of_pandas_is_not_believed(tmp_path: Path) -> None:
+    table = pa.Table.from_pandas(draws(), schema=records.DRAWS_SCHEMA).replace_schema_metadata({"pandas": "{}"})
+    pq.write_table(table, tmp_path / records.DRAWS)
+    assert len(records.read_draws(tmp_path)) == 6
+    pq.write_table(pa.Table.from_arrays([[1], [2]], names=["run", "run"]), tmp_path / records.DRAWS)
+    with pytest.raises(InputError, match="columns have the same name"):
+        records.read_draws(tmp_path)
+
+
+@pytest.mark.parametrize("draws", [-5, True])
+def test_draws_are_counted_only_as_counts(tmp_path: Path, draws: Any) -> None:
+    (tmp_path / "mine").mkdir()
+    records.write_json({"draws": draws}, tmp_path / "mine" / records.RUN)
+    with pytest.raises(InputError, match=f"its draws is {draws}"):
+        records.count_draws(tmp_path, ["mine"])
+
+
+@pytest.mark.parametrize(
+    "make", [Path.mkdir, os.mkfifo, lambda path: path.symlink_to("nowhere")], ids=["dir", "pipe", "link"]
+)
+def test_what_is_no_file_is_neither_hashed_nor_waited_for(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    make(tmp_path / records.DRAWS)
+    with pytest.raises(InputError, match="is no file that can be read"):
+        records.sha256(tmp_path / records.DRAWS)
+    with pytest.raises(InputError, match="is missing or damaged"):
+        records.read_draws(tmp_path)

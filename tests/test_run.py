@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
@@ -133,3 +134,19 @@ def test_a_mistyped_name_is_an_error_with_a_guess() -> None:
 
 def test_errors_show_in_notebooks_as_their_sentence_alone() -> None:
     assert InputError("no such thing")._render_traceback_() == ["InputError: no such thing"]
+
+
+def test_values_that_are_not_plain_are_not_passed_over() -> None:
+    given = PARAMETERS | {"output_dir": "results"}
+    with pytest.raises(InputError, match="'shrads' is no parameter. Did you mean 'shards'"):
+        Run.from_namespace(given | {"shrads": np.int64(3)})
+    for name, value in {
+        "shards": np.int64(2),
+        "replace": np.True_,
+        "output_dir": Path("results"),
+        "runs": np.int64(2),
+    }.items():
+        with pytest.raises(InputError, match=f"^{name} is "):
+            Run.from_namespace(given | {name: value})
+    with pytest.raises(InputError, match="parameters are missing: model, precision"):
+        Run.from_namespace({})
