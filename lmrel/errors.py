@@ -6,9 +6,11 @@ Its message is a sentence, not a traceback.
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import os
 import re
+import reprlib
 import sys
 import unicodedata
 from collections.abc import Callable, Collection, Iterator
@@ -45,10 +47,29 @@ class InputError(ValueError):
         return [f"InputError: {self}"]
 
 
+class _Brief(reprlib.Repr):
+    """Writes as `repr`, but no more than `SHOWN` parts of a value: what follows them is not quoted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parts, self.maxlevel, self.maxother = 0, 30, sys.maxsize
+        self.maxlist = self.maxtuple = self.maxset = self.maxfrozenset = self.maxdict = SHOWN
+        self.maxstring = self.maxlong = 4 * SHOWN  # it cuts out of the middle
+
+    def repr1(self, x: Any, level: int) -> str:
+        self.parts += 1
+        return super().repr1(x, level) if self.parts <= SHOWN else ""
+
+    def repr_dict(self, x: dict[Any, Any], level: int) -> str:
+        items = itertools.islice(x.items() if level > 0 else (), SHOWN)  # reprlib's own would be sorted
+        pairs = [f"{self.repr1(key, level - 1)}: {self.repr1(value, level - 1)}" for key, value in items]
+        return "{" + ", ".join(pairs if level > 0 or not x else ["..."]) + "}"
+
+
 def shown(value: Any) -> str:
     """`value` as a sentence quotes it: on one line, and not all of it where it is long."""
     try:
-        text = " ".join(repr(value).split())
+        text = " ".join(_Brief().repr(value).split())
     except ValueError:  # Python writes no integer of more than 4,300 digits
         text = "a number of thousands of digits"
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}\N{HORIZONTAL ELLIPSIS}"
@@ -155,10 +176,17 @@ def writing(path: Path) -> Iterator[None]:
         raise InputError(f"{path} could not be written: {getattr(error, 'strerror', None) or error}.") from error
 
 
+def read_text(path: Path) -> str:
+    """What a file holds. OSError for what is no file: a pipe would be waited for."""
+    if path.exists() and not path.is_file():
+        raise OSError("it is no file")
+    return path.read_text(encoding="utf-8")
+
+
 def read_object(path: Path, *names: str) -> dict[str, Any]:
     """The JSON object in `path`; `InputError` if it cannot be read, holds anything else, or lacks one of `names`."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(read_text(path))
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} cannot be read: {error}.") from error
     if not isinstance(found, dict):

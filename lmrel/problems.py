@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from lmrel.errors import InputError, as_path, check_count, is_text, shown
 
@@ -130,7 +132,8 @@ def load_problems(source: str, limit: int | None = None) -> pd.DataFrame:
     words with its integer ``answer`` (task ``custom`` unless named). Raises `InputError` naming the line.
     """
     check_count("limit", limit, optional=True, most=10**9)
-    problems = paper_problems() if str(source) == "paper" else _read_problems(as_path("problems", source))
+    path = as_path("problems", source)
+    problems = paper_problems() if str(path) == "paper" else _read_problems(path)
     return problems if limit is None else problems.groupby("task", sort=False).head(limit).reset_index(drop=True)
 
 
@@ -139,16 +142,14 @@ def _read_problems(path: Path) -> pd.DataFrame:
         raise InputError(f"problems is {str(path)!r}; it must be 'paper' or an existing .jsonl or .parquet file.")
     rows: list[tuple[str, Any]] = []
     if path.suffix == ".parquet":
-        try:
-            table = pd.read_parquet(path, dtype_backend="numpy_nullable")  # a float would lose digits
-        except (OSError, ValueError) as error:
-            raise InputError(f"{path} cannot be read as Parquet: {error}") from error
-        rows = [(f"{path}, row {i}", r) for i, r in enumerate(_records(table))]
+        rows = [(f"{path}, row {i}", row) for i, row in enumerate(_parquet_rows(path))]
     elif path.suffix == ".jsonl":
         try:
             lines = path.read_text(encoding="utf-8-sig").split("\n")
         except UnicodeDecodeError as error:
             raise InputError(f"{path} is not UTF-8 text: {error}") from error
+        except OSError as error:
+            raise InputError(f"{path} cannot be read: {error.strerror}.") from error
         for number, line in enumerate(lines, start=1):
             if line.strip():
                 try:
@@ -160,6 +161,20 @@ def _read_problems(path: Path) -> pd.DataFrame:
     if not rows:
         raise InputError(f"{path} holds no problems.")
     return _frame(_all_checked(rows))
+
+
+def _parquet_rows(path: Path) -> list[dict[str, Any]]:
+    """Without what pandas says of the table in the file: it may be damaged, and its floats would lose digits."""
+    try:
+        with pq.ParquetFile(path) as file:
+            table = file.read()
+        names = [name for name in table.column_names if not name.startswith("__index_level_")]  # pandas adds these
+        if len(set(names)) < len(names):
+            raise ValueError("two columns have one name")
+        rows = table.select(names).to_pylist()
+    except (OSError, ValueError, OverflowError, pa.ArrowException) as error:
+        raise InputError(f"{path} cannot be read as Parquet: {str(error).partition(chr(10))[0]}") from error
+    return [_present(row) for row in rows]
 
 
 def as_rows(problems: Any) -> list[dict[str, Any]]:
@@ -185,7 +200,11 @@ def one_of(problems: pd.DataFrame, number: Any) -> pd.DataFrame:
 
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = table.to_dict("records")  # type: ignore[assignment]
-    return [{name: value for name, value in row.items() if not _missing(value)} for row in rows]
+    return [_present(row) for row in rows]
+
+
+def _present(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if not _missing(value)}
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -254,10 +273,11 @@ def _checked(row: Any, where: str, solved: bool) -> dict[str, Any]:
 def _integer(value: Any, what: str) -> int:
     """`value` as an integer of at most 18 digits, so that it fits into a table; no float that may have lost some."""
     try:
-        whole = int(value) if not isinstance(value, (bool, str)) and int(value) == value else None
-    except (TypeError, ValueError, OverflowError):
+        short = -(10**18) < value < 10**18  # first: a decimal number may stand for millions of digits
+        whole = int(value) if short and not isinstance(value, bool) and int(value) == value else None
+    except (TypeError, ValueError, ArithmeticError):
         whole = None
-    if whole is None or abs(whole) >= 10**18 or (isinstance(value, float) and abs(value) >= 2**53):
+    if whole is None or (isinstance(value, float) and abs(value) >= 2**53):
         raise InputError(f"{what} is {shown(value)}; it must be an integer of at most 18 digits.")
     return whole
 

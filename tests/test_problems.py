@@ -2,14 +2,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import random
+from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from lmrel import InputError, corpus, held_out_problems, load_problems, paper_problems
-from lmrel.problems import FEW_SHOT_EXAMPLES, may_train_on, problem_key, solve
+from lmrel.problems import FEW_SHOT_EXAMPLES, as_rows, may_train_on, problem_key, solve
 from lmrel.prompts import expression, worksheet_item
 
 
@@ -152,3 +157,45 @@ def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(content)
         with pytest.raises(InputError, match=said):
             load_problems(str(tmp_path / name))
+
+
+def test_a_file_that_the_system_does_not_give_is_named(tmp_path: Path) -> None:
+    for name, said in (("a.jsonl", "cannot be read: Input/output"), ("a.parquet", "cannot be read as Parquet")):
+        os.symlink("/proc/self/mem", tmp_path / name)  # a file, and reading it is an error
+        with pytest.raises(InputError, match=f"{name} {said}"):
+            load_problems(str(tmp_path / name))
+
+
+ONE: dict[str, Any] = {"problem_id": ["a"], "question": ["1 + 1"], "answer": [2]}
+
+
+@pytest.mark.parametrize("said", [b"{}", b"[]", b"x", b'{"index_columns": ["none"], "columns": []}'])
+def test_what_pandas_said_of_a_table_does_not_matter(tmp_path: Path, said: bytes) -> None:
+    path = tmp_path / "mine.parquet"
+    pq.write_table(pa.table(ONE).replace_schema_metadata({b"pandas": said}), path)
+    assert load_problems(str(path))["answer"].tolist() == [2]
+    pd.DataFrame(ONE, index=["some"]).to_parquet(path)
+    assert load_problems(str(path))["answer"].tolist() == [2]
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        (pa.table({**ONE, "x": pa.array([2**62], pa.timestamp("us"))}), "out of range"),
+        (pa.table({**ONE, "task": pa.array([b"\xff"]).view(pa.string())}), "'utf-8' codec"),
+        (pa.table([["a"], ["1"], [2], [3]], names=[*ONE, "answer"]), "two columns have one name"),
+    ],
+    ids=["dates", "text", "names"],
+)
+def test_a_table_that_cannot_be_converted_ends_in_one_line(tmp_path: Path, table: pa.Table, said: str) -> None:
+    pq.write_table(table, tmp_path / "mine.parquet")
+    with pytest.raises(InputError, match=f"cannot be read as Parquet: [^\n]*{said}[^\n]*$"):
+        load_problems(str(tmp_path / "mine.parquet"))
+
+
+def test_numbers_without_end_are_refused_at_once() -> None:
+    with pytest.raises(InputError, match="problems is a number of thousands of digits; it must be a path"):
+        load_problems(10**5000)  # type: ignore[arg-type]
+    for value in (Decimal("1e20000000"), Decimal("sNaN")):
+        with pytest.raises(InputError, match="answer is Decimal"):
+            as_rows(pd.DataFrame({**ONE, "answer": [value]}))
