@@ -23,7 +23,7 @@ from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
 from lmrel.devices import claimed
-from lmrel.errors import InputError, command, shown, visible, writing
+from lmrel.errors import InputError, as_path, command, shown, visible, writing
 
 
 def run_notebook(source: Path, target: Path, parameters: dict[str, Any], title: str | None = None) -> Path:
@@ -31,10 +31,15 @@ def run_notebook(source: Path, target: Path, parameters: dict[str, Any], title: 
 
     `title` replaces the first heading. The kernel's working directory is the caller's.
     """
+    _check_target(target)
     try:
-        known = papermill.inspect_notebook(str(source))
-    except Exception as error:  # whatever a file that is no notebook makes papermill say
-        raise InputError(f"{source} is no notebook that can be read.") from error
+        known = papermill.inspect_notebook(str(source)) if source.is_file() else None
+    except Exception:  # whatever a file that is no notebook makes papermill say
+        known = None
+    if known is None:
+        raise InputError(f"{source} is no notebook that can be read.")
+    if not known:
+        raise InputError(f"{source} has no parameters: no cell tagged 'parameters' sets any.")
     for name, value in parameters.items():
         if name not in known:
             raise InputError(f"{source} has no parameter {shown(name)}; it has {', '.join(known)}.")
@@ -63,15 +68,24 @@ def run_notebook(source: Path, target: Path, parameters: dict[str, Any], title: 
     return target
 
 
+def _check_target(target: Path) -> None:
+    if as_path("target", target).suffix != ".ipynb" or re.match(r"\w+:/", str(target)):
+        raise InputError(f"target is {shown(str(target))}; it must be a path on this machine that ends in .ipynb.")
+
+
 def _is_plain(value: Any, depth: int = 3) -> bool:
     if isinstance(value, list):
         return depth > 0 and all(_is_plain(one, depth - 1) for one in value)
-    return value is None or type(value) in (bool, int, float, str)
+    try:
+        return value is None or (type(value) in (bool, int, float, str) and str(value).encode() is not None)
+    except ValueError:  # half a character, or more digits than Python writes
+        return False
 
 
 @contextmanager
 def alone(target: Path) -> Iterator[None]:
     """Waits for another job that makes `target`: one that outlived the coordinator that had started it."""
+    _check_target(target)
     with writing(target.parent):
         target.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(target.parent / f".{target.stem}.lock", os.O_RDWR | os.O_CREAT, 0o644)

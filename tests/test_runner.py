@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -57,6 +58,41 @@ def test_a_failed_run_keeps_the_last_good_notebook_and_names_the_other(tmp_path:
     assert target.read_bytes() == good
     failed = nbformat.read(tmp_path / "out.failed.ipynb", as_version=4)
     assert any(output.output_type == "error" for cell in failed.cells for output in cell.get("outputs", []))
+
+
+@pytest.mark.parametrize(
+    ("target", "parameters", "said"),
+    [
+        ("a\0.ipynb", {}, "target is .*; it must be a path"),
+        ("a\ud800.ipynb", {}, "target is .*; it must be a path"),
+        ("", {}, r"target is '\.'; it must be a path on this machine that ends in \.ipynb"),
+        ("s3://b/x.ipynb", {}, "target is 's3:/b/x.ipynb'; it must be a path on this machine"),
+        ("out.ipynb", {"x": "\ud800"}, r"x is '\\+ud800'; it must be a number"),
+        ("out.ipynb", {"x": [10**5000]}, "x is a number of thousands of digits"),
+    ],
+    ids=["NUL", "half a character", "nothing", "elsewhere", "half a character in a parameter", "digits"],
+)
+def test_what_cannot_be_written_is_refused_before_anything_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str, parameters: dict[str, Any], said: str
+) -> None:
+    source = notebook(tmp_path / "a.ipynb", ("x = 1", ["parameters"]))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=said):
+        run_notebook(source, Path(target), parameters)
+    if not parameters:
+        with pytest.raises(InputError, match=said), runner.alone(Path(target)):
+            pass
+    assert os.listdir() == ["a.ipynb"]
+
+
+def test_a_notebook_without_parameters_is_refused_before_it_runs(tmp_path: Path) -> None:
+    plain = notebook(tmp_path / "a.ipynb", ("1 / 0", []))
+    old = tmp_path / "old.ipynb"
+    old.write_text('{"nbformat": 3, "nbformat_minor": 0, "metadata": {}, "worksheets": [{"cells": []}]}')
+    os.mkfifo(tmp_path / "pipe.ipynb")
+    for source, said in ((plain, "has no parameters"), (old, "has no parameters"), (tmp_path / "pipe.ipynb", "is no")):
+        with pytest.raises(InputError, match=rf"{source.name} {said}"):
+            run_notebook(source, tmp_path / "out.ipynb", {})
 
 
 def test_a_kernel_that_was_killed_is_a_sentence(tmp_path: Path) -> None:
