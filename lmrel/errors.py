@@ -52,9 +52,10 @@ class _Brief(reprlib.Repr):
 
     def __init__(self) -> None:
         super().__init__()
-        self.parts, self.maxlevel, self.maxother = 0, 30, sys.maxsize
+        self.fillvalue, self.maxlevel, self.maxother = "\N{HORIZONTAL ELLIPSIS}", 30, sys.maxsize
         self.maxlist = self.maxtuple = self.maxset = self.maxfrozenset = self.maxdict = SHOWN
         self.maxstring = self.maxlong = 4 * SHOWN  # it cuts out of the middle
+        self.parts = 0
 
     def repr1(self, x: Any, level: int) -> str:
         self.parts += 1
@@ -63,7 +64,7 @@ class _Brief(reprlib.Repr):
     def repr_dict(self, x: dict[Any, Any], level: int) -> str:
         items = itertools.islice(x.items() if level > 0 else (), SHOWN)  # reprlib's own would be sorted
         pairs = [f"{self.repr1(key, level - 1)}: {self.repr1(value, level - 1)}" for key, value in items]
-        return "{" + ", ".join(pairs if level > 0 or not x else ["..."]) + "}"
+        return "{" + ", ".join(pairs if level > 0 or not x else [self.fillvalue]) + "}"
 
 
 def shown(value: Any) -> str:

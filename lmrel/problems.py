@@ -164,17 +164,16 @@ def _read_problems(path: Path) -> pd.DataFrame:
 
 
 def _parquet_rows(path: Path) -> list[dict[str, Any]]:
-    """Without what pandas says of the table in the file: it may be damaged, and its floats would lose digits."""
+    """Without what pandas noted in the file, which may be damaged; no integer becomes a float, which loses digits."""
     try:
         with pq.ParquetFile(path) as file:
             table = file.read()
         names = [name for name in table.column_names if not name.startswith("__index_level_")]  # pandas adds these
         if len(set(names)) < len(names):
             raise ValueError("two columns have one name")
-        rows = table.select(names).to_pylist()
+        return _records(table.select(names).replace_schema_metadata().to_pandas(integer_object_nulls=True))
     except (OSError, ValueError, OverflowError, pa.ArrowException) as error:
         raise InputError(f"{path} cannot be read as Parquet: {str(error).partition(chr(10))[0]}") from error
-    return [_present(row) for row in rows]
 
 
 def as_rows(problems: Any) -> list[dict[str, Any]]:
@@ -200,11 +199,7 @@ def one_of(problems: pd.DataFrame, number: Any) -> pd.DataFrame:
 
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = table.to_dict("records")  # type: ignore[assignment]
-    return [_present(row) for row in rows]
-
-
-def _present(row: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in row.items() if not _missing(value)}
+    return [{name: value for name, value in row.items() if not _missing(value)} for row in rows]
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

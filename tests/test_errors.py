@@ -35,7 +35,7 @@ def test_a_value_that_python_would_write_for_ever_is_quoted_at_once() -> None:
     for _ in range(10**5):
         deep = [deep]
     assert shown(wide).startswith("[" * 21 + "'l', 'l'")
-    assert shown(deep) == "[" * 30 + "[...]" + "]" * 30
+    assert shown(deep) == "[" * 30 + "[…]" + "]" * 30
 
 
 def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
