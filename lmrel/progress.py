@@ -38,29 +38,41 @@ class State:
 
 def state(job: Job, problems: int) -> State:
     """From what is in the job's folder. `problems` are the job's."""
+    try:
+        return _state(job, problems)
+    except OSError as error:
+        raise InputError(f"{job.folder} cannot be read: {error.strerror}.") from error
+
+
+def _state(job: Job, problems: int) -> State:
     record, draws = job.folder / records.RUN, job.folder / records.DRAWS
     if record.exists() and _is_of(record, job.parameters) and draws.exists():
         return State(job, problems, problems, ((draws.stat().st_mtime, problems),), "finished")
     running = _locked(job.folder / ".evaluate.lock")
     begun, events = job.folder / parts.PARTS / records.RUN, []
     if begun.exists() and _is_of(begun, job.parameters):
-        block = int(read_object(begun).get("block", 0))
-        times = sorted(path.stat().st_mtime for path in begun.parent.glob("*-*.parquet"))
-        events = [(moment, min(block, problems - number * block)) for number, moment in enumerate(times)]
+        block = read_object(begun).get("block")
+        if type(block) is int and block > 0:
+            times = sorted(path.stat().st_mtime for path in begun.parent.glob("*-*.parquet"))
+            counts = [min(block, problems - start) for start in range(0, problems, block)]
+            events = list(zip(times, counts, strict=False))
     failed = (job.folder / "evaluate.failed.ipynb").exists()
     what = "running" if running else "failed" if failed else "stopped" if events else "waiting"
     return State(job, sum(count for _, count in events), problems, tuple(events), what)
 
 
 def _is_of(record: Path, parameters: Mapping[str, Any]) -> bool:
-    found = read_object(record).get("parameters", {})
-    return all(found.get(name) == value for name, value in parameters.items() if name not in ("output_dir", "replace"))
+    found = read_object(record).get("parameters")
+    return isinstance(found, dict) and all(
+        found.get(name) == value for name, value in parameters.items() if name not in ("output_dir", "replace")
+    )
 
 
 def _locked(path: Path) -> bool:
-    if not path.exists():
+    try:
+        handle = os.open(path, os.O_RDWR)
+    except OSError:  # most often there is none
         return False
-    handle = os.open(path, os.O_RDWR)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

@@ -92,8 +92,7 @@ def check(model: str, precision: str, gpu_gb: float, asked: Mapping[str, Any]) -
     for name, value in asked.items():
         if name not in default:
             raise InputError(f"the request of {model} has {shown(name)}; it may have {', '.join(default)}.")
-        if name != "gpu" or value != 0:
-            check_count(f"{name}, requested for {model},", value, most=10**9)
+        check_number(f"{name}, requested for {model},", value, 0 if name == "gpu" else 1, 10**9, whole=True)
     found, narrow = size(model, precision), size(model, "nf4")
     gpus, host = (int((default | dict(asked))[name]) for name in ("gpu", "mem_mb"))
     room = gpus * gpu_gb * 1e9 if gpus else host * 1e6

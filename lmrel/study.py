@@ -5,6 +5,8 @@ The Snakefile runs these jobs, `lmrel.progress` tells how far they are. No model
 
 from __future__ import annotations
 
+import ast
+import difflib
 import math
 import re
 from collections.abc import Mapping
@@ -15,15 +17,34 @@ from typing import Any
 import yaml
 
 from lmrel import scale
-from lmrel.errors import MAX_RUNS, InputError, as_path, check_choice, check_count, check_number, shown
+from lmrel.errors import (
+    LONGEST,
+    MAX_RUNS,
+    InputError,
+    as_path,
+    check_choice,
+    check_count,
+    check_number,
+    read_object,
+    read_text,
+    shown,
+)
 from lmrel.problems import load_problems
+from lmrel.prompts import PROMPT_STYLES
 from lmrel.registry import PRECISIONS
 from lmrel.shards import folder
 
+NOTEBOOK = Path(__file__).resolve().parent.parent / "notebooks" / "evaluate.ipynb"
 RESULTS = Path("results")
 LIVE = "live"  # the book's own folder there
 ROW_MB = 0.002  # memory of a draw while a run is summarized: 720,240 of them took 1.45 GB
 OWN = ("model", "output_dir", "replace", "shards", "shard")  # parameters that a study gives itself
+CHOICES = {  # the last two as in `lmrel.decoding`, which needs torch
+    "precision": PRECISIONS,
+    "prompt_style": PROMPT_STYLES,
+    "decoding": ("pure", "as_shipped"),
+    "stop": ("eos", "decided"),
+}
 KEYS = ("models", "parameters", "shards", "gpu_gb", "requests")
 
 
@@ -34,7 +55,49 @@ def run_name(model: str) -> str:
     if name in ("", LIVE):
         lack = "the name of a folder that the book keeps" if name else "no name"
         raise InputError(f"models in study.yaml has {model!r}, which gives its run {lack}.")
+    if len(name.encode()) > LONGEST:
+        raise InputError(
+            f"models in study.yaml has {shown(model)}, which gives its run a name of over {LONGEST} bytes."
+        )
     return name
+
+
+def defaults() -> dict[str, Any]:
+    """The parameters of evaluate.ipynb and their values there."""
+    cells = read_object(NOTEBOOK, "cells")["cells"]
+    source = next("".join(cell["source"]) for cell in cells if "parameters" in cell["metadata"].get("tags", []))
+    lines = [line for line in ast.parse(source).body if isinstance(line, ast.Assign)]
+    return {ast.unparse(line.targets[0]): ast.literal_eval(line.value) for line in lines}
+
+
+def _completed(parameters: Any) -> dict[str, Any]:
+    """`parameters` of a study, with the defaults for the others. `InputError` for what evaluate.ipynb would refuse."""
+    if not isinstance(parameters, dict):
+        raise InputError(f"parameters in study.yaml is {shown(parameters)}; it must hold those of evaluate.ipynb.")
+    known = defaults()
+    for name in OWN:
+        known.pop(name)
+        if name in parameters:
+            raise InputError(f"parameters in study.yaml has {name!r}, which the study gives to each job itself.")
+    for name in parameters:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1) if isinstance(name, str) else []
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            raise InputError(f"parameters in study.yaml has {shown(name)}.{hint} It may have {', '.join(known)}.")
+    given = known | parameters
+    temperatures = given["temperatures"]
+    if not isinstance(temperatures, list) or not temperatures:
+        raise InputError(f"temperatures in study.yaml is {shown(temperatures)}; it must be a list such as [0.0, 0.7].")
+    for temperature in temperatures:
+        check_number("temperature in study.yaml", temperature, 0.0, 10.0)
+    if len(set(temperatures)) < len(temperatures):
+        raise InputError(f"temperatures in study.yaml is {shown(temperatures)}; each may occur once.")
+    check_count("runs in study.yaml", given["runs"], most=MAX_RUNS)
+    check_count("max_new_tokens in study.yaml", given["max_new_tokens"], most=32_768)
+    check_number("seed in study.yaml", given["seed"], -1e300, 1e300, whole=True)
+    for name, allowed in CHOICES.items():
+        check_choice(f"{name} in study.yaml", given[name], allowed)
+    return given
 
 
 @dataclass(frozen=True)
@@ -76,7 +139,7 @@ class Study:
         for name in config:
             if name not in KEYS:
                 raise InputError(f"study.yaml has {shown(name)}; it may have {', '.join(KEYS)}.")
-        models, parameters = config.get("models"), config.get("parameters")
+        models = config.get("models")
         if not isinstance(models, list) or not models or not all(isinstance(m, str) and m for m in models):
             raise InputError(
                 f"models in study.yaml is {shown(models)}; it must be a list of names, folders or repo ids."
@@ -86,11 +149,7 @@ class Study:
         runs = {run_name(model): model for model in models}
         if len(runs) < len(models):
             raise InputError(f"models in study.yaml is {shown(models)}; each may occur once.")
-        if not isinstance(parameters, dict):
-            raise InputError(f"parameters in study.yaml is {shown(parameters)}; it must hold those of evaluate.ipynb.")
-        for name in OWN:
-            if name in parameters:
-                raise InputError(f"parameters in study.yaml has {name!r}, which the study gives to each job itself.")
+        given = _completed(config.get("parameters"))
         requests, shards, gpu_gb = config.get("requests") or {}, config.get("shards", 1), config.get("gpu_gb", 40)
         check_count("shards in study.yaml", shards)
         if not isinstance(requests, dict):
@@ -101,18 +160,8 @@ class Study:
                 raise InputError(
                     f"requests in study.yaml has {shown(model)}: {shown(own)}; {known}, and each may have numbers."
                 )
-        temperatures, runs_each = parameters.get("temperatures", []), parameters.get("runs", 1)
-        check_count("runs in study.yaml", runs_each, most=MAX_RUNS)
-        if not isinstance(temperatures, list):
-            raise InputError(
-                f"temperatures in study.yaml is {shown(temperatures)}; it must be a list such as [0.0, 0.7]."
-            )
-        for temperature in temperatures:
-            check_number("temperature in study.yaml", temperature, 0.0, 10.0)
-        draws = sum(1 if temperature == 0 else runs_each for temperature in temperatures)
-        problems = len(load_problems(parameters.get("problems", "paper"), parameters.get("limit")))
-        precision = parameters.get("precision", "auto")
-        check_choice("precision in study.yaml", precision, PRECISIONS)
+        draws = sum(1 if temperature == 0 else given["runs"] for temperature in given["temperatures"])
+        problems, precision = len(load_problems(given["problems"], given["limit"])), given["precision"]
         divided, asked = {}, {}
         for run, model in runs.items():
             own = dict(requests.get(model, {}))
@@ -123,13 +172,13 @@ class Study:
             usual["mem_mb"] += math.ceil(ROW_MB * draws * problems / divided[run])
             asked[run] = usual | own
         joining = {"gpu": 0, "mem_mb": 4000 + math.ceil(ROW_MB * draws * problems), "runtime": 60}
-        return cls(runs, parameters, divided, asked, joining, draws, problems)
+        return cls(runs, dict(config["parameters"]), divided, asked, joining, draws, problems)
 
     @classmethod
     def read(cls, path: Path = Path("study.yaml")) -> Study:
         """From a file."""
         try:
-            config = yaml.safe_load(path.read_text(encoding="utf-8"))
+            config = yaml.safe_load(read_text(path))
         except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
             raise InputError(f"{path} cannot be read: {str(error).splitlines()[0]}.") from error
         if not isinstance(config, dict):

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lmrel import Run, parts, progress, records, run, scale
+from lmrel import InputError, Run, parts, progress, records, run, scale
 from lmrel.progress import State
 from lmrel.study import Job, Study
 from tests.conftest import ROOT
@@ -56,6 +57,41 @@ def test_a_job_is_waiting_then_stopped_then_finished(job: Job, monkeypatch: pyte
     assert finished == State(job, 4, 4, ((moment, 4),), "finished")
     other = Job(job.run, job.shard, job.shards, job.folder, job.parameters | {"runs": 9})
     assert progress.state(other, 4).what == "failed"  # finished are fewer runs than these
+
+
+@pytest.mark.parametrize(
+    "edited",
+    [
+        {"parameters": [1]},
+        {"parameters": "x"},
+        {"parameters": None},
+        *({"block": b} for b in (-3, "x", None, 1e400, [1])),
+    ],
+    ids=str,
+)
+def test_a_record_that_was_edited_is_of_no_run(job: Job, edited: dict[str, Any]) -> None:
+    for place in (job.folder, job.folder / parts.PARTS):
+        place.mkdir(parents=True)
+        (place / records.RUN).write_text(json.dumps({"parameters": job.parameters, "block": 3} | edited))
+        (place / "part-0000.parquet").touch()
+    assert progress.state(job, 4) == State(job, 0, 4, (), "waiting")
+
+
+def test_more_parts_than_there_are_problems_count_once_and_a_lock_may_be_anything(job: Job) -> None:
+    place = job.folder / parts.PARTS
+    place.mkdir(parents=True)
+    (place / records.RUN).write_text(json.dumps({"parameters": job.parameters, "block": 3}))
+    (job.folder / ".evaluate.lock").mkdir()
+    for number in range(5):
+        (place / f"part-{number:04d}.parquet").touch()
+    found = progress.state(job, 4)
+    assert (found.done, found.what, [count for _, count in found.events]) == (4, "stopped", [3, 1])
+
+
+def test_results_that_may_not_be_read_end_in_a_sentence(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "exists", lambda _: (_ for _ in ()).throw(PermissionError(13, "Permission denied")))
+    with pytest.raises(InputError, match="results/tiny-dense-base/shards/1-of-2 cannot be read: Permission denied"):
+        progress.state(job, 4)
 
 
 def test_the_time_left_is_at_the_rate_since_the_first_of_the_last_hour(job: Job) -> None:

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,8 @@ import pytest
 import yaml
 
 from lmrel import InputError, Run, shards
-from lmrel.study import Study
+from lmrel.decoding import DECODINGS, Decoder
+from lmrel.study import CHOICES, Study, defaults
 from tests.conftest import ROOT
 
 CONFIG: dict[str, Any] = yaml.safe_load((ROOT / "study.yaml").read_text())
@@ -58,6 +61,23 @@ def test_a_divided_run_has_a_job_for_each_shard_whose_folder_is_where_the_shard_
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
+        ({"parameters": {"temprature": 1}}, r"has 'temprature'\. Did you mean 'temperatures'\? It may have precision,"),
+        ({"parameters": {5: 1}}, "parameters in study.yaml has 5. It may have precision"),
+        ({"parameters": {"temperatures": []}}, r"temperatures in study.yaml is \[\]; it must be a list"),
+        ({"parameters": {"temperatures": [1, 1.0]}}, r"temperatures in study.yaml is \[1, 1.0\]; each may occur once"),
+        ({"parameters": {"max_new_tokens": "x"}}, "max_new_tokens in study.yaml is 'x'; it must be an integer"),
+        (
+            {"parameters": {"max_new_tokens": 32_769}},
+            "max_new_tokens in study.yaml is 32769; it must be at most 32,768",
+        ),
+        ({"parameters": {"seed": 0.5}}, "seed in study.yaml is 0.5; it must be an integer"),
+        ({"parameters": {"seed": 1 << 1024}}, "seed in study.yaml is 1797.*; it must be an integer"),
+        ({"parameters": {"stop": "never"}}, "stop in study.yaml is 'never'; it must be 'eos' or 'decided'"),
+        ({"parameters": {"prompt_style": 1}}, "prompt_style in study.yaml is 1; it must be one of readme"),
+        ({"parameters": {"decoding": ""}}, "decoding in study.yaml is ''; it must be 'pure' or 'as_shipped'"),
+        ({"requests": {"tiny-dense-base": {"gpu": False}}}, "gpu, requested for tiny-dense-base, is False"),
+        ({"requests": {"tiny-dense-base": {"gpu": 0.0}}}, "gpu, requested for tiny-dense-base, is 0.0"),
+        ({"models": ["a" * 200 + "/" + "b" * 90]}, "which gives its run a name of over 255 bytes"),
         ({"model": ["tiny-dense-base"]}, "study.yaml has 'model'; it may have models, parameters, shards, gpu_gb"),
         ({"models": []}, r"models in study.yaml is \[\]; it must be a list"),
         ({"models": "tiny-dense-base"}, "models in study.yaml is 'tiny-dense-base'; it must be a list"),
@@ -86,6 +106,17 @@ def test_a_study_that_cannot_run_ends_in_a_sentence(changes: dict[str, Any], sai
         Study.of(CONFIG | changes)
 
 
+def test_parameters_that_a_study_leaves_out_are_those_of_the_notebook() -> None:
+    run = Run.from_namespace(defaults())
+    assert list(defaults()) == [field.name for field in fields(Run)]
+    assert Study.of({"models": ["tiny-dense-base"], "parameters": {}}).draws == run.draws
+    assert (CHOICES["decoding"], CHOICES["stop"]) == (DECODINGS, ("eos", "decided"))
+    for stop in CHOICES["stop"]:
+        assert Decoder(stop=stop, max_new_tokens=32_768).stop == stop
+    with pytest.raises(InputError, match="to 32768"):
+        Decoder(max_new_tokens=32_769)
+
+
 def test_a_file_that_holds_no_study_ends_in_a_sentence(tmp_path: Path) -> None:
     path = tmp_path / "study.yaml"
     with pytest.raises(InputError, match="study.yaml cannot be read"):
@@ -94,6 +125,9 @@ def test_a_file_that_holds_no_study_ends_in_a_sentence(tmp_path: Path) -> None:
         path.write_text(text, encoding="utf-8")
         with pytest.raises(InputError, match=said):
             Study.read(path)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputError, match="pipe cannot be read: it is no file"):
+        Study.read(tmp_path / "pipe")
 
 
 def test_planning_loads_no_torch() -> None:
