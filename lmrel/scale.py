@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lmrel.errors import InputError, as_path, check_count, check_number, read_object, shown
+from lmrel.errors import InputError, as_path, check_count, check_number, is_text, read_object, shown
 from lmrel.registry import NF4_BITS, ROOM, known
 
 # The paper's experiment took "about 3.5 h" on one A100 with 40 GB, one prompt at a time (its repository's README).
@@ -76,11 +76,8 @@ def request(model: str, precision: str, gpu_gb: float) -> dict[str, int]:
         return dict(UNKNOWN)
     if found.small:
         return {"gpu": 0, "mem_mb": 4000, "runtime": 60}
-    return {
-        "gpu": math.ceil(found.memory / (gpu_gb * 1e9)),
-        "mem_mb": 8000 + math.ceil(found.weights / 1e6),
-        "runtime": 120 + math.ceil(4 * found.stored / 1e9),
-    }
+    gpus, memory = math.ceil(found.memory / (gpu_gb * 1e9)), 8000 + math.ceil(found.weights / 1e6)
+    return {"gpu": gpus, "mem_mb": memory, "runtime": 120 + math.ceil(4 * found.stored / 1e9)}
 
 
 def check(model: str, precision: str, gpu_gb: float, asked: Mapping[str, Any]) -> None:
@@ -118,23 +115,43 @@ class Measured:
 
     def points(self, model: str, stop: str, what: str) -> list[tuple[float, float]]:
         """Draws per problem, and ``seconds`` or ``nodes`` of the engine for all problems, of a tiny model."""
-        rows = [row for row in self.cpu if row["model"] == model and row["contestant"].startswith(f"{stop}, ")]
-        value = {row["runs"]: row["seconds"] if what == "seconds" else row["nodes"] / row["sample"] for row in rows}
-        return sorted((row["draws"] / (PAPER_PROBLEMS * row["sample"]), value[row["runs"]]) for row in rows)
+        found = {}
+        for row in (row for row in self.cpu if row["model"] == model and row["contestant"].startswith(f"{stop}, ")):
+            for name in (what, "draws", "sample"):
+                check_number(f"{name} of {model}, {row['contestant']},", row.get(name), 0.0, 1e15, open_below=True)
+            share = row["sample"] if what == "nodes" else 1
+            found[row["draws"] / (PAPER_PROBLEMS * row["sample"])] = row[what] / share
+        if len(found) < 2:
+            raise InputError(f"{model} was measured on a CPU, with {stop!r}, for fewer than two numbers of draws.")
+        return sorted(found.items())
 
 
 def read(folder: Path) -> Measured:
     """What is measured, from ``bench/cpu.json`` and ``gpu/*.json`` below `folder` (the book's ``book/data``)."""
     folder = as_path("data", folder)
-    cpu = read_object(folder / "bench" / "cpu.json").get("rows")
-    if not isinstance(cpu, list) or not cpu:
-        raise InputError(f"{folder / 'bench' / 'cpu.json'} holds no rows of `make bench`.")
+    cpu = _rows(folder / "bench" / "cpu.json", ("model", "contestant"))
     rows = []
     for path in sorted((folder / "gpu").glob("*.json")):
         record = read_object(path)
-        if per_problem := record.get("draws_per_problem"):  # other files there hold other things
-            rows += [row | {"draws_per_problem": per_problem, "device": record["device"]} for row in record["rows"]]
+        if "draws_per_problem" in record:  # other files there hold other things
+            check_count(f"draws_per_problem in {path}", record["draws_per_problem"])
+            about = {"draws_per_problem": record["draws_per_problem"], "device": record.get("device", "a GPU")}
+            found = _rows(path, ("model", "precision", "logits"), ("new_tokens", "draws", "seconds"))
+            rows += [row | about for row in found]
     return Measured(tuple(cpu), tuple(rows))
+
+
+def _rows(path: Path, texts: Sequence[str], numbers: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """Those in a file; `InputError` unless there are some, with these names."""
+    rows: Any = read_object(path).get("rows")
+    if not isinstance(rows, list) or not rows:
+        raise InputError(f"{path} holds no rows of `make bench` or `make bench-gpu`.")
+    for row in rows:
+        if not isinstance(row, dict) or not all(is_text(row.get(name)) for name in texts):
+            raise InputError(f"{path} has the row {shown(row)}; it must have {', '.join((*texts, *numbers))}.")
+        for name in numbers:
+            check_number(f"{name} of a row in {path}", row.get(name), 0.0, 1e15, open_below=True)
+    return rows
 
 
 def prolonged(points: Sequence[tuple[float, float]], draws: float) -> float:
@@ -183,9 +200,7 @@ def estimate(
 
 @dataclass(frozen=True)
 class Rates:
-    """What is assumed of a machine: GB a second that a job reads weights at and that all downloads share; seconds of
-    a job beside reading and drawing.
-    """
+    """Of a machine: GB a second that a job reads weights at, and that all downloads share; a job's other seconds."""
 
     disk: float
     link: float
@@ -230,9 +245,10 @@ class Plan:
     @property
     def shares(self) -> list[tuple[str, float]]:
         """The four as shares of the GPUs' time, the largest first: the largest, and the largest loss."""
-        names = ("drawing", "loading", "download", "stragglers")
-        parts = {name: getattr(self, name) for name in names}
-        return sorted(((name, part / sum(parts.values())) for name, part in parts.items()), key=lambda pair: -pair[1])
+        parts = {name: getattr(self, name) for name in ("drawing", "loading", "download", "stragglers")}
+        return sorted(
+            ((name, part / (sum(parts.values()) or 1.0)) for name, part in parts.items()), key=lambda pair: -pair[1]
+        )
 
 
 def plan(works: Sequence[Work], shards: int, gpus: int, rates: Rates) -> Plan:
@@ -240,12 +256,12 @@ def plan(works: Sequence[Work], shards: int, gpus: int, rates: Rates) -> Plan:
 
     Models are fetched one after the other, the smallest first, and can run as soon as they are there.
     """
-    check_count("shards", shards)
-    check_count("gpus", gpus)
+    check_count("shards", shards, most=10**5)
+    check_count("gpus", gpus, most=10**5)
     arrival, jobs = 0.0, []
     for work in sorted(works, key=lambda work: work.stored):
-        if work.gpus > gpus:
-            raise InputError(f"a job needs {work.gpus} GPUs, and there are {gpus}.")
+        if not 0 < work.gpus <= gpus:
+            raise InputError(f"a job needs {work.gpus} GPUs; it may have 1 to {gpus}.")
         arrival += work.stored / (rates.link * 1e9)
         jobs += [(arrival, work.load(rates), work.draw / shards, work.gpus)] * shards
     free = [0.0] * gpus
@@ -266,7 +282,7 @@ def plan(works: Sequence[Work], shards: int, gpus: int, rates: Rates) -> Plan:
 
 def best_shards(works: Sequence[Work], gpus: int, rates: Rates, most: int = PAPER_PROBLEMS) -> int:
     """The fewest shards, at most `most`, with which the last job ends within about 2 % of the earliest possible."""
-    check_count("gpus", gpus)
+    check_count("gpus", gpus, most=10**5)
     if not works:
         raise InputError("there is no model to deal out.")
     arrivals = sum(work.stored for work in works) / (rates.link * 1e9)

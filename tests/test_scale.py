@@ -232,7 +232,7 @@ def test_jobs_wait_for_their_weights_and_for_enough_gpus() -> None:
     two = plan([Work(10.0, 0.0, gpus=2), Work(4.0, 0.0), Work(3.0, 0.0)], 1, 2, AT_ONCE)
     assert two.wall == 14
     assert two.drawing == 27
-    with pytest.raises(InputError, match="a job needs 2 GPUs, and there are 1"):
+    with pytest.raises(InputError, match="a job needs 2 GPUs; it may have 1 to 1"):
         plan([Work(10.0, 0.0, gpus=2)], 1, 1, AT_ONCE)
 
 
@@ -258,3 +258,40 @@ def test_the_best_number_of_shards_follows_from_the_closed_form() -> None:
         assert scale.best_shards([work] * models, gpus, RATES) == min(brute, key=lambda s: brute[s])
     assert scale.best_shards([work] * 64, 64, RATES) == 1
     assert scale.best_shards([work], 1, RATES) == 1
+
+
+CPU = json.loads((ROOT / "book" / "data" / "bench" / "cpu.json").read_text())["rows"]
+LARGE = {"model": "OLMoE-1B-7B", "precision": "nf4", "logits": "uniform", "new_tokens": 16, "draws": 9, "seconds": 1}
+
+
+@pytest.mark.parametrize(
+    ("cpu", "gpu", "said"),
+    [
+        ([1, 2], {}, "cpu.json has the row 1; it must have model, contestant"),
+        ([{}], {}, "cpu.json has the row {}; it must have"),
+        ([row | {"draws": None} for row in CPU], {}, "draws of tiny-.* is None; it must be a number above 0"),
+        ([row | {"seconds": "x"} for row in CPU], {}, "seconds of tiny-.* is 'x'; it must be a number above 0"),
+        ([row | {"seconds": -1} for row in CPU], {}, "seconds of tiny-.* is -1; it must be a number above 0"),
+        ([row | {"contestant": "z"} for row in CPU], {}, "for fewer than two numbers of draws"),
+        ([row | {"draws": 9, "sample": 1} for row in CPU], {}, "for fewer than two numbers of draws"),
+        (CPU, {"draws_per_problem": None, "rows": [LARGE]}, "draws_per_problem in .*0.json is None"),
+        (CPU, {"draws_per_problem": 13}, "0.json holds no rows of `make bench`"),
+        (CPU, {"draws_per_problem": 13, "rows": [1]}, "0.json has the row 1; it must have model, precision"),
+        (CPU, {"draws_per_problem": 13, "rows": [LARGE | {"seconds": 0}]}, "seconds of a row in .*0.json is 0"),
+    ],
+    ids=range(11),
+)
+def test_measurements_that_were_edited_end_in_a_sentence(tmp_path: Path, cpu: Any, gpu: Any, said: str) -> None:
+    folder = data(tmp_path, gpu)
+    (folder / "bench" / "cpu.json").write_text(json.dumps({"rows": cpu}))
+    with pytest.raises(InputError, match=said):
+        scale.estimate("tiny-dense-base", "auto", 13, 240, scale.read(folder))
+
+
+def test_a_plan_that_cannot_be_made_ends_in_a_sentence_and_one_of_nothing_has_no_shares() -> None:
+    for gpus, shards, said in ((10**12, 1, "gpus is 1000000000000; it must be at most"), (1, 10**12, "shards is 1")):
+        with pytest.raises(InputError, match=said):
+            plan([Work(1.0, 1.0)], shards, gpus, RATES)
+    with pytest.raises(InputError, match="a job needs 0 GPUs; it may have 1 to 2"):
+        plan([Work(1.0, 1.0, gpus=0)], 1, 2, RATES)
+    assert {share for _, share in plan([], 1, 1, RATES).shares} == {0.0}
