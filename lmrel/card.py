@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 import pandas as pd
 
 from lmrel import charts, corpus, records
 from lmrel.decoding import Decoder
+from lmrel.errors import command
 from lmrel.inference import summarize_with_intervals
 from lmrel.models import load_model
 from lmrel.problems import held_out_problems, paper_problems
@@ -99,7 +101,14 @@ def write_card(name: str, folder: Path) -> None:
     records.write_text(model_card(REGISTRY[name]), folder / "README.md")
 
 
+@command()
+def main() -> None:
+    """Command line."""
+    argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0]).parse_args()
+    for name in TINY:
+        write_card(name, CHECKPOINTS / name)
+        print(CHECKPOINTS / name / "README.md")
+
+
 if __name__ == "__main__":
-    for tiny_model in TINY:
-        write_card(tiny_model, CHECKPOINTS / tiny_model)
-        print(CHECKPOINTS / tiny_model / "README.md")
+    main()

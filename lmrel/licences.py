@@ -7,12 +7,14 @@ SPDX expressions. It knows the packages for the machine it ran on; the locked on
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from lmrel.errors import InputError, command, read_object, shown, writing
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCK, TARGET = ROOT / "requirements.lock", ROOT / "book" / "data" / "licences.json"
@@ -37,12 +39,15 @@ def note(text: str) -> str:
 
 def listed(lock: str, report: Mapping[str, Any]) -> list[dict[str, str]]:
     """A row for each locked package: ``name, version, licence, note``."""
-    found = {_plain(one["metadata"]["name"]): one["metadata"] for one in report["install"]}
+    try:
+        found = {_plain(one["metadata"]["name"]): one["metadata"] for one in report["install"]}
+    except (KeyError, TypeError) as error:
+        raise InputError(f"this is no report of pip's: {shown(report)}.") from error
     rows = []
     for name, version in LOCKED.findall(lock):
         metadata = found.get(_plain(name))
-        if metadata and metadata["version"] != version:
-            raise ValueError(f"{name} is locked at {version}, and the report is of {metadata['version']}")
+        if metadata and metadata.get("version") != version:
+            raise InputError(f"{name} is locked at {version}, and the report is of {metadata.get('version')}.")
         text = licence(metadata) if metadata else ""
         rows.append(
             {"name": name, "version": version, "licence": text, "note": note(text) if metadata else "other machines"}
@@ -54,6 +59,15 @@ def _plain(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
+@command()
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("report", type=Path, help="what pip says of a dry run")
+    rows = listed(LOCK.read_text(encoding="utf-8"), read_object(parser.parse_args().report, "install"))
+    with writing(TARGET):
+        TARGET.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
 if __name__ == "__main__":
-    rows = listed(LOCK.read_text(encoding="utf-8"), json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
-    TARGET.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    main()

@@ -10,16 +10,20 @@ from typing import Any
 
 import pandas as pd
 
-from lmrel.errors import InputError
+from lmrel.errors import InputError, as_path, read_text
 from lmrel.tables import plain
 
 
 def report(path: Path) -> Any:
     """A stored report; `InputError` if there is none."""
+    path = as_path("report", path)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        found = json.loads(read_text(path))
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} is no report that can be read: {error}.") from error
+    if not isinstance(found, dict | list):
+        raise InputError(f"{path} is no report that can be read: it is neither a JSON object nor a list.")
+    return found
 
 
 def when(found: Mapping[str, Any]) -> str:

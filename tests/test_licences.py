@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lmrel.licences import LOCK, LOCKED, TARGET, licence, listed, note
+from lmrel import InputError
+from lmrel.licences import LOCK, LOCKED, TARGET, licence, listed, main, note
 from tests.conftest import ROOT
 
 TEXT = LOCK.read_text(encoding="utf-8")
@@ -60,5 +62,28 @@ def test_a_package_for_other_machines_is_listed_and_another_version_is_an_error(
         {"name": "a-b", "version": "1", "licence": "MIT", "note": ""},
         {"name": "c", "version": "2", "licence": "", "note": "other machines"},
     ]
-    with pytest.raises(ValueError, match="a-b is locked at 2"):
+    with pytest.raises(InputError, match="a-b is locked at 2"):
         listed("a-b==2 \\\n", report)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (None, "^2$"),
+        ("", "report.json cannot be read: Expecting value"),
+        ("{}", "report.json holds something else: it has no 'install'"),
+        ('{"install": [{}]}', "this is no report of pip's"),
+        ('{"install": 5}', "this is no report of pip's"),
+    ],
+    ids=range(5),
+)
+def test_a_command_line_without_a_report_ends_in_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str | None, said: str
+) -> None:
+    path = tmp_path / "report.json"
+    path.write_text(text or "")
+    before = TARGET.read_bytes()
+    monkeypatch.setattr("sys.argv", ["licences", *([str(path)] if text is not None else [])])
+    with pytest.raises(SystemExit, match=said):
+        main()
+    assert TARGET.read_bytes() == before
