@@ -130,7 +130,8 @@ def as_path(name: str, value: Any) -> Path:
 def reads(*columns: str, empty: bool = False) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Marks a function whose first argument is a table that needs `columns` and, unless `empty` is allowed, rows.
 
-    Called with anything else, it raises an `InputError`.
+    Called with anything else, it raises an `InputError`. A column ``correct`` it is given as booleans: a table that was
+    merged, or read from CSV, holds them as objects or as 0 and 1.
     """
 
     def mark(function: Callable[P, R]) -> Callable[P, R]:
@@ -143,8 +144,12 @@ def reads(*columns: str, empty: bool = False) -> Callable[[Callable[P, R]], Call
             missing = [column for column in columns if arguments and column not in there]
             if missing:
                 raise InputError(f"{function.__name__} was given a table without the column {missing[0]!r}.")
-            if "correct" in columns and arguments and table["correct"].isna().any():
-                raise InputError(f"{function.__name__} was given draws of which some are neither right nor wrong.")
+            if arguments and len(set(there)) < len(there):
+                raise InputError(f"{function.__name__} was given a table with two columns of one name.")
+            if "correct" in columns and arguments and table["correct"].dtype != bool:
+                if not table["correct"].isin([0, 1]).all():
+                    raise InputError(f"{function.__name__} was given draws of which some are neither right nor wrong.")
+                arguments = (table.assign(correct=table["correct"].astype(bool)), *arguments[1:])  # type: ignore[assignment]
             if arguments and not empty and not len(table):
                 raise InputError(f"{function.__name__} was given a table without rows.")
             return function(*arguments, **options)

@@ -14,14 +14,17 @@ import pandas as pd
 from scipy import stats
 
 from lmrel import metrics
-from lmrel.errors import InputError, reads, shown
+from lmrel.errors import InputError, check_number, reads, shown
 
 LEVEL = 0.95
+MOST = 1e100  # trials: of more than these the square is beyond a float
 
 
 def wilson(share: float, n: float, level: float = LEVEL) -> tuple[float, float]:
     """Wilson's score interval for a proportion `share` seen in `n` trials (Wilson 1927; `n` need not be whole)."""
-    if not 0 <= share <= 1 or not n > 0:
+    check_number("level", level, 0.0, 1.0, open_below=True)
+    numbers = isinstance(share, (int, float)) and isinstance(n, (int, float, np.integer))
+    if not numbers or not 0 <= share <= 1 or not 0 < n < MOST:
         raise InputError(f"a share of {shown(share)} in {shown(n)} trials has no interval.")
     z = stats.norm.ppf(0.5 + level / 2)
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
@@ -40,6 +43,8 @@ def clustered_wilson(shares: Sequence[float] | np.ndarray, level: float = LEVEL)
     mean, n = float(values.mean()), len(values)
     if math.isnan(mean):
         return math.nan, math.nan, math.nan
+    if not 0 <= values.min() <= values.max() <= 1:
+        raise InputError(f"the shares go from {values.min():g} to {values.max():g}; each must be from 0 to 1.")
     single_draws = bool(np.isin(values, (0.0, 1.0)).all())
     variance = float(values.var(ddof=1)) / n if n > 1 and not single_draws else 0.0
     if variance == 0.0:

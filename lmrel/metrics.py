@@ -33,6 +33,7 @@ def _judged(draws: pd.DataFrame) -> pd.DataFrame:
     return both.assign(strict=both["correct"] & both["compliant"], correct_sole=sole)
 
 
+@reads("finished", *CONFIDENCES.values())
 def by_problem(draws: pd.DataFrame) -> pd.DataFrame:
     """One row per setting, task (and ``all``) and problem: the mean over runs of each of `SHARES` and `CONFIDENCES`."""
     columns = SHARES | CONFIDENCES
@@ -45,6 +46,7 @@ def by_run(draws: pd.DataFrame) -> pd.DataFrame:
     return _judged(draws).groupby([*GROUP, "run"])["correct"].mean().rename("accuracy").reset_index()
 
 
+@reads("n_tokens")
 def summarize(draws: pd.DataFrame) -> pd.DataFrame:
     """One row per setting and task, and one with task ``all``: means over problems of means over runs.
 

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
 
-from lmrel import charts
+from lmrel import InputError, charts
 from lmrel.inference import (
     clustered_wilson,
     failure_shares,
@@ -97,3 +99,29 @@ def test_failure_shares_are_of_the_wrong_draws_and_their_interval_is_of_problems
     assert shares["count"].to_dict() == {"extra_text": 2, "incomplete": 1, "numeric_error": 1}
     assert shares["share"].to_dict() == {"extra_text": 0.5, "incomplete": 0.25, "numeric_error": 0.25}
     assert tuple(shares.loc["extra_text", ["low", "high"]]) == pytest.approx(wilson(0.5, 2))
+
+
+@pytest.mark.parametrize("dtype", ["int64", "float64", "object"])
+def test_failure_shares_take_draws_that_were_merged_or_read_from_csv(dtype: str) -> None:
+    pd.testing.assert_frame_equal(failure_shares(table().astype({"correct": dtype})), failure_shares(table()))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((0.5, 5, 2), "level is 2; it must be a number above 0 to 1"),
+        (("x", 5), "a share of 'x' in 5 trials has no interval"),
+        ((None, 5), "a share of None in 5 trials"),
+        ((10**5000, 5), "a share of a number of thousands of digits in 5 trials"),
+        ((0.5, 10**200), "a share of 0.5 in 1000.* trials"),
+    ],
+    ids=["level", "text", "None", "huge share", "huge n"],
+)
+def test_what_is_no_share_of_trials_has_no_interval(arguments: Any, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        wilson(*arguments)
+
+
+def test_shares_beyond_one_are_named() -> None:
+    with pytest.raises(InputError, match="the shares go from 2 to 3; each must be from 0 to 1"):
+        clustered_wilson([2, 3])

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lmrel import metrics
+from lmrel import InputError, metrics
 from lmrel.metrics import summarize
 
 
@@ -92,3 +92,26 @@ def test_exact_curves_bound_what_any_probability_within_the_bounds_gives() -> No
         value = metrics.exact_curves(outcomes(inside)).set_index("quantity")
         assert (value["lower"] >= bounds["lower"] - 1e-12).all()
         assert (value["upper"] <= bounds["upper"] + 1e-12).all()
+
+
+@pytest.mark.parametrize("column", ["n_tokens", "finished", "mean_logprob_processed"])
+def test_a_summary_names_the_column_it_lacks(column: str) -> None:
+    with pytest.raises(InputError, match=f"without the column '{column}'"):
+        summarize(table().drop(columns=column))
+
+
+@pytest.mark.parametrize("dtype", ["int64", "float64", "object", "boolean", "category"])
+def test_draws_are_right_or_wrong_in_any_type_that_a_file_or_a_merge_gives_them(dtype: str) -> None:
+    draws = table()
+    pd.testing.assert_frame_equal(summarize(draws.astype({"correct": dtype})), summarize(draws))
+
+
+@pytest.mark.parametrize("value", [7, 0.5, "True"])
+def test_draws_that_are_neither_right_nor_wrong_are_refused(value: Any) -> None:
+    with pytest.raises(InputError, match="some are neither right nor wrong"):
+        summarize(table(correct=value))
+
+
+def test_a_column_that_occurs_twice_is_refused() -> None:
+    with pytest.raises(InputError, match="summarize was given a table with two columns of one name"):
+        summarize(pd.concat([table(), table()[["correct"]]], axis=1))
