@@ -14,7 +14,7 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from lmrel.errors import InputError, reads
+from lmrel.errors import InputError, reads, shown
 from lmrel.metrics import GROUP, SETTING, with_all
 from lmrel.problems import OPERANDS
 
@@ -23,13 +23,13 @@ MAX_SUBSETS = 20_000
 
 def pass_at_k(n: int, c: int, k: int) -> float:
     """Chance that at least one of `k` draws is right, unbiased, from `c` right ones of `n` (arXiv 2107.03374)."""
-    _check_k(n, k)
+    _check_counts(n, c, k)
     return 1.0 - math.comb(n - c, k) / math.comb(n, k)
 
 
 def pass_power_k(n: int, c: int, k: int) -> float:
     """Chance that all of `k` draws are right ("pass^k"), unbiased, from `c` right ones of `n`."""
-    _check_k(n, k)
+    _check_counts(n, c, k)
     return math.comb(c, k) / math.comb(n, k)
 
 
@@ -53,9 +53,15 @@ def _vote(answers: Sequence[Hashable], right: Hashable) -> float:
     return (right in winners and right is not None) / len(winners)
 
 
+def _check_counts(n: int, c: int, k: int) -> None:
+    _check_k(n, k)
+    if not 0 <= c <= n:
+        raise InputError(f"c is {shown(c)}; it must be from 0 to the number of draws, {n}.")
+
+
 def _check_k(n: int, k: int) -> None:
     if not 1 <= k <= n:
-        raise InputError(f"k is {k}; it must be from 1 to the number of draws, {n}.")
+        raise InputError(f"k is {shown(k)}; it must be from 1 to the number of draws, {n}.")
 
 
 @reads(*GROUP, "problem_id", "run", "correct", "extracted", "expected", "text", empty=True)

@@ -22,14 +22,14 @@ def confidence(draws: pd.DataFrame) -> np.ndarray:
 
 def brier(confident: np.ndarray, correct: np.ndarray) -> float:
     """Mean squared difference between confidence and outcome (Brier 1950); 0 is best."""
-    _check_draws(confident)
+    _check_draws(confident, correct)
     return float(np.mean((confident - correct) ** 2))
 
 
 def reliability(confident: np.ndarray, correct: np.ndarray, bins: int = 10) -> pd.DataFrame:
     """Draws in `bins` of equal number, by confidence: ``confidence, accuracy, low, high, count``, Wilson intervals."""
     rows = []
-    for members in _bins(confident, bins):
+    for members in _bins(confident, correct, bins):
         share = float(correct[members].mean())
         low, high = wilson(share, len(members))
         row = {"confidence": float(confident[members].mean()), "accuracy": share, "low": low, "high": high}
@@ -45,18 +45,25 @@ def expected_calibration_error(
     A perfectly calibrated model does not score 0: accuracies in bins scatter, and distances add up. ``bias`` is what it
     would score on average, with the same confidences, by simulation.
     """
-    rng, members = np.random.default_rng(seed), _bins(confident, bins)
+    rng, members = np.random.default_rng(seed), _bins(confident, correct, bins)
     simulated = [_ece(confident, rng.random(len(confident)) < confident, members) for _ in range(simulations)]
     return {"ece": _ece(confident, correct, members), "bias": float(np.mean(simulated))}
 
 
-def _check_draws(confident: np.ndarray) -> None:
+def _check_draws(confident: np.ndarray, correct: np.ndarray) -> None:
     if not len(confident):
         raise InputError("there is no draw to calibrate.")
+    if confident.shape != correct.shape:
+        raise InputError(
+            f"there are {len(confident)} confidences and {len(correct)} outcomes; each draw has one of each."
+        )
+    outside = confident[~((confident >= 0) & (confident <= 1))]
+    if len(outside):
+        raise InputError(f"a confidence is {outside[0]}; it must be a number from 0 to 1.")
 
 
-def _bins(confident: np.ndarray, bins: int) -> list[np.ndarray]:
-    _check_draws(confident)
+def _bins(confident: np.ndarray, correct: np.ndarray, bins: int) -> list[np.ndarray]:
+    _check_draws(confident, correct)
     check_count("bins", bins)
     return np.array_split(np.argsort(confident, kind="stable"), min(bins, len(confident)))
 
@@ -84,7 +91,7 @@ def _of_setting(draws: pd.DataFrame) -> pd.Series:
 
 def selective_accuracy(confident: np.ndarray, correct: np.ndarray) -> pd.DataFrame:
     """Accuracy of the most confident draws: ``coverage`` (the share that is answered) and ``accuracy``."""
-    _check_draws(confident)
+    _check_draws(confident, correct)
     order = np.argsort(-confident, kind="stable")
     number = np.arange(1, len(order) + 1)
     return pd.DataFrame({"coverage": number / len(order), "accuracy": correct[order].cumsum() / number})

@@ -14,8 +14,11 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from lmrel.errors import InputError, check_count, check_number, reads, shown
+from lmrel.errors import MAX_RUNS, InputError, check_count, check_number, reads, shown
 from lmrel.inference import differences_by_problem, t_interval
+
+MAX_PROBLEMS = 10**9
+LEAST_CHANGE = 1e-9
 
 
 def paired(first: pd.DataFrame, second: pd.DataFrame, column: str = "correct") -> np.ndarray:
@@ -148,7 +151,7 @@ def power(change: float, problems: int, runs: int, between: float, sampling: flo
     variance of a single draw at each of the two temperatures together. A greedy side adds none.
     """
     check_number("change", change, -1.0, 1.0)
-    check_count("problems", problems)
+    check_count("problems", problems, most=MAX_PROBLEMS)
     _check_variances(runs, between, sampling)
     error = math.sqrt((between + sampling / runs) / problems)
     z = stats.norm.ppf(0.5 + level / 2)
@@ -161,8 +164,8 @@ def problems_needed(
     """How many problems `power` needs for a `chance` to find `change`."""
     _check_variances(runs, between, sampling)
     check_number("change", change, -1.0, 1.0)
-    if change == 0:
-        raise InputError(f"change is {shown(change)}; it must be a difference of shares other than 0.")
+    if abs(change) < LEAST_CHANGE:
+        raise InputError(f"change is {shown(change)}; it must be a difference of at least {LEAST_CHANGE:g} up or down.")
     z = stats.norm.ppf(0.5 + level / 2) + stats.norm.ppf(chance)
     return math.ceil((z / change) ** 2 * (between + sampling / runs))
 
@@ -173,7 +176,7 @@ def _check_values(values: np.ndarray, least: int) -> None:
 
 
 def _check_variances(runs: int, between: float, sampling: float) -> None:
-    check_count("runs", runs)
+    check_count("runs", runs, most=MAX_RUNS)
     check_number("between", between, 0.0, 1e9)
     check_number("sampling", sampling, 0.0, 1e9)
     if between == sampling == 0:

@@ -116,3 +116,10 @@ def test_chance_on_the_papers_problems() -> None:
 def test_one_run_is_not_enough() -> None:
     with pytest.raises(InputError, match="no setting with several runs"):
         agreement.repeated(table({"a": [1]}))
+
+
+@pytest.mark.parametrize("c", [-1, 5])
+@pytest.mark.parametrize("chance", [agreement.pass_at_k, agreement.pass_power_k], ids=["pass_at_k", "pass_power_k"])
+def test_more_right_draws_than_draws_are_refused(chance: Any, c: int) -> None:
+    with pytest.raises(InputError, match=f"c is {c}; it must be from 0 to the number of draws, 3"):
+        chance(3, c, 2)

@@ -66,3 +66,21 @@ def test_a_summary_has_a_row_per_setting_and_task() -> None:
     assert list(found.index) == ["all", "arithmetic", "variable_binding"]
     assert found.loc["all", "brier"] == pytest.approx(calibration.brier(CONFIDENT, CALIBRATED))
     assert found.loc["all", "most_confident"] == pytest.approx(0.75, abs=0.03)  # the mean of the upper half of (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("confident", "correct", "said"),
+    [
+        ([0.5, 0.1], [1, 0, 1], "2 confidences and 3 outcomes"),
+        ([0.5, 0.1], [1], "2 confidences and 1 outcomes"),
+        ([0.5, math.nan], [1, 0], "a confidence is nan; it must be a number from 0 to 1"),
+        ([7.0, 0.1], [1, 0], "a confidence is 7.0"),
+    ],
+    ids=["longer", "shorter", "nan", "seven"],
+)
+@pytest.mark.parametrize("table", ["brier", "reliability", "expected_calibration_error", "selective_accuracy"])
+def test_each_draw_needs_an_outcome_and_a_confidence_that_is_one(
+    table: str, confident: list[float], correct: list[int], said: str
+) -> None:
+    with pytest.raises(InputError, match=said):
+        getattr(calibration, table)(np.array(confident), np.array(correct))
