@@ -18,6 +18,7 @@ from typing import Any, ParamSpec
 import altair as alt
 import pandas as pd
 import vl_convert
+from altair.utils.schemapi import SchemaValidationError
 
 from lmrel import records
 from lmrel.errors import InputError, command, read_object, reads, visible, writing
@@ -35,7 +36,10 @@ def figure(draw: Callable[P, Any]) -> Callable[P, Any]:
 
     @functools.wraps(draw)
     def drawn(*arguments: P.args, **options: P.kwargs) -> Any:
-        chart = draw(*arguments, **options)
+        try:
+            chart = draw(*arguments, **options)
+        except SchemaValidationError as error:
+            raise InputError(f"{draw.__name__} cannot be drawn: {str(error).splitlines()[0]}") from error
         if not isinstance(chart, str):  # what stands in place of a figure with nothing in it
             chart.usermeta = {"function": f"{draw.__module__}.{draw.__name__}"}
         return chart
@@ -76,13 +80,16 @@ def response(
     Needs columns ``model, temperature`` and `metric` with ``_low`` and ``_high``. Models stand a little apart so that
     intervals don't hide each other. A `share` is shown in per cent from 0; other metrics on their own scale.
     """
-    if not {metric, f"{metric}_low", f"{metric}_high"} <= set(summary.columns) or summary[metric].isna().any():
+    numbers = ["temperature", metric, f"{metric}_low", f"{metric}_high"]
+    if not set(numbers) <= set(summary.columns) or summary[["model", metric]].isna().any(axis=None):
         raise InputError(f"there is no {metric} with an interval for every model and temperature, so nothing to draw.")
+    if others := set(numbers) - set(summary[numbers].select_dtypes("number")):
+        raise InputError(f"{min(others)} holds something else than numbers, so it cannot be drawn.")
     models = list(dict.fromkeys(summary["model"]))
     step = 0.012 * max(float(summary["temperature"].max()), 0.5)
     offset = {model: step * (i - (len(models) - 1) / 2) for i, model in enumerate(models)}
-    table = summary[["model", "temperature", metric, f"{metric}_low", f"{metric}_high"]].round(5)
-    table = table.assign(x=(table["temperature"] + table["model"].map(offset)).round(5))
+    table = summary[["model", *numbers]].round(5)
+    table = table.assign(x=(table["temperature"] + table["model"].map(offset).astype(float)).round(5))
     scale = alt.Scale(zero=False)
     if share:
         scale = alt.Scale(domain=[0, min(1.0, math.ceil(10 * float(table[f"{metric}_high"].max())) / 10)])
@@ -230,7 +237,7 @@ def write_svg(spec: dict[str, Any], path: Path) -> None:
     """A chart as a file that stands alone: dark on white."""
     try:
         picture = svg(spec | {"background": "white"}, WIDTH).replace("currentColor", "#333")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"this is no chart's specification: {str(error).splitlines()[0]}") from error
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)

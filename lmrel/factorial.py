@@ -63,7 +63,7 @@ def measured(data: Path = DATA) -> pd.DataFrame:
     paths = sorted(as_path("data", data).glob("*.parquet"))
     if not paths:
         raise InputError(f"there is no measurement in {data}; `make factorial` makes them.")
-    return pd.concat([pd.read_parquet(path) for path in paths], ignore_index=True)
+    return pd.concat([records.read_part(path) for path in paths], ignore_index=True)
 
 
 @reads(*SETTING, "metric", "temperature", "lower", "upper")

@@ -172,3 +172,31 @@ def test_tasks_that_only_some_runs_have_leave_cells_empty() -> None:
 
 def test_commands_quote_what_a_shell_would_act_on() -> None:
     assert "-p model 'x; rm -rf ~'" in tables.commands(["x; rm -rf ~"])[0]
+
+
+def test_models_may_be_categories() -> None:
+    chart = charts.response(SUMMARY.astype({"model": "category"}), "accuracy", "Accuracy", "A line.")
+    assert chart.to_dict() == figures()["response"].to_dict()
+
+
+@pytest.mark.parametrize(
+    ("columns", "title", "said"),
+    [
+        ({"model": None}, "t", "there is no accuracy with an interval for every model"),
+        ({"temperature": "x"}, "t", "temperature holds something else than numbers"),
+        ({"accuracy": "x"}, "t", "accuracy holds something else than numbers"),
+        ({}, 5, "response cannot be drawn: '5' is an invalid value"),
+    ],
+    ids=["no model", "temperature", "accuracy", "title"],
+)
+def test_what_cannot_be_drawn_is_named_in_one_line(columns: dict[str, Any], title: Any, said: str) -> None:
+    with pytest.raises(InputError, match=f"^{said}.*$"):
+        charts.response(SUMMARY.assign(**columns), "accuracy", title, "d").to_dict()
+
+
+def test_a_specification_without_end_is_refused(tmp_path: Path) -> None:
+    spec: dict[str, Any] = {"mark": "bar"}
+    for _ in range(2000):
+        spec = {"layer": spec}
+    with pytest.raises(InputError, match="this is no chart's specification: maximum recursion depth"):
+        charts.write_svg(spec, tmp_path / "a.svg")

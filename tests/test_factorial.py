@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lmrel import enumerate_outcomes, factorial, paper_problems
+from lmrel import InputError, enumerate_outcomes, factorial, paper_problems
 from lmrel.registry import CHECKPOINTS, TINY
 from tests.conftest import tiny
 
@@ -78,3 +78,9 @@ def test_a_training_that_is_refused_ends_in_its_sentence(tmp_path: Path, monkeyp
     monkeypatch.setattr("sys.argv", ["factorial", "tiny-dense-instruct", "--seed", "1"])
     with pytest.raises(SystemExit, match="error: tiny-dense-instruct needs its base model"):
         factorial.main()
+
+
+def test_a_damaged_measurement_is_named(tmp_path: Path) -> None:
+    (tmp_path / "0-tiny.parquet").write_bytes(b"PAR1")
+    with pytest.raises(InputError, match="0-tiny.parquet is missing or damaged"):
+        factorial.measured(tmp_path)
