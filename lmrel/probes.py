@@ -10,9 +10,10 @@ import pandas as pd
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from lmrel.decoding import Decoder
-from lmrel.errors import InputError
+from lmrel.decoding import Decoder, as_decoders
+from lmrel.errors import InputError, check_count
 from lmrel.models import precision_of
+from lmrel.problems import as_rows
 from lmrel.prompts import encode_problems
 from lmrel.tree import PieceReader, Sampler, Uniforms, eos_ids, walk
 
@@ -31,11 +32,11 @@ def check_model(model: PreTrainedModel, prompts: Sequence[Sequence[int]], new_to
         raise InputError(f"the tokenizer gives token {highest}; this model has {config.vocab_size} tokens.")
     limit = getattr(config, "max_position_embeddings", None) or context
     if context > limit:
-        raise InputError(f"prompt and max_new_tokens need {context} positions; this model has {limit}.")
+        raise InputError(f"a prompt and {new_tokens} new tokens need {context} positions; this model has {limit}.")
     window = getattr(config, "sliding_window", None) if getattr(config, "use_sliding_window", True) else None
-    if window and context > window:
+    if window is not None and context > window:
         raise InputError(
-            f"prompt and max_new_tokens need {context} tokens; this model attends to the last {window} only."
+            f"a prompt and {new_tokens} new tokens are {context}; this model attends to the last {window} only."
         )
 
 
@@ -63,8 +64,10 @@ def check_tree(model: PreTrainedModel, prompt: list[int]) -> None:
         path = torch.tensor([[*prompt, prompt[0], prompt[-1]]], device=model.device)
         with torch.inference_mode():
             plain = model(path).logits[0, -1].float()
-    except (IndexError, KeyError, ValueError, TypeError, AttributeError) as error:
-        raise error if isinstance(error, InputError) else InputError(f"{refusal}: {error}.") from error
+    except (InputError, torch.OutOfMemoryError):
+        raise
+    except (IndexError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+        raise InputError(f"{refusal}: {' '.join(str(error).split())}.") from error
     if len(plain) != model.config.get_text_config().vocab_size:
         raise InputError(f"{refusal}: it gives {len(plain)} logits, and its config.json says otherwise.")
     off = torch.where(found[-1] == plain, 0.0, found[-1] - plain).norm()  # two may be infinite alike
@@ -92,7 +95,11 @@ def determinism(
     Keys ``problems``, ``draws``, ``flipped`` (draws with another token somewhere), ``max_logit_difference`` (over the
     nodes that both have; raw logits, of which two that are infinite alike differ by 0).
     """
-    rows: list[dict[str, Any]] = problems.head(probed).to_dict("records")  # type: ignore[assignment]
+    check_count("runs", runs)
+    check_count("probed", probed)
+    rows, decoders = as_rows(problems)[:probed], as_decoders(decoders)
+    if not rows or not decoders:
+        raise InputError("there is nothing to probe: no problems or no decoders.")
     encoded = encode_problems(rows, prompt_style, tokenizer)
     names = [row["problem_id"] for row in rows]
     eos, reader = eos_ids(model, tokenizer), PieceReader(tokenizer)

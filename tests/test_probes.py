@@ -94,3 +94,39 @@ def test_the_tree_is_tried_once_a_model(monkeypatch: pytest.MonkeyPatch) -> None
     assert len(tried) == first > 0
     check_tree(random_model("mistral"), [1, 5, 3, 9])
     assert len(tried) == 2 * first
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"probed": 0}, "probed is 0; it must be an integer of at least 1"),
+        ({"runs": 0}, "runs is 0; it must be an integer of at least 1"),
+        ({"decoders": []}, "there is nothing to probe: no problems or no decoders"),
+        ({"problems": paper_problems().head(0)}, "there is nothing to probe: no problems or no decoders"),
+    ],
+    ids=["probed", "runs", "decoders", "problems"],
+)
+def test_a_probe_of_nothing_is_refused(given: dict[str, Any], said: str) -> None:
+    model, tokenizer = tiny("tiny-dense-base")
+    options = {"problems": paper_problems(), "decoders": [Decoder(1.0)]} | given
+    with pytest.raises(InputError, match=said):
+        determinism(model, tokenizer, **options)
+
+
+def test_a_window_of_nothing_and_a_forward_that_fails_are_refused() -> None:
+    model = random_model("mistral", sliding_window=0)
+    with pytest.raises(InputError, match="attends to the last 0 only"):
+        check_model(model, [[1, 5, 3, 9]], 4)
+    with pytest.raises(InputError, match="MistralForCausalLM cannot be run as a tree of prefixes: The size of tensor"):
+        check_tree(model, [1, 5, 3, 9])
+
+
+def test_too_little_memory_says_nothing_of_the_tree(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = random_model("mistral")
+
+    def full(*_: Any, **__: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(type(model), "forward", full)
+    with pytest.raises(torch.OutOfMemoryError):
+        check_tree(model, [1, 5, 3, 9])
