@@ -20,9 +20,10 @@ from transformers.utils import logging
 
 from lmrel.agreement import majority_at_k
 from lmrel.charts import enable
-from lmrel.decoding import Decoder
-from lmrel.errors import reads
+from lmrel.decoding import MAX_TEMPERATURE, Decoder
+from lmrel.errors import InputError, check_count, check_number, reads
 from lmrel.metrics import temperature_name
+from lmrel.probes import check_model
 from lmrel.problems import Problem, solve
 from lmrel.prompts import encode_problems
 from lmrel.tables import plain
@@ -61,10 +62,18 @@ def next_logits(
 
     They are computed in 64 bits, so that the digits shown are the same on every machine: for small models only.
     """
+    return _logits(model, tokenizer, problem, answers)[:, -1]
+
+
+def _logits(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, problem: Problem, answers: Sequence[Sequence[int]]
+) -> Tensor:
+    """Of what follows the prompt and each beginning of each of `answers`: (answers, tokens of one + 1, vocabulary)."""
     (prompt,) = encode_problems([problem], STYLE, tokenizer)
+    check_model(model, [prompt], len(answers[0]))
     rows = torch.tensor([[*prompt, *answer] for answer in answers], device=model.device)
     with torch.inference_mode():
-        return _in_64_bits(model)(rows).logits[:, -1].double().cpu()
+        return _in_64_bits(model)(rows).logits[:, len(prompt) - 1 :].double().cpu()
 
 
 def next_tokens(
@@ -103,12 +112,16 @@ def entropy(table: pd.DataFrame, temperatures: Sequence[float]) -> pd.DataFrame:
 
 def inverse_cdf(probabilities: Sequence[float] | np.ndarray, u: np.ndarray) -> np.ndarray:
     """For each `u` in [0, 1) the place at which the running sum of `probabilities` first exceeds it."""
+    outside = np.extract(~((np.asarray(u) >= 0) & (np.asarray(u) < 1)), u)
+    if len(outside):
+        raise InputError(f"u holds {outside[0]}; it must hold numbers from 0 to below 1.")
     cumulative = np.cumsum(np.asarray(probabilities))
     return np.searchsorted(cumulative / cumulative[-1], u, side="right")
 
 
 def gumbel_max(logits: Sequence[float] | np.ndarray, temperature: float, count: int, seed: int) -> np.ndarray:
     """`count` draws, as places: the highest of logit / T plus Gumbel noise, which is -log(-log u) (Gumbel 1954)."""
+    check_number("temperature", temperature, 0.0, MAX_TEMPERATURE, open_below=True)
     u = np.random.default_rng(seed).random((count, len(logits)))
     return np.asarray((np.asarray(logits) / temperature - np.log(-np.log(u))).argmax(axis=1))
 
@@ -116,6 +129,7 @@ def gumbel_max(logits: Sequence[float] | np.ndarray, temperature: float, count: 
 @reads("token", "logit")
 def draw_both_ways(table: pd.DataFrame, temperature: float, count: int, seed: int = 0, top: int = 6) -> pd.DataFrame:
     """Of the `top` tokens the probability and the share of `count` draws each way: columns ``token, way, share``."""
+    check_count("count", count)
     p = distribution(table, temperature)["probability"].to_numpy()
     uniform = np.random.default_rng(seed).random(count)
     ways = {"probability": p}
@@ -132,13 +146,10 @@ def token_by_token(
 ) -> pd.DataFrame:
     """How likely the answer `text` is, token by token: ``token, probability, product`` (of those so far)."""
     ids = tokenizer.encode(text, add_special_tokens=False)
-    rows: list[dict[str, Any]] = []
-    for place, token in enumerate(ids):
-        logits = next_logits(model, tokenizer, problem, [ids[:place]])
-        p = Decoder(temperature).chances(logits)[0, token].item()
-        product = p * (rows[-1]["product"] if rows else 1.0)
-        rows.append({"token": _named(tokenizer, token), "probability": p, "product": product})
-    return pd.DataFrame(rows)
+    chances = Decoder(temperature).chances(_logits(model, tokenizer, problem, [ids])[0])
+    p = np.array([chances[place, token].item() for place, token in enumerate(ids)])
+    tokens = [_named(tokenizer, token) for token in ids]
+    return pd.DataFrame({"token": tokens, "probability": p, "product": p.cumprod()})
 
 
 def all_answers(
@@ -155,6 +166,10 @@ def all_answers(
     Columns ``answer, temperature, probability``, likeliest first at the first temperature. Level by level, each prefix
     that is likely enough is followed; the last rows, ``(all others)``, are what was not, or passed `longest` tokens.
     """
+    check_number("least", least, 0.0, 1.0, open_below=True)
+    check_count("longest", longest)
+    if not len(temperatures):
+        raise InputError("there is no temperature at which to look for answers.")
     ends = set(eos_ids(model, tokenizer))
     level: dict[tuple[int, ...], np.ndarray] = {(): np.ones(len(temperatures))}
     found: dict[str, np.ndarray] = {}

@@ -10,7 +10,7 @@ import torch
 from scipy import stats
 
 import lmrel
-from lmrel import Decoder, teaching
+from lmrel import Decoder, InputError, teaching
 from lmrel.agreement import majority_at_k
 from lmrel.prompts import render
 from tests.conftest import tiny
@@ -138,3 +138,43 @@ def test_a_table_on_the_page_has_equally_many_digits_and_no_index() -> None:
     shown = teaching.shown(pd.DataFrame({"token": ["7"], "chance": [0.05], "count": [3]}))
     assert shown.iloc[0].tolist() == ["7", "0.050", "3"]
     assert shown.index.tolist() == [""]
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0, math.nan])
+def test_gumbel_max_needs_a_temperature_above_0(temperature: float) -> None:
+    with pytest.raises(InputError, match=f"temperature is {temperature}; it must be a number above 0 to 10"):
+        teaching.gumbel_max([1.0, 2.0], temperature, 5, 0)
+
+
+@pytest.mark.parametrize("count", [0, -1])
+def test_both_ways_need_a_temperature_and_a_draw(count: int) -> None:
+    with pytest.raises(InputError, match="temperature is 0.0; it must be a number above 0"):
+        teaching.draw_both_ways(TABLE, 0.0, 5)
+    with pytest.raises(InputError, match=f"count is {count}; it must be an integer of at least 1"):
+        teaching.draw_both_ways(TABLE, 1.0, count)
+
+
+@pytest.mark.parametrize("u", [2.0, 1.0, -1.0, math.nan])
+def test_u_beyond_the_line_falls_on_no_token(u: float) -> None:
+    with pytest.raises(InputError, match=f"u holds {u}; it must hold numbers from 0 to below 1"):
+        teaching.inverse_cdf([0.5, 0.5], np.array([0.2, u]))
+
+
+@pytest.mark.parametrize("ask", [teaching.next_tokens, teaching.token_by_token], ids=["next_tokens", "token_by_token"])
+def test_an_answer_beyond_the_models_context_is_refused(base: Any, ask: Any) -> None:
+    with pytest.raises(InputError, match="a prompt and 1000 new tokens need 10.. positions; this model has 512"):
+        ask(*base, PROBLEM, "1" * 1000)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"temperatures": []}, "there is no temperature"),
+        ({"longest": -1}, "longest is -1; it must be an integer of at least 1"),
+        ({"least": 0.0}, "least is 0.0; it must be a number above 0 to 1"),
+    ],
+    ids=["temperatures", "longest", "least"],
+)
+def test_all_answers_to_nothing_are_refused(base: Any, given: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        teaching.all_answers(*base, PROBLEM, **({"temperatures": [1.0]} | given))
