@@ -112,10 +112,9 @@ def test_failure_shares_take_draws_that_were_merged_or_read_from_csv(dtype: str)
         ((0.5, 5, 2), "level is 2; it must be a number above 0 to 1"),
         (("x", 5), "a share of 'x' in 5 trials has no interval"),
         ((None, 5), "a share of None in 5 trials"),
-        ((10**5000, 5), "a share of a number of thousands of digits in 5 trials"),
         ((0.5, 10**200), "a share of 0.5 in 1000.* trials"),
     ],
-    ids=["level", "text", "None", "huge share", "huge n"],
+    ids=["level", "text", "None", "huge n"],
 )
 def test_what_is_no_share_of_trials_has_no_interval(arguments: Any, said: str) -> None:
     with pytest.raises(InputError, match=said):
