@@ -11,8 +11,8 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 ONE_AT_A_TIME := $(if $(shell command -v flock),flock --nonblock --conflict-exit-code 75 .venv/.lock)
 
 PROFILE ?= local
-# On a cluster, what would go wrong minutes later is said first.
-CHECKED = $(ONE_AT_A_TIME) $(if $(filter-out local,$(PROFILE)),sh -c 'python -m lmrel.cluster $(PROFILE) && exec "$$@"' sh)
+# What would go wrong is said first: of study.yaml, which Snakemake would refuse without a word, and of a cluster.
+CHECKED = $(ONE_AT_A_TIME) sh -c 'python -m lmrel.cluster $(PROFILE) && exec "$$@"' sh
 LOCALLY = --quiet all --resources gpu=$$($(BIN)/python -m lmrel.devices)
 SNAKEMAKE = $(CHECKED) snakemake $(if $(filter local,$(PROFILE)),$(LOCALLY)) --profile profiles/$(PROFILE)
 BUSY = { [ $$? -ne 75 ] || echo "Another make is building in this folder; wait for it to end." >&2; exit 1; }
@@ -53,7 +53,7 @@ learn: $(SETUP)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m lmrel.learn
 
 serve: book
-	@$(BIN)/python -m http.server --directory _build/html
+	@$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/html $(PORT)
 
 lint: $(SETUP)
 	@ruff check --fix . && ruff format . && mypy

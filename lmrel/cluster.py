@@ -1,7 +1,7 @@
-"""Before a study goes to a cluster: what would go wrong minutes later, said at once, in a sentence.
+"""Before a study starts, above all on a cluster: what would go wrong minutes later, said at once, in a sentence.
 
-``python -m lmrel.cluster PROFILE``, from the project's folder; ``make study`` runs it first. Of a profile that asks for
-no cluster, only its name is checked.
+``python -m lmrel.cluster PROFILE``, from the project's folder; ``make`` runs it first. Where the profile asks for no
+cluster, its name and the study are all that is checked.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ LOOK = 'test -e "$0" && echo seen || echo "unseen from $(hostname)"'
 
 def check(profile: str) -> None:
     """Raise `InputError` for what keeps the profile's jobs from running; wait for those that an earlier start left."""
-    settings = read_profile(profile)
+    settings, study = read_profile(profile), Study.read()
     if settings.get("executor") != "slurm":
         return
     resources: Mapping[str, Any] = settings.get("default-resources") or {}
     check_scheduler()
-    check_partition(resources.get("slurm_partition"), PROFILES / profile / "config.yaml", Study.read())
+    check_partition(resources.get("slurm_partition"), PROFILES / profile / "config.yaml", study)
     wait_for_leftovers()
     check_folder(resources)
 

@@ -15,7 +15,7 @@ from nbclient import NotebookClient
 from nbformat import NotebookNode
 
 from lmrel import records
-from lmrel.errors import command, writing
+from lmrel.errors import InputError, command, writing
 
 LESSONS = Path(__file__).resolve().parent.parent / "notebooks" / "learn"
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
@@ -71,6 +71,8 @@ def main() -> None:
     parser.add_argument("--exercises", type=Path, metavar="FOLDER", help="write the students' versions, run nothing")
     folder = parser.parse_args().exercises
     if folder is not None:
+        if there := [path.name for path in lessons() if (folder / path.name).exists()]:
+            raise InputError(f"{folder} has a {there[0]} already, which is not replaced; name another folder.")
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
     for path in lessons():

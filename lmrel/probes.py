@@ -25,7 +25,9 @@ def check_model(model: PreTrainedModel, prompts: Sequence[Sequence[int]], new_to
     if not isinstance(model, PreTrainedModel):
         raise TypeError(f"a model is needed, as load_model gives one, not {type(model).__name__}")
     if not all(prompts):
-        raise InputError("a prompt has no token: the tokenizer or its chat template leaves nothing of it.")
+        raise InputError(
+            "a prompt has no token: the tokenizer's files are missing, or it or its chat template leaves nothing of it."
+        )
     config = model.config.get_text_config()
     context, highest = max(map(len, prompts)) + new_tokens, max(map(max, prompts))
     if highest >= config.vocab_size:

@@ -116,6 +116,8 @@ def _tidy(notebook: nbformat.NotebookNode, title: str | None) -> None:
 
 def _again(source: Path, parameters: dict[str, Any], known: list[str]) -> nbformat.NotebookNode:
     """The command that makes this page, as a cell."""
+    if "output_dir" in parameters:  # the page's own run stays
+        parameters = {k: v for k, v in parameters.items() if k != "replace"} | {"output_dir": "results/again"}
     given = yaml.safe_dump(parameters, default_flow_style=True, width=10**6).strip() if parameters else ""
     command = f"papermill {shlex.quote(str(source))} out.ipynb" + (f" -y {shlex.quote(given)}" if parameters else "")
     names = ", ".join(f"`{name}`" for name in known)

@@ -31,7 +31,7 @@ from lmrel.errors import (
 )
 from lmrel.problems import load_problems
 from lmrel.prompts import PROMPT_STYLES
-from lmrel.registry import PRECISIONS
+from lmrel.registry import PRECISIONS, REGISTRY
 from lmrel.shards import folder
 
 NOTEBOOK = Path(__file__).resolve().parent.parent / "notebooks" / "evaluate.ipynb"
@@ -145,7 +145,13 @@ class Study:
                 f"models in study.yaml is {shown(models)}; it must be a list of names, folders or repo ids."
             )
         for model in models:
-            as_path("a model in study.yaml", model)
+            folder_there = as_path("a model in study.yaml", model).is_dir()
+            if model not in REGISTRY and "/" not in model and not folder_there:  # a repo id has a slash
+                near = difflib.get_close_matches(model, REGISTRY, n=1)
+                hint = f" Did you mean {near[0]!r}?" if near else f" Known: {', '.join(REGISTRY)}."
+                raise InputError(
+                    f"models in study.yaml has {shown(model)}, which is no known name, no folder and no repo id.{hint}"
+                )
         runs = {run_name(model): model for model in models}
         if len(runs) < len(models):
             raise InputError(f"models in study.yaml is {shown(models)}; each may occur once.")

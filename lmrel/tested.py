@@ -71,6 +71,8 @@ def soak(found: Mapping[str, Any]) -> pd.DataFrame:
     ]
     files = after["files"]
     rows.append({"of": "open files", "at the beginning": f"{files['least']} to {files['most']}", "change": ""})
+    left = f"{found['left_by_a_load_kb']:+.1f} a load"
+    rows.append({"of": "memory by reading weights alone, KB", "at the beginning": "", "change": left})
     return plain(pd.DataFrame(rows).replace("-", "\N{MINUS SIGN}", regex=True))
 
 

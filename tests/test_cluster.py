@@ -67,6 +67,12 @@ def test_a_local_profile_needs_no_slurm(project: Path, monkeypatch: pytest.Monke
     cluster.check("local")
 
 
+def test_a_study_that_cannot_be_is_refused_here_too(project: Path) -> None:
+    (project / "study.yaml").write_text("models: [tiny-dense-bass]\nparameters: {}\n")
+    with pytest.raises(InputError, match="which is no known name.* Did you mean 'tiny-dense-base'?"):
+        cluster.check("local")
+
+
 def test_an_unknown_profile_is_told_the_known_ones(project: Path) -> None:
     with pytest.raises(InputError, match="PROFILE is 'slrum'; profiles has local, slurm."):
         cluster.check("slrum")

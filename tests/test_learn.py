@@ -119,6 +119,10 @@ def test_the_command_line_writes_every_students_version(tmp_path: Path) -> None:
         notebook = learn.read(path)
         nbformat.validate(notebook)
         assert not any("solution" in tags(cell) or cell.get("outputs") for cell in notebook.cells)
+    (folder / LESSONS[0].name).write_text("the work of a student")
+    again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert "already, which is not replaced; name another folder." in again.stderr
+    assert (folder / LESSONS[0].name).read_text() == "the work of a student"
 
 
 @pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)

@@ -102,20 +102,26 @@ def test_a_removed_model_runs_no_other_again(project: Path) -> None:
 
 def test_a_failed_run_keeps_the_last_good_results_and_is_tried_again(project: Path) -> None:
     good = (project / "results" / "tiny-dense-base" / "evaluate.ipynb").read_bytes()
-    change(project / "study.yaml", "prompt_style: few_shot", "prompt_style: no_such_style")
+    change(project / "study.yaml", "temperatures: [0.0,", "temperatures: [1.0e-50,")  # which only a run refuses
     done = snakemake(project, "results/tiny-dense-base/.evaluated")
     assert done.returncode != 0
     said = done.stdout + done.stderr
-    assert "prompt_style is 'no_such_style'; it must be one of" in said
+    assert "temperature is 1e-50; it must be 0 (greedy) or at least" in said
     assert "The traceback is in results/tiny-dense-base/evaluate.failed.ipynb" in said
     failed = re.findall(r"^This job failed; its log is results/tiny-dense-base/evaluate.log$", said, re.M)
     assert len(failed) == 2  # it was tried again
     assert (project / "results" / "tiny-dense-base" / "evaluate.ipynb").read_bytes() == good
     assert (project / "results" / "tiny-dense-base" / "draws.parquet").exists()
-    change(project / "study.yaml", "prompt_style: no_such_style", "prompt_style: few_shot")
+    change(project / "study.yaml", "temperatures: [1.0e-50,", "temperatures: [0.0,")
     assert would_run(project) == {"evaluate": 1, "compare": 1, "live": 1, "book": 1}
 
 
 def test_another_run_below_results_rebuilds_the_comparison_only(project: Path) -> None:
     shutil.copytree(project / "results" / "tiny-dense-base", project / "results" / "mine")
     assert would_run(project) == {"compare": 1, "book": 1}
+
+
+def test_make_has_the_study_checked_before_snakemake_which_would_not_say_what_is_wrong() -> None:
+    for target in ("book", "study"):
+        said = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        assert re.search(r"python -m lmrel\.cluster local && exec .*snakemake", said)

@@ -40,6 +40,13 @@ def test_parameters_title_and_tags(tmp_path: Path) -> None:
     assert [path.name for path in target.parent.iterdir()] == ["out.ipynb"]
 
 
+def test_the_command_on_a_page_leaves_the_run_of_the_page_alone(tmp_path: Path) -> None:
+    source = notebook(tmp_path / "a.ipynb", ("output_dir = ''\nreplace = False", ["parameters"]))
+    target = run_notebook(source, tmp_path / "out.ipynb", {"output_dir": "results/mine", "replace": True})
+    command = nbformat.read(target, as_version=4).cells[-1].source
+    assert "-y '{output_dir: results/again}'" in command
+
+
 def test_a_mistyped_parameter_is_an_error(tmp_path: Path) -> None:
     source = notebook(tmp_path / "a.ipynb", ("x = 1", ["parameters"]))
     with pytest.raises(InputError, match="has no parameter 'xx'; it has x"):
