@@ -37,6 +37,7 @@ def test_every_stored_report_has_its_table_and_nothing_was_lost() -> None:
     assert faults["tried"].iloc[-1] == str(sum(map(int, faults["tried"].iloc[:-1])))
     assert len(tested.sentences(torture)) == len(torture["sentences"])
     assert len(tested.soak(soak)) == 5
+    assert soak["minutes"] >= 60
     assert all(soak["flat"].values())
     licences = json.loads((data / "licences.json").read_text())
     assert tested.licences(licences)["packages"].astype(int).sum() == len(licences)
