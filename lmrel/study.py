@@ -145,16 +145,17 @@ class Study:
                 f"models in study.yaml is {shown(models)}; it must be a list of names, folders or repo ids."
             )
         for model in models:
-            folder_there = as_path("a model in study.yaml", model).is_dir()
-            if model not in REGISTRY and "/" not in model and not folder_there:  # a repo id has a slash
+            as_path("a model in study.yaml", model)
+        runs = {run_name(model): model for model in models}
+        if len(runs) < len(models):
+            raise InputError(f"models in study.yaml is {shown(models)}; each may occur once.")
+        for model in models:  # a repo id has a slash
+            if model not in REGISTRY and "/" not in model and not Path(model).is_dir():
                 near = difflib.get_close_matches(model, REGISTRY, n=1)
                 hint = f" Did you mean {near[0]!r}?" if near else f" Known: {', '.join(REGISTRY)}."
                 raise InputError(
                     f"models in study.yaml has {shown(model)}, which is no known name, no folder and no repo id.{hint}"
                 )
-        runs = {run_name(model): model for model in models}
-        if len(runs) < len(models):
-            raise InputError(f"models in study.yaml is {shown(models)}; each may occur once.")
         given = _completed(config.get("parameters"))
         requests, shards, gpu_gb = config.get("requests") or {}, config.get("shards", 1), config.get("gpu_gb", 40)
         check_count("shards in study.yaml", shards)

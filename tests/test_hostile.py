@@ -369,9 +369,14 @@ def test_viewers_are_told_not_to_set_formulas() -> None:
         ("a b\n\x1b[31m\u202e", "a_b___31m_"),
     ],
 )
-def test_a_run_is_a_folder_below_results_whatever_its_model_is_called(model: str, run: str) -> None:
+def test_a_run_is_a_folder_below_results_whatever_its_model_is_called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str, run: str
+) -> None:
     assert run_name(model) == run
     assert Path("results", run).resolve().parent == Path("results").resolve()
+    monkeypatch.chdir(tmp_path)
+    if "/" not in model:
+        Path(model).mkdir()
     [job] = Study.of(CONFIG | {"models": [model]}).jobs()
     assert job.folder == Path("results", run)
     assert job.parameters["model"] == model
