@@ -5,6 +5,7 @@ Its message is a sentence, not a traceback.
 
 from __future__ import annotations
 
+import difflib
 import functools
 import itertools
 import json
@@ -74,6 +75,12 @@ def shown(value: Any) -> str:
     except ValueError:  # Python writes no integer of more than 4,300 digits
         text = "a number of thousands of digits"
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}\N{HORIZONTAL ELLIPSIS}"
+
+
+def guess(name: Any, known: Collection[str]) -> str:
+    """The one of `known` that a mistyped `name` most likely means, as a sentence to add; nothing where none is near."""
+    close = difflib.get_close_matches(name, known, n=1) if isinstance(name, str) else []
+    return f" Did you mean {close[0]!r}?" if close else ""
 
 
 def check_count(name: str, value: Any, *, optional: bool = False, most: int | None = None) -> None:

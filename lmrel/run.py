@@ -5,7 +5,6 @@ Draws are kept part by part as they are made (see `lmrel.parts`); summary and ru
 
 from __future__ import annotations
 
-import difflib
 import functools
 import json
 import platform
@@ -25,7 +24,7 @@ from transformers import PreTrainedModel
 
 from lmrel import parts, records, shards
 from lmrel.decoding import DECODINGS, Decoder, as_shipped, decoders_id, pure
-from lmrel.errors import MAX_RUNS, InputError, as_path, check_choice, check_count, is_text, shown
+from lmrel.errors import MAX_RUNS, InputError, as_path, check_choice, check_count, guess, is_text, shown
 from lmrel.inference import summarize_with_intervals
 from lmrel.models import bits_per_weight, load_model, precision_of, resolve, resolve_precision
 from lmrel.probes import determinism
@@ -65,9 +64,7 @@ class Run:
         for name, value in namespace.items():
             if name in known or name.startswith("_") or name in IPYTHON_NAMES or not isinstance(value, PLAIN):
                 continue
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f" Did you mean {close[0]!r}?" if close else ""
-            raise InputError(f"{name!r} is no parameter.{hint} The parameters are {', '.join(known)}.")
+            raise InputError(f"{name!r} is no parameter.{guess(name, known)} The parameters are {', '.join(known)}.")
         if missing := [field.name for field in fields(cls) if field.default is MISSING and field.name not in namespace]:
             raise InputError(f"parameters are missing: {', '.join(missing)}.")
         return cls(**{name: namespace[name] for name in known if name in namespace})

@@ -6,7 +6,6 @@ The Snakefile runs these jobs, `lmrel.progress` tells how far they are. No model
 from __future__ import annotations
 
 import ast
-import difflib
 import math
 import re
 from collections.abc import Mapping
@@ -25,6 +24,7 @@ from lmrel.errors import (
     check_choice,
     check_count,
     check_number,
+    guess,
     read_object,
     read_text,
     shown,
@@ -81,9 +81,9 @@ def _completed(parameters: Any) -> dict[str, Any]:
             raise InputError(f"parameters in study.yaml has {name!r}, which the study gives to each job itself.")
     for name in parameters:
         if name not in known:
-            close = difflib.get_close_matches(name, known, n=1) if isinstance(name, str) else []
-            hint = f" Did you mean {close[0]!r}?" if close else ""
-            raise InputError(f"parameters in study.yaml has {shown(name)}.{hint} It may have {', '.join(known)}.")
+            raise InputError(
+                f"parameters in study.yaml has {shown(name)}.{guess(name, known)} It may have {', '.join(known)}."
+            )
     given = known | parameters
     temperatures = given["temperatures"]
     if not isinstance(temperatures, list) or not temperatures:
@@ -151,8 +151,7 @@ class Study:
             raise InputError(f"models in study.yaml is {shown(models)}; each may occur once.")
         for model in models:  # a repo id has a slash
             if model not in REGISTRY and "/" not in model and not Path(model).is_dir():
-                near = difflib.get_close_matches(model, REGISTRY, n=1)
-                hint = f" Did you mean {near[0]!r}?" if near else f" Known: {', '.join(REGISTRY)}."
+                hint = guess(model, REGISTRY) or f" Known: {', '.join(REGISTRY)}."
                 raise InputError(
                     f"models in study.yaml has {shown(model)}, which is no known name, no folder and no repo id.{hint}"
                 )
