@@ -12,9 +12,9 @@ ONE_AT_A_TIME := $(if $(shell command -v flock),flock --nonblock --conflict-exit
 
 PROFILE ?= local
 # What would go wrong is said first: of study.yaml, which Snakemake would refuse without a word, and of a cluster.
-CHECKED = $(ONE_AT_A_TIME) sh -c 'python -m lmrel.cluster $(PROFILE) && exec "$$@"' sh
-LOCALLY = --quiet all --resources gpu=$$($(BIN)/python -m lmrel.devices)
-SNAKEMAKE = $(CHECKED) snakemake $(if $(filter local,$(PROFILE)),$(LOCALLY)) --profile profiles/$(PROFILE)
+CHECKED = $(ONE_AT_A_TIME) sh -c 'python -m study.cluster $(PROFILE) && exec "$$@"' sh
+LOCALLY = --quiet all --resources gpu=$$($(BIN)/python -m study.devices)
+SNAKEMAKE = $(CHECKED) snakemake $(if $(filter local,$(PROFILE)),$(LOCALLY)) --profile study/profiles/$(PROFILE)
 BUSY = { [ $$? -ne 75 ] || echo "Another make is building in this folder; wait for it to end." >&2; exit 1; }
 
 .PHONY: book study progress test test-cluster torture audit licences learn serve lint bench bench-gpu train factorial cards pdf links picture lock clean
@@ -26,11 +26,11 @@ book: $(SETUP)
 
 # The study in study.yaml and its comparison, without the site; on a cluster with PROFILE=slurm. DRY=1 only says what it is.
 study: $(SETUP)
-	@$(if $(DRY),$(BIN)/python -m lmrel.progress --plan,$(SNAKEMAKE) study || $(BUSY))
+	@$(if $(DRY),$(BIN)/python -m study.progress --plan,$(SNAKEMAKE) study || $(BUSY))
 
 # How far a study is, while it runs or after.
 progress: $(SETUP)
-	@$(BIN)/python -m lmrel.progress
+	@$(BIN)/python -m study.progress
 
 # A file of tests to a process, each of one thread.
 PYTEST := OMP_NUM_THREADS=1 pytest -n logical --maxprocesses 3 --dist loadfile
@@ -50,7 +50,7 @@ torture: book
 
 # The lessons again, in place, after a change to them or to what they show: a minute or two.
 learn: $(SETUP)
-	@OMP_NUM_THREADS=1 $(BIN)/python -m lmrel.learn
+	@OMP_NUM_THREADS=1 $(BIN)/python -m tools.lessons
 
 serve: book
 	@$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/html $(PORT)
@@ -60,29 +60,29 @@ lint: $(SETUP)
 
 # The engine beside its peers, some 15 minutes; lm-eval and CTranslate2 join in if they are installed. Leaves book/data/bench/.
 bench: $(SETUP)
-	@$(BIN)/python -m lmrel.bench
+	@$(BIN)/python -m tools.bench
 
 # The paper's experiment at full size with random weights, on a CUDA GPU. Leaves book/data/gpu/.
 bench-gpu: $(SETUP)
-	@$(BIN)/python -m lmrel.bench_gpu $(if $(ARMS),--arms $(ARMS))
+	@$(BIN)/python -m tools.bench_gpu $(if $(ARMS),--arms $(ARMS))
 
 # One model or all that ship: make train MODELS="tiny-dense-base" SEED=1. A killed one goes on. COST=1 only says how
 # long each takes, of all architectures and stages, and COST=FILE writes it down, as for book/data/training.json.
 train: $(SETUP)
-	@$(BIN)/python -m lmrel.train $(MODELS) $(if $(SEED),--seed $(SEED)) $(if $(COST),--cost $(filter-out 1,$(COST)))
+	@$(BIN)/python -m tiny.train $(MODELS) $(if $(SEED),--seed $(SEED)) $(if $(COST),--cost $(filter-out 1,$(COST)))
 
 # The controlled experiment: trains what is missing of it and measures what was not. Leaves book/data/factorial/.
 factorial: $(SETUP)
-	@$(BIN)/python -m lmrel.factorial $(MODELS) $(if $(SEED),--seed $(SEED))
+	@$(BIN)/python -m tiny.factorial $(MODELS) $(if $(SEED),--seed $(SEED))
 
 cards: $(SETUP)
-	@$(BIN)/python -m lmrel.card
+	@$(BIN)/python -m tools.cards
 
 # The whole book as one PDF; needs Chromium.
 PDF ?= _build/book.pdf
 pdf: book
 	@jupyter-book build . --builder singlehtml --path-output _build/single -n -W --keep-going >_build/pdf.log 2>&1 || { cat _build/pdf.log; exit 1; }
-	@$(BIN)/python -m lmrel.pdf _build/single/_build/singlehtml/index.html $(PDF)
+	@$(BIN)/python -m tools.pdf _build/single/_build/singlehtml/index.html $(PDF)
 	@echo "$(PDF)"
 
 # Whether the links to other sites still lead somewhere; needs a network.
@@ -110,7 +110,7 @@ audit: $(TOOLS)
 licences: $(TOOLS)
 	@mkdir -p _build && $(TOOLS)/bin/pip install --dry-run --ignore-installed -qq --require-hashes \
 		-r requirements.lock --report _build/report.json
-	@$(BIN)/python -m lmrel.licences _build/report.json
+	@$(BIN)/python -m tools.licences _build/report.json
 
 $(TOOLS): $(SETUP)
 	@$(PYTHON) -m venv $(TOOLS) && $(TOOLS)/bin/pip install -qq --upgrade pip uv pip-audit

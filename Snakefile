@@ -9,7 +9,8 @@ from pathlib import Path
 
 import yaml
 
-from lmrel.study import Study
+from study.code import sources
+from study.jobs import Study
 
 configfile: "study.yaml"
 
@@ -20,14 +21,13 @@ OWN_PAGES = sorted(str(path) for path in Path("results").glob("[!.]*/evaluate.ip
 AUDITED = ("tiny-dense-base", "tiny-dense-instruct", "tiny-sparse-base")
 LIVE = ("tiny-dense-base", "tiny-dense-instruct", "tiny-sparse-base", "tiny-sparse-instruct")
 PROBLEMS = [path for path in [config["parameters"]["problems"]] if path != "paper"]
-NOT_IN_A_RUN = """
-train tiny corpus card site bench floor drawings profiling bench_gpu factorial audit contrasts calibration routing
-effects factorial_charts muon teaching teaching_charts learn live scale scale_charts study progress cluster devices
-pdf tested licences factorial_tables
-""".split()
-CODE = [str(path) for path in sorted(Path("lmrel").glob("*.py")) if path.stem not in NOT_IN_A_RUN]
 PAGES = ["index.md", *map(str, sorted(Path("book").rglob("*.md"))), "_config.yml", "_toc.yml", "book/references.bib"]
 PAGES += map(str, sorted(Path("notebooks/learn").glob("*.ipynb")))
+
+
+def code(*starts):
+    """The project's own modules behind a notebook or a module."""
+    return [str(path.relative_to(Path.cwd())) for path in sources(*starts)]
 
 
 def shards(run):
@@ -82,8 +82,8 @@ rule book:
         "results/.live",
         PAGES,
         [path for path in OWN_PAGES if Path(path).parent.name not in RUNS],
-        "lmrel/site.py",
-        sorted(map(str, Path("lmrel/static").glob("*"))),
+        code("book.site.extension"),
+        sorted(map(str, Path("book/site/static").glob("*"))),
     output:
         update("_build/html/index.html"),
         touch("_build/.built"),
@@ -106,7 +106,7 @@ rule study:
 rule evaluate_shard:
     input:
         "notebooks/evaluate.ipynb",
-        CODE,
+        code("notebooks/evaluate.ipynb"),
         PROBLEMS,
         lambda wildcards: checkpoint(RUNS[wildcards.run]),
     output:
@@ -126,7 +126,7 @@ rule evaluate_shard:
         runtime=asks("runtime"),
     shell:
         "echo 'Evaluating {wildcards.run}, shard {wildcards.shard} of {wildcards.of}'; OMP_NUM_THREADS={threads} "
-        "python -m lmrel.runner {input[0]} {output[0]} --gpus {resources.gpu} --title {wildcards.run} "
+        "python -m study.runner {input[0]} {output[0]} --gpus {resources.gpu} --title {wildcards.run} "
         "-y {params.parameters:q} >{log} 2>&1 "
         "|| (cat {log}; echo 'This job failed; its log is {log}'; exit 1)"
 
@@ -134,7 +134,7 @@ rule evaluate_shard:
 rule evaluate:
     input:
         "notebooks/evaluate.ipynb",
-        CODE,
+        code("notebooks/evaluate.ipynb"),
         PROBLEMS,
         lambda wildcards: checkpoint(RUNS[wildcards.run]),
         lambda wildcards: shards(wildcards.run),
@@ -154,7 +154,7 @@ rule evaluate:
         mem_mb=asks_whole("mem_mb"),
         runtime=asks_whole("runtime"),
     shell:
-        "echo 'Evaluating {wildcards.run}'; OMP_NUM_THREADS={threads} python -m lmrel.runner {input[0]} {output[0]} "
+        "echo 'Evaluating {wildcards.run}'; OMP_NUM_THREADS={threads} python -m study.runner {input[0]} {output[0]} "
         "--gpus {resources.gpu} --title {wildcards.run} -y {params.parameters:q} >{log} 2>&1 "
         "|| (cat {log}; echo 'This job failed; its log is {log}'; exit 1)"
 
@@ -162,7 +162,7 @@ rule evaluate:
 rule compare:
     input:
         "notebooks/compare.ipynb",
-        CODE,
+        code("notebooks/compare.ipynb"),
         expand("results/{run}/.evaluated", run=RUNS),
         OTHERS,
     output:
@@ -178,16 +178,14 @@ rule compare:
         mem_mb=STUDY.joining["mem_mb"],
         runtime=STUDY.joining["runtime"],
     shell:
-        "echo 'Comparing the runs'; python -m lmrel.runner {input[0]} {output[0]} "
+        "echo 'Comparing the runs'; python -m study.runner {input[0]} {output[0]} "
         "-y {params.parameters:q} >{log} 2>&1 || (cat {log}; exit 1)"
 
 
 rule engine:
     input:
         "notebooks/engine.ipynb",
-        CODE,
-        "lmrel/floor.py",
-        "lmrel/drawings.py",
+        code("notebooks/engine.ipynb"),
         "book/data/bench/cpu.json",
         checkpoint("tiny-dense-base"),
     output:
@@ -196,16 +194,14 @@ rule engine:
     log:
         "results/engine.log",
     shell:
-        "echo 'Drawing the engine'; OMP_NUM_THREADS={threads} python -m lmrel.runner {input[0]} {output[0]} "
+        "echo 'Drawing the engine'; OMP_NUM_THREADS={threads} python -m study.runner {input[0]} {output[0]} "
         ">{log} 2>&1 || (cat {log}; exit 1)"
 
 
 rule factorial:
     input:
         "notebooks/factorial.ipynb",
-        CODE,
-        [f"lmrel/{name}.py" for name in ("factorial", "effects", "factorial_tables", "factorial_charts", "routing")],
-        [f"lmrel/{name}.py" for name in ("contrasts", "drawings", "tested")],
+        code("notebooks/factorial.ipynb"),
         sorted(map(str, Path("book/data/factorial").glob("*.parquet"))),
         "book/data/training.json",
         checkpoint("tiny-*"),
@@ -217,14 +213,13 @@ rule factorial:
     log:
         "results/factorial.log",
     shell:
-        "echo 'The factorial'; OMP_NUM_THREADS={threads} python -m lmrel.runner {input[0]} {output[0]} "
+        "echo 'The factorial'; OMP_NUM_THREADS={threads} python -m study.runner {input[0]} {output[0]} "
         ">{log} 2>&1 || (cat {log}; exit 1)"
 
 
 rule live:
     input:
-        CODE,
-        "lmrel/live.py",
+        code("book.figures.live"),
         [checkpoint(name) for name in LIVE],
         # Of a model that the study leaves out, the draws of an earlier run, if any.
         [f"results/{name}/.evaluated" for name in LIVE if name in RUNS or Path(f"results/{name}/.evaluated").exists()],
@@ -234,14 +229,14 @@ rule live:
     log:
         "results/live.log",
     shell:
-        "echo 'Preparing the live figures'; OMP_NUM_THREADS={threads} python -m lmrel.live results results/live "
+        "echo 'Preparing the live figures'; OMP_NUM_THREADS={threads} python -m book.figures.live results results/live "
         ">{log} 2>&1 || (cat {log}; exit 1)"
 
 
 rule gpu:
     input:
         "notebooks/gpu.ipynb",
-        CODE,
+        code("notebooks/gpu.ipynb"),
         sorted(map(str, Path("book/data/gpu").glob("*.json"))),
     output:
         update("results/gpu.ipynb"),
@@ -249,15 +244,13 @@ rule gpu:
     log:
         "results/gpu.log",
     shell:
-        "python -m lmrel.runner {input[0]} {output[0]} >{log} 2>&1 || (cat {log}; exit 1)"
+        "python -m study.runner {input[0]} {output[0]} >{log} 2>&1 || (cat {log}; exit 1)"
 
 
 rule scale:
     input:
         "notebooks/scale.ipynb",
-        CODE,
-        "lmrel/scale.py",
-        "lmrel/scale_charts.py",
+        code("notebooks/scale.ipynb"),
         "book/data/bench/cpu.json",
         sorted(map(str, Path("book/data/gpu").glob("*.json"))),
     output:
@@ -266,14 +259,13 @@ rule scale:
     log:
         "results/scale.log",
     shell:
-        "echo 'What scale costs'; python -m lmrel.runner {input[0]} {output[0]} >{log} 2>&1 || (cat {log}; exit 1)"
+        "echo 'What scale costs'; python -m study.runner {input[0]} {output[0]} >{log} 2>&1 || (cat {log}; exit 1)"
 
 
 rule tested:
     input:
         "notebooks/tested.ipynb",
-        CODE,
-        "lmrel/tested.py",
+        code("notebooks/tested.ipynb"),
         sorted(map(str, Path("book/data").glob("*.json"))),
     output:
         update("results/tested.ipynb"),
@@ -281,14 +273,13 @@ rule tested:
     log:
         "results/tested.log",
     shell:
-        "python -m lmrel.runner {input[0]} {output[0]} >{log} 2>&1 || (cat {log}; exit 1)"
+        "python -m study.runner {input[0]} {output[0]} >{log} 2>&1 || (cat {log}; exit 1)"
 
 
 rule audit:
     input:
         "notebooks/audit.ipynb",
-        CODE,
-        [f"lmrel/{name}.py" for name in ("audit", "contrasts", "calibration", "drawings", "floor")],
+        code("notebooks/audit.ipynb"),
         "book/data/failures.jsonl",
         [checkpoint(name) for name in AUDITED],
     output:
@@ -297,5 +288,5 @@ rule audit:
     log:
         "results/audit.log",
     shell:
-        "echo 'Auditing the claim'; OMP_NUM_THREADS={threads} python -m lmrel.runner {input[0]} {output[0]} "
+        "echo 'Auditing the claim'; OMP_NUM_THREADS={threads} python -m study.runner {input[0]} {output[0]} "
         ">{log} 2>&1 || (cat {log}; exit 1)"

@@ -18,10 +18,8 @@ if TYPE_CHECKING:
     from lmrel.enumeration import enumerate_outcomes as enumerate_outcomes
     from lmrel.errors import InputError as InputError
     from lmrel.models import load_model as load_model
-    from lmrel.problems import held_out_problems as held_out_problems
     from lmrel.problems import load_problems as load_problems
     from lmrel.problems import paper_problems as paper_problems
-    from lmrel.run import Run as Run
     from lmrel.sampling import sample as sample
 
 __version__ = "0.1.0"
@@ -29,10 +27,8 @@ __version__ = "0.1.0"
 _HOMES = {
     "Decoder": "decoding",
     "InputError": "errors",
-    "Run": "run",
     "enumerate_outcomes": "enumeration",
     "extract_answer": "answers",
-    "held_out_problems": "problems",
     "load_model": "models",
     "load_problems": "problems",
     "paper_problems": "problems",

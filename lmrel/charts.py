@@ -2,30 +2,23 @@
 
 Text and lines take the page's own colour, so a figure reads on light and dark. Every chart has a description, which
 becomes its alternative text; one without is an error. `enable` makes notebooks store a chart as its specification
-and a small picture, with no script from anywhere; `lmrel.site` draws it.
+and a small picture, with no script from anywhere; `book.site.extension` draws it.
 """
 
 from __future__ import annotations
 
-import argparse
-import base64
 import functools
 import math
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, ParamSpec
 
 import altair as alt
 import pandas as pd
-import vl_convert
 from altair.utils.schemapi import SchemaValidationError
 
-from lmrel import records
-from lmrel.errors import InputError, command, read_object, reads, visible, writing
+from lmrel.errors import InputError, needs_columns
 
 P = ParamSpec("P")
-VEGALITE = "6.4"
-MIME = "application/vnd.vegalite.v6+json"
 PALETTE = ["#3b82c4", "#d9730d", "#2e9e6b", "#b455a0", "#8f8a1f", "#c0504d", "#5b8f9e", "#8b6fc0"]
 SHAPES = ["circle", "square", "triangle-up", "diamond", "triangle-down", "cross", "triangle-right", "stroke"]
 WIDTH, NARROW, HEIGHT = 600, 260, 280
@@ -71,7 +64,7 @@ def themed(chart: Any, description: str) -> Any:
 
 
 @figure
-@reads("model", "temperature")
+@needs_columns("model", "temperature")
 def response(
     summary: pd.DataFrame, metric: str, title: str, description: str, *, subtitle: str = "", share: bool = True
 ) -> Any:
@@ -116,7 +109,7 @@ def response(
 
 
 @figure
-@reads("temperature", "confidence", "confidence_processed")
+@needs_columns("temperature", "confidence", "confidence_processed")
 def confidence(summary: pd.DataFrame, title: str, description: str, *, subtitle: str = "") -> Any:
     """Mean log-prob of the sampled tokens in nats, raw and processed, against temperature: `summary` of one model."""
     ends = ("", "_low", "_high")
@@ -131,7 +124,7 @@ def confidence(summary: pd.DataFrame, title: str, description: str, *, subtitle:
 
 
 @figure
-@reads("temperature", "run", "accuracy")
+@needs_columns("temperature", "run", "accuracy")
 def runs(of_runs: pd.DataFrame, title: str, description: str, *, subtitle: str = "") -> Any:
     """The accuracy of each single run against temperature, a dot a run: `metrics.by_run` of one model and task."""
     table = of_runs[["temperature", "run", "accuracy"]].round(5)
@@ -164,7 +157,7 @@ def _temperature_axis(field: str, temperatures: pd.Series) -> alt.X:
 
 
 @figure
-@reads("temperature", "failure", "share", "low", "high", "count", empty=True)
+@needs_columns("temperature", "failure", "share", "low", "high", "count", empty=True)
 def failures(shares: pd.DataFrame, title: str, description: str, *, subtitle: str = "") -> Any:
     """Of the wrong draws at each temperature, the share of each class with its interval: `inference.failure_shares`."""
     if shares.empty:
@@ -188,71 +181,3 @@ def failures(shares: pd.DataFrame, title: str, description: str, *, subtitle: st
         tooltip=["T:N", "failure:N", "count:Q", alt.Tooltip("share:Q", format=".1%")],
     )
     return themed((interval + point).properties(title=titled(title, _with_level(subtitle))), description)
-
-
-@figure
-@reads("step", "loss")
-def training(curve: pd.DataFrame, title: str, description: str) -> Any:
-    """The loss in nats against the training step: columns ``step, loss``."""
-    chart = (
-        alt.Chart(curve)
-        .mark_line(color=PALETTE[0], strokeWidth=1.5)
-        .encode(x=alt.X("step:Q", title="step"), y=alt.Y("loss:Q", title="loss (nats)", scale=alt.Scale(type="log")))
-    )
-    return themed(chart.properties(title=title), description)
-
-
-def enable() -> None:
-    """Make notebooks show charts by `bundle`, and tables as they are: viewers would set what is between dollars."""
-    pd.set_option("display.html.use_mathjax", False)
-    alt.renderers.register("lmrel", bundle)
-    alt.renderers.enable("lmrel")
-
-
-def bundle(spec: dict[str, Any], **_: Any) -> dict[str, Any]:
-    """What a notebook stores of a chart: its specification, a picture for viewers that can't draw it, its text."""
-    text = spec.get("description")
-    if not text:
-        raise ValueError("a chart needs a description: it is what a reader who cannot see it gets")
-    spec = inert(spec)
-    picture = vl_convert.vegalite_to_png(spec | {"background": "white"}, vl_version=VEGALITE, scale=1)
-    return {MIME: spec, "image/png": base64.b64encode(picture).decode(), "text/plain": spec["description"]}
-
-
-def inert(value: Any) -> Any:
-    """A specification with all its text made visible: a control character in it would end the process that draws."""
-    if isinstance(value, dict):
-        return {inert(key): inert(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [inert(one) for one in value]
-    return visible(value) if isinstance(value, str) else value
-
-
-def svg(spec: dict[str, Any], width: int) -> str:
-    """A chart as an SVG string of about that width in pixels."""
-    return str(vl_convert.vegalite_to_svg(inert(spec) | {"width": width}, vl_version=VEGALITE))
-
-
-def write_svg(spec: dict[str, Any], path: Path) -> None:
-    """A chart as a file that stands alone: dark on white."""
-    try:
-        picture = svg(spec | {"background": "white"}, WIDTH).replace("currentColor", "#333")
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"this is no chart's specification: {str(error).splitlines()[0]}") from error
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    records.write_text(picture + "\n", path)
-
-
-@command()
-def main() -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(description="A chart's specification as an SVG file.")
-    parser.add_argument("specification", type=Path)
-    parser.add_argument("target", type=Path)
-    given = parser.parse_args()
-    write_svg(read_object(given.specification), given.target)
-
-
-if __name__ == "__main__":
-    main()

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lmrel.errors import InputError, check_choice, check_number, shown
+from lmrel.errors import InputError, check_choice, check_number, quoted
 
 MIN_TEMPERATURE, MAX_TEMPERATURE = 1e-6, 10.0  # below the minimum, only 0
 MAX_STOP_STRINGS = 16
@@ -153,9 +153,9 @@ def as_decoders(decoders: Any) -> list[Decoder]:
     """`decoders` as a list; `InputError` unless each is a `Decoder`, and no other's equal."""
     found: list[Any] = list(decoders) if isinstance(decoders, Iterable) else [None]
     if not all(isinstance(decoder, Decoder) for decoder in found):
-        raise InputError(f"decoders is {shown(decoders)}; it must be a list of Decoder, such as [Decoder(0.7)].")
+        raise InputError(f"decoders is {quoted(decoders)}; it must be a list of Decoder, such as [Decoder(0.7)].")
     if len(set(found)) < len(found):
-        raise InputError(f"decoders is {shown(decoders)}; each may occur once.")
+        raise InputError(f"decoders is {quoted(decoders)}; each may occur once.")
     return found
 
 
@@ -177,15 +177,15 @@ def stops(before: str, piece: str, strings: Sequence[str]) -> bool:
 
 def _checked_strings(value: Any) -> tuple[str, ...]:
     if isinstance(value, str):
-        one = shown(value)
+        one = quoted(value)
         raise InputError(f"stop_strings is {one}; it must be a list of strings: for this one alone, [{one}].")
     fits = isinstance(value, (list, tuple)) and all(isinstance(string, str) and string for string in value)
     if not fits or len(value) > MAX_STOP_STRINGS:
         raise InputError(
-            f"stop_strings is {shown(value)}; it must be a list of at most {MAX_STOP_STRINGS} strings, none empty."
+            f"stop_strings is {quoted(value)}; it must be a list of at most {MAX_STOP_STRINGS} strings, none empty."
         )
     if not all(string.isascii() for string in value):
-        raise InputError(f"stop_strings is {shown(value)}; it must be ASCII, as tokens may split other characters.")
+        raise InputError(f"stop_strings is {quoted(value)}; it must be ASCII, as tokens may split other characters.")
     return tuple(value)
 
 

@@ -8,24 +8,18 @@ from __future__ import annotations
 import difflib
 import functools
 import itertools
-import json
-import os
 import re
 import reprlib
 import sys
 import unicodedata
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
-
-from safetensors import SafetensorError
 
 P = ParamSpec("P")
 R = TypeVar("R")
 SHOWN = 200  # characters of a value that a sentence quotes
 MAX_RUNS = 10**9
-LONGEST = 255  # bytes of a file's name
 UNSEEN = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")  # categories of Unicode
 
 
@@ -68,7 +62,7 @@ class _Brief(reprlib.Repr):
         return "{" + ", ".join(pairs if level > 0 or not x else [self.fillvalue]) + "}"
 
 
-def shown(value: Any) -> str:
+def quoted(value: Any) -> str:
     """`value` as a sentence quotes it: on one line, and not all of it where it is long."""
     try:
         text = " ".join(_Brief().repr(value).split())
@@ -89,17 +83,17 @@ def check_count(name: str, value: Any, *, optional: bool = False, most: int | No
         return
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise InputError(
-            f"{name} is {shown(value)}; it must be {'None or ' if optional else ''}an integer of at least 1."
+            f"{name} is {quoted(value)}; it must be {'None or ' if optional else ''}an integer of at least 1."
         )
     if most is not None and value > most:
-        raise InputError(f"{name} is {shown(value)}; it must be at most {most:,}.")
+        raise InputError(f"{name} is {quoted(value)}; it must be at most {most:,}.")
 
 
 def counted(text: str) -> int:
     """An integer of at least 1 from a command line."""
     found = int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else 0
     if not found:
-        raise InputError(f"{shown(text)} is no integer of at least 1.")
+        raise InputError(f"{quoted(text)} is no integer of at least 1.")
     return found
 
 
@@ -112,29 +106,17 @@ def check_number(
     if not fits or (open_below and value == low):
         kind = "an integer" if whole else "a number"
         above = "above" if open_below else "from"
-        raise InputError(f"{name} is {shown(value)}; it must be {kind} {above} {low:g} to {high:g}.")
+        raise InputError(f"{name} is {quoted(value)}; it must be {kind} {above} {low:g} to {high:g}.")
 
 
 def check_choice(name: str, value: Any, allowed: Collection[str]) -> None:
     """Raise `InputError` unless `value` is one of the words `allowed`."""
     if not isinstance(value, str) or value not in allowed:
         words = " or ".join(map(repr, allowed)) if len(allowed) == 2 else f"one of {', '.join(allowed)}"
-        raise InputError(f"{name} is {shown(value)}; it must be {words}.")
+        raise InputError(f"{name} is {quoted(value)}; it must be {words}.")
 
 
-def as_path(name: str, value: Any) -> Path:
-    """`value` as a path; `InputError` for what cannot be one."""
-    text = os.fspath(value) if isinstance(value, (str, Path)) else ""
-    try:
-        parts = text.encode().split(b"/")
-    except UnicodeEncodeError:
-        parts = []
-    if not text or "\0" in text or not parts or max(map(len, parts)) > LONGEST or len(text) > 4000:
-        raise InputError(f"{name} is {shown(value)}; it must be a path.")
-    return Path(text)
-
-
-def reads(*columns: str, empty: bool = False) -> Callable[[Callable[P, R]], Callable[P, R]]:
+def needs_columns(*columns: str, empty: bool = False) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Marks a function whose first argument is a table that needs `columns` and, unless `empty` is allowed, rows.
 
     Called with anything else, it raises an `InputError`. A column ``correct`` it is given as booleans: a table that was
@@ -147,7 +129,7 @@ def reads(*columns: str, empty: bool = False) -> Callable[[Callable[P, R]], Call
             table: Any = arguments[0] if arguments else None
             there: Any = getattr(table, "columns", None)
             if arguments and there is None:
-                raise InputError(f"{function.__name__} was given {shown(table)}; it needs a table.")
+                raise InputError(f"{function.__name__} was given {quoted(table)}; it needs a table.")
             missing = [column for column in columns if arguments and column not in there]
             if missing:
                 raise InputError(f"{function.__name__} was given a table without the column {missing[0]!r}.")
@@ -178,32 +160,3 @@ def command() -> Iterator[None]:
 def is_text(value: Any) -> bool:
     """Whether `value` is a string that is not blank and can be written down: one of valid Unicode."""
     return isinstance(value, str) and bool(value.strip()) and not re.search("[\ud800-\udfff]", value)
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turn what the system refuses while `path` is written into an `InputError`."""
-    try:
-        yield
-    except (OSError, SafetensorError) as error:  # safetensors has an error of its own for a full disk
-        raise InputError(f"{path} could not be written: {getattr(error, 'strerror', None) or error}.") from error
-
-
-def read_text(path: Path) -> str:
-    """What a file holds. OSError for what is no file: a pipe would be waited for."""
-    if path.exists() and not path.is_file():
-        raise OSError("it is no file")
-    return path.read_text(encoding="utf-8")
-
-
-def read_object(path: Path, *names: str) -> dict[str, Any]:
-    """The JSON object in `path`; `InputError` if it cannot be read, holds anything else, or lacks one of `names`."""
-    try:
-        found = json.loads(read_text(path))
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path} cannot be read: {error}.") from error
-    if not isinstance(found, dict):
-        raise InputError(f"{path} cannot be read: it is no JSON object.")
-    if missing := [name for name in names if name not in found]:
-        raise InputError(f"{path} holds something else: it has no {missing[0]!r}.")
-    return found

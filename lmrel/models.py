@@ -1,7 +1,6 @@
-"""How a model is loaded: a name from the registry, a local folder, or a repo id.
+"""What the folder of a checkpoint may hold: weights as safetensors, sizes that a model can have, and no code.
 
-Weights are read from safetensors only, code only from transformers itself; a checkpoint that would need anything
-else is refused. Whatever goes wrong ends in one sentence that says what to do.
+All is read before transformers sees any of it.
 """
 
 from __future__ import annotations
@@ -10,14 +9,14 @@ import errno
 import math
 import os
 import re
-import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 from huggingface_hub import errors as hub
-from huggingface_hub import save_torch_state_dict
+from safetensors import SafetensorError, safe_open
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -26,21 +25,21 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from lmrel.checkpoint import checked_folder, quantization_of
-from lmrel.errors import InputError, check_choice, is_text, read_object, shown, writing
-from lmrel.memory import free_memory
+from lmrel.engine.memory import free_memory
+from lmrel.errors import InputError, check_choice, is_text, quoted, visible
+from lmrel.files import read_object
+from lmrel.precision import check_narrow, precision_of
 from lmrel.registry import NF4_METHOD, PRECISIONS, REGISTRY, ModelSpec, known
 
 SMALL, THREADS = 20_000_000, torch.get_num_threads()
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "nf4": torch.bfloat16}
 os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")  # by another's service, of pickles: see `resolve`
-MAX_WIDE_SHARE, MAX_BITS = 0.05, 4.6
 
 
 def resolve(name: str) -> str:
     """The folder or repo id that `name` stands for. Raises `InputError` if it stands for none."""
     if not is_text(name):
-        raise InputError(f"model is {shown(name)}; it must be a name, a folder or a repo id.")
+        raise InputError(f"model is {quoted(name)}; it must be a name, a folder or a repo id.")
     if name in REGISTRY:
         source = REGISTRY[name].source
         return checked_folder(Path(source)) if REGISTRY[name].tiny else source
@@ -49,7 +48,7 @@ def resolve(name: str) -> str:
     if re.fullmatch(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", name) and Path(name).suffix != ".safetensors":
         return name
     raise InputError(
-        f"model is {shown(name)}, which is no known name, no folder and no repo id. Known: {', '.join(REGISTRY)}."
+        f"model is {quoted(name)}, which is no known name, no folder and no repo id. Known: {', '.join(REGISTRY)}."
     )
 
 
@@ -90,7 +89,7 @@ def load_model(name: str, precision: str = "auto") -> tuple[PreTrainedModel, Pre
         _check_memory(spec, precision)
     try:
         if precision == "nf4":
-            from lmrel.quantize import Nf4Config
+            from lmrel.nf4 import Nf4Config
 
             if not _quantized_folder(name):
                 devices["quantization_config"] = Nf4Config()
@@ -194,65 +193,69 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def precision_of(model: PreTrainedModel) -> str:
-    """The precision a loaded model has, by looking at it."""
-    if any(parameter.dtype == torch.uint8 for parameter in model.parameters()):
-        return "nf4"
-    names = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
-    return names.get(model.dtype, str(model.dtype))
+# What takes minutes or all memory to build, long before weights are missed for it.
+LARGEST = {"num_hidden_layers": 1000, "num_experts": 10_000, "num_local_experts": 10_000, "num_labels": 10_000}
+FLOATS = ("F16", "BF16", "F32", "F64")
 
 
-def bits_per_weight(model: PreTrainedModel) -> tuple[float, float]:
-    """Measured: bits a quantized weight takes, scales included, and the share of block weights left wide.
+def checked_folder(folder: Path) -> str:
+    """`folder` as text; `InputError` if what is in it cannot be used."""
+    if not os.path.isfile(folder / "config.json"):
+        raise InputError(f"{folder} is no checkpoint: it has no config.json.")
+    if not list(folder.glob("*.safetensors")):
+        other = [path.name for pattern in ("*.bin", "*.pt", "*.pth") for path in folder.glob(pattern)]
+        found = f" It has {other[0]}, but pickled weights can run code and are not loaded." if other else ""
+        raise InputError(f"{folder} has no weights: no *.safetensors file.{found}")
+    config = read_object(folder / "config.json")
+    if (folder / "generation_config.json").exists():
+        read_object(folder / "generation_config.json")  # transformers would pass over a damaged one
+    for name, most in LARGEST.items():
+        if isinstance(size := config.get(name), int) and size > most:
+            raise InputError(f"{folder} has {name}={quoted(size)} in config.json; models of up to {most:,} are loaded.")
+    for path in filter(Path.exists, (folder / "config.json", folder / "tokenizer_config.json")):
+        own = read_object(path)
+        kernel = "/" in str(own.get("_attn_implementation"))  # a repo id, whose code transformers would fetch and run
+        if "auto_map" in own or kernel:
+            code = "_attn_implementation" if kernel else "auto_map"
+            raise InputError(f"{folder} brings its own code ({code} in {path.name}), which is not run.")
+    for name in _named_weights(folder, config):
+        if not re.fullmatch(r"[^/\\]+\.safetensors(\.index\.json)?", name):
+            raise InputError(
+                f"{folder} names {name!r} as weights; only *.safetensors in the folder itself are loaded, "
+                "as pickled ones can run code."
+            )
+    method = quantization_of(config)
+    if method not in (None, NF4_METHOD):
+        raise InputError(
+            f"{folder} was quantized by {method!r}, which is not supported; give the checkpoint it came from."
+        )
+    if method is None:
+        _check_tensors(folder)
+    return str(folder)
 
-    Block weights are the matrices inside the decoder blocks. (16.0 or 32.0, 1.0) for a model that is not quantized.
-    """
-    narrow = wide = packed_bytes = 0
-    width = 32.0
-    for name, tensor in model.state_dict().items():
-        if ".layers." not in name or tensor.ndim < 1:
-            continue
-        if tensor.dtype == torch.uint8 and tensor.ndim == 2:
-            narrow += 2 * tensor.numel()
-            packed_bytes += tensor.nbytes
-        elif name.endswith("absmax"):
-            packed_bytes += tensor.nbytes
-        elif tensor.ndim >= 2:
-            wide += tensor.numel()
-            width = 8.0 * tensor.element_size()
-    return (8 * packed_bytes / narrow if narrow else width), wide / (narrow + wide) if narrow + wide else 1.0
+
+def _check_tensors(folder: Path) -> None:
+    """Raise `InputError` for weights that are no floating-point numbers, and for names that act on a terminal."""
+    for path in folder.glob("*.safetensors"):
+        if not path.is_file():
+            raise InputError(f"{path} is no file that can be read.")
+        with suppress(SafetensorError, OSError), safe_open(path, "pt") as file:  # loading says what is wrong with it
+            for name in file.keys():  # noqa: SIM118
+                kind = file.get_slice(name).get_dtype()
+                if visible(name) != name:
+                    raise InputError(f"{path} has weights named {name!r}; names are in printable characters.")
+                if name.endswith("weight") and kind not in FLOATS:
+                    raise InputError(f"{path} has {name} in {kind}; weights are in {', '.join(FLOATS)}.")
 
 
-def check_narrow(model: PreTrainedModel) -> None:
-    """Raise `InputError` if a model that was loaded in 4 bit is wider than that."""
-    if precision_of(model) != "nf4":
-        raise InputError(f"precision is 'nf4', but {type(model).__name__} has no layers that this code can quantize.")
-    bits, wide_share = bits_per_weight(model)
-    if wide_share > MAX_WIDE_SHARE:
-        raise InputError(f"precision is 'nf4', but {wide_share:.0%} of the block weights stayed in 16 bit.")
-    if bits > MAX_BITS:
-        raise InputError(f"precision is 'nf4', but the quantized weights take {bits:.2f} bits each.")
+def _named_weights(folder: Path, config: dict[str, Any]) -> set[str]:
+    """The files that config.json and the indices of a checkpoint in several files name as its weights."""
+    maps = [read_object(path).get("weight_map") for path in folder.glob("*.safetensors.index.json")]
+    named = [name for one in maps if isinstance(one, dict) for name in one.values()]
+    return {str(name) for name in [*named, config.get("transformers_weights")] if name is not None}
 
 
-def save_quantized(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: str | Path) -> Path:
-    """Write a model that was loaded in 4 bit to a new folder, which `load_model` reads; transformers alone does not.
-
-    Raises `InputError` for a model that is not in 4 bit, and for a folder that exists.
-    """
-    check_narrow(model)
-    target = Path(folder)
-    if target.exists():
-        raise InputError(f"{target} exists; a quantized model is saved to a new folder.")
-    half = target.with_name(f".{target.name}")  # what it is, until it is whole
-    with writing(target):
-        shutil.rmtree(half, ignore_errors=True)
-        half.mkdir(parents=True)
-        save_torch_state_dict(model.state_dict(), half, max_shard_size="5GB", safe_serialization=True)
-        for path in half.glob("*.safetensors"):
-            path.chmod(0o644)
-        model.config.save_pretrained(half)
-        if model.generation_config:
-            model.generation_config.save_pretrained(half)
-        tokenizer.save_pretrained(half)
-        os.replace(half, target)
-    return target
+def quantization_of(config: dict[str, Any]) -> Any:
+    """The method that quantized the weights, as config.json names it; None if they are as they were trained."""
+    found = config.get("quantization_config")
+    return found.get("quant_method", "an unknown method") if isinstance(found, dict) else found

@@ -6,8 +6,6 @@ Two task families (arXiv 2601.00942). *Variable binding*: ``c = a op1 b; d = c o
 
 from __future__ import annotations
 
-import hashlib
-import itertools
 import json
 import os
 import random
@@ -20,7 +18,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lmrel.errors import InputError, as_path, check_count, is_text, shown
+from lmrel.errors import InputError, check_count, is_text, quoted
+from lmrel.files import as_path
 
 OPERANDS: dict[str, tuple[str, ...]] = {
     "variable_binding": ("a", "b", "op1", "k", "op2"),
@@ -33,7 +32,6 @@ FEW_SHOT_EXAMPLES: tuple[dict[str, Any], ...] = (
     {"task": "variable_binding", "a": 4, "b": 3, "op1": "+", "k": 2, "op2": "-"},
     {"task": "arithmetic", "x": 17, "y": 5, "z": 3, "w": 6},
 )
-
 Problem = Mapping[str, Any]
 
 
@@ -55,7 +53,8 @@ def draw_problem(task: str, rng: random.Random) -> dict[str, Any]:
 
 
 @cache
-def _paper_rows() -> tuple[dict[str, Any], ...]:
+def paper_rows() -> tuple[dict[str, Any], ...]:
+    """The paper's 240 problems as rows: see `paper_problems`."""
     rng = random.Random(42)
     rows = []
     for task, prefix in (("variable_binding", "vb"), ("arithmetic", "ar")):
@@ -72,57 +71,7 @@ def paper_problems() -> pd.DataFrame:
     do not apply) and ``question`` (missing: these are shown from their operands). Source: `random.seed(42)`
     and the draw order of the paper's code, kabirrgrover/lm-reliability-sparsity.
     """
-    return _frame(_paper_rows())
-
-
-def problem_key(problem: Problem) -> str:
-    """A canonical name: problems that differ only by a commutation share it."""
-    values = [problem[column] for column in OPERANDS[problem["task"]]]
-    if problem["task"] == "variable_binding" and problem["op1"] in "+*":
-        values[:2] = sorted(values[:2])
-    return " ".join([problem["task"], *map(str, values)])
-
-
-def _in_held_out_twentieth(key: str) -> bool:
-    return hashlib.blake2b(key.encode(), digest_size=4).digest()[0] % 20 == 0
-
-
-@cache
-def _reserved_keys() -> frozenset[str]:
-    return frozenset(problem_key(p) for p in (*_paper_rows(), *FEW_SHOT_EXAMPLES))
-
-
-def may_train_on(problem: Problem) -> bool:
-    """False for the paper's problems, the few-shot examples, their twins, and a further twentieth by hash."""
-    key = problem_key(problem)
-    return not _in_held_out_twentieth(key) and key not in _reserved_keys()
-
-
-def held_out_problems(per_task: int = 200) -> pd.DataFrame:
-    """Up to `per_task` problems of each family that no tiny model trained on and that are not the paper's.
-
-    One problem per canonical key, so no two are twins; the order is that of the operands.
-    """
-    check_count("per_task", per_task)
-    digits, ranges = range(1, 10), (range(10, 100), range(1, 21), range(1, 11), range(1, 11))
-    families = {
-        "variable_binding": itertools.product(digits, digits, "+-*", digits, "+-"),
-        "arithmetic": itertools.product(*ranges),
-    }
-    rows: list[dict[str, Any]] = []
-    for task, values in families.items():
-        found: dict[str, dict[str, Any]] = {}
-        for combination in values:
-            problem = {"task": task, **dict(zip(OPERANDS[task], combination, strict=True))}
-            key = problem_key(problem)
-            if _in_held_out_twentieth(key) and key not in _reserved_keys():
-                found.setdefault(key, problem)
-        chosen = random.Random(0).sample(sorted(found), min(per_task, len(found)))
-        rows += [
-            {"problem_id": f"held-{task}-{i:04d}", "answer": solve(found[key]), **found[key]}
-            for i, key in enumerate(sorted(chosen))
-        ]
-    return _frame(rows)
+    return as_table(paper_rows())
 
 
 def load_problems(source: str, limit: int | None = None) -> pd.DataFrame:
@@ -160,7 +109,7 @@ def _read_problems(path: Path) -> pd.DataFrame:
         raise InputError(f"problems is {str(path)!r}; its name must end in .jsonl or .parquet.")
     if not rows:
         raise InputError(f"{path} holds no problems.")
-    return _frame(_all_checked(rows))
+    return as_table(_all_checked(rows))
 
 
 def _parquet_rows(path: Path) -> list[dict[str, Any]]:
@@ -182,7 +131,7 @@ def as_rows(problems: Any) -> list[dict[str, Any]]:
     But its answers may be others than those of the operands: whoever makes a table may ask for any.
     """
     if not isinstance(problems, pd.DataFrame):
-        raise InputError(f"problems is {shown(problems)}; it must be a table, as from load_problems.")
+        raise InputError(f"problems is {quoted(problems)}; it must be a table, as from load_problems.")
     known = problems[[column for column in COLUMNS if column in problems]]
     if not known.columns.is_unique:
         raise InputError("problems has two columns of one name.")
@@ -193,7 +142,7 @@ def one_of(problems: pd.DataFrame, number: Any) -> pd.DataFrame:
     """The table of the one problem in row `number`, from 0."""
     whole = isinstance(number, int) and not isinstance(number, bool)
     if not whole or not 0 <= number < len(problems):
-        raise InputError(f"problem is {shown(number)}; it must be an integer from 0 to {len(problems) - 1}.")
+        raise InputError(f"problem is {quoted(number)}; it must be an integer from 0 to {len(problems) - 1}.")
     return problems.iloc[[number]]
 
 
@@ -218,7 +167,7 @@ def _all_checked(rows: list[tuple[str, Any]], *, solved: bool = True) -> list[di
         problem = _checked(row, where, solved)
         if problem["problem_id"] in seen:
             raise InputError(
-                f"{where}: problem_id {shown(problem['problem_id'])} is already at {seen[problem['problem_id']]}."
+                f"{where}: problem_id {quoted(problem['problem_id'])} is already at {seen[problem['problem_id']]}."
             )
         seen[problem["problem_id"]] = where
         checked.append(problem)
@@ -230,12 +179,12 @@ def _checked(row: Any, where: str, solved: bool) -> dict[str, Any]:
         raise InputError(f"{where}: a problem must be a JSON object, not {type(row).__name__}.")
     unknown = [name for name in row if name not in COLUMNS]
     if unknown:
-        raise InputError(f"{where}: unknown field {shown(unknown[0])}; known are {', '.join(COLUMNS)}.")
+        raise InputError(f"{where}: unknown field {quoted(unknown[0])}; known are {', '.join(COLUMNS)}.")
     row = {key: value for key, value in row.items() if value is not None}
     for column in ("problem_id", "task", "op1", "op2", "question"):
         if column in row and not is_text(row[column]):
             raise InputError(
-                f"{where}: {column} must be a non-empty string of valid Unicode, not {shown(row[column])}."
+                f"{where}: {column} must be a non-empty string of valid Unicode, not {quoted(row[column])}."
             )
     if "problem_id" not in row:
         raise InputError(f"{where}: problem_id is missing.")
@@ -251,14 +200,14 @@ def _checked(row: Any, where: str, solved: bool) -> dict[str, Any]:
         return {"task": "custom", **row}
     if row.get("task") not in OPERANDS:
         raise InputError(
-            f"{where}: task is {shown(row.get('task'))}; without a question it must be one of {', '.join(OPERANDS)}."
+            f"{where}: task is {quoted(row.get('task'))}; without a question it must be one of {', '.join(OPERANDS)}."
         )
     missing = [column for column in OPERANDS[row["task"]] if column not in row]
     if missing:
         raise InputError(f"{where}: {row['task']} needs {', '.join(OPERANDS[row['task']])}; {missing[0]} is missing.")
     for column, allowed in (("op1", "+-*"), ("op2", "+-")):
         if column in row and row[column] not in tuple(allowed):
-            raise InputError(f"{where}: {column} is {shown(row[column])}; it must be one of {' '.join(allowed)}.")
+            raise InputError(f"{where}: {column} is {quoted(row[column])}; it must be one of {' '.join(allowed)}.")
     solution = _integer(solve(row), f"{where}: the answer")
     if row.setdefault("answer", solution) != solution and solved:
         raise InputError(f"{where}: answer is {row['answer']}, but the operands give {solution}.")
@@ -273,7 +222,7 @@ def _integer(value: Any, what: str) -> int:
     except (TypeError, ValueError, ArithmeticError):
         whole = None
     if whole is None or (isinstance(value, float) and abs(value) >= 2**53):
-        raise InputError(f"{what} is {shown(value)}; it must be an integer of at most 18 digits.")
+        raise InputError(f"{what} is {quoted(value)}; it must be an integer of at most 18 digits.")
     return whole
 
 
@@ -281,7 +230,7 @@ def _missing(value: Any) -> bool:
     return value is None or (isinstance(value, float) and value != value) or value is pd.NA
 
 
-def _frame(rows: Any) -> pd.DataFrame:
+def as_table(rows: Any) -> pd.DataFrame:
     """A table of the rows; a column never passes through floats, which would lose digits."""
     rows = list(rows)
     kinds: dict[str, Any] = {column: "Int64" if column in INTEGERS else "string" for column in COLUMNS}

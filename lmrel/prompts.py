@@ -6,24 +6,13 @@ made its table, so the prompt is a factor here. The shapes are the paper's, the 
 
 from __future__ import annotations
 
-import signal
-import threading
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
-
-from lmrel.errors import InputError, is_text, shown
+from lmrel.errors import InputError, quoted
 from lmrel.problems import FEW_SHOT_EXAMPLES, Problem, solve
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 README = "Solve the following problem. Give only the final number.\nProblem: {problem}\nAnswer:"
 FEW_SHOT = "Compute the value. Output only the number.\n{examples}{problem} ="
 ZERO_SHOT = "{instruction}\n{problem}\nAnswer with only the number:"
-
 PROMPT_STYLES = ("readme", "few_shot", "zero_shot")
-TEMPLATE_SECONDS = 20.0  # that a chat template may take for one prompt
 
 
 def assignments(problem: Problem) -> list[str]:
@@ -82,69 +71,4 @@ def render(problem: Problem, style: str) -> str:
     if style == "zero_shot":
         instruction, lines = zero_shot_parts(problem)
         return ZERO_SHOT.format(instruction=instruction, problem=lines)
-    raise InputError(f"prompt_style is {shown(style)}; it must be one of {', '.join(PROMPT_STYLES)}.")
-
-
-def encode(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
-    """Token ids of prompts, chat template applied where there is one, with one BOS if the tokenizer uses one.
-
-    A templated string that is tokenized with special tokens gets a second BOS; hence no special tokens are
-    added after templating, and one is added where the template leaves it out.
-    """
-    if not hasattr(tokenizer, "chat_template"):
-        raise TypeError(f"a tokenizer is needed, as load_model gives one, not {type(tokenizer).__name__}")
-    if not tokenizer.chat_template:
-        return _ids(texts, tokenizer)
-    templated = [_templated(text, tokenizer) for text in texts]
-    if len(set(templated)) < len(set(texts)):
-        raise InputError("the tokenizer's chat template leaves out what it is given: different prompts become one.")
-    found = _ids(templated, tokenizer, add_special_tokens=False)
-    bos = tokenizer.encode("")[:1]
-    if bos != [tokenizer.bos_token_id]:
-        return found
-    return [ids if ids[:1] == bos else [*bos, *ids] for ids in found]
-
-
-def _templated(text: str, tokenizer: PreTrainedTokenizerBase) -> str:
-    """`text` in the chat template: a program of the checkpoint, run in a sandbox, which raises what it likes."""
-    chat = [{"role": "user", "content": text}]
-    try:
-        with limited(TEMPLATE_SECONDS):
-            found = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
-    except Exception as error:
-        raise InputError(f"the tokenizer's chat template fails: {str(error) or type(error).__name__}") from error
-    if not is_text(found):
-        raise InputError(f"the tokenizer's chat template gives {found!r:.100}, which is no prompt.")
-    return found
-
-
-@contextmanager
-def limited(seconds: float) -> Iterator[None]:
-    """Raises `TimeoutError` in what takes longer. Only the main thread can be interrupted."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(*_: object) -> None:
-        raise TimeoutError(f"it takes longer than {seconds:g} s")
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-
-
-def _ids(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, **options: bool) -> list[list[int]]:
-    try:
-        found: list[list[int]] = tokenizer(list(texts), **options)["input_ids"]
-    except Exception as error:  # of its own kind, where a tokenizer has no token for what it does not know
-        raise InputError(f"the tokenizer cannot read a prompt: {error}") from error
-    return found
-
-
-def encode_problems(problems: Iterable[Problem], style: str, tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
-    """Token ids of the prompts of `problems` in `style`: see `render` and `encode`."""
-    return encode([render(problem, style) for problem in problems], tokenizer)
+    raise InputError(f"prompt_style is {quoted(style)}; it must be one of {', '.join(PROMPT_STYLES)}.")

@@ -144,8 +144,6 @@ SHAPES: dict[str, dict[str, Any]] = {
         "tie_word_embeddings": False,
     },
 }
-
-
 # Of a shape: whether it is sparse; parameters in all, for one token, and wide; the paper's precision, or bf16; licence.
 COUNTS: dict[str, tuple[bool, int, int, int, str, str]] = {
     "Qwen2.5-3B": (False, 3_085_938_688, 3_085_938_688, 311_406_592, "bf16", "qwen-research"),
@@ -163,7 +161,6 @@ def _spec(name: str, repo: str, revision: str, shape: str, *, gated: bool = Fals
 
 
 TINY_STAGES = ("base", "instruct", "instruct-noisy", "continued", "continued-noisy")
-
 # The tiny models; then the paper's three, each followed by the partner its design lacked; then two dense pairs.
 REGISTRY: dict[str, ModelSpec] = {
     spec.name: spec

@@ -9,25 +9,26 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import psutil
 from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lmrel import records
-from lmrel.answers import extract_answer, sole_number
+from lmrel.answers import extract_answer, paper_failure, sole_number
 from lmrel.decoding import Decoder, as_decoders
-from lmrel.errors import MAX_RUNS, InputError, check_count, shown
-from lmrel.failures import paper_failure
-from lmrel.forest import bytes_of_prompts, bytes_per_token
-from lmrel.memory import free_memory, in_halves
-from lmrel.models import precision_of
-from lmrel.probes import check_model, check_tree
+from lmrel.engine.memory import (
+    check_size,
+    free_memory,
+    in_halves,
+    rows_that_fit_in_memory,
+)
+from lmrel.engine.probes import check_model, check_tree
+from lmrel.engine.sampler import Draws, sample_chunk
+from lmrel.errors import MAX_RUNS, InputError, check_count, quoted
+from lmrel.precision import precision_of
 from lmrel.problems import as_rows
-from lmrel.prompts import encode_problems
-from lmrel.tree import AS_IS, Draws, eos_ids, sample_chunk
+from lmrel.tokens import AS_IS, encode_problems, eos_ids
 
 INT64 = np.iinfo(np.int64)
-DRAW_BYTES = 1000  # at least, of a draw in a table; `study.ROW_MB` is what one takes at its summary
 
 
 def sample(
@@ -61,9 +62,9 @@ def sample(
     check_seed(seed)
     for name, label in (("model_name", model_name), ("decoding", decoding)):
         if label is not None and not isinstance(label, str):
-            raise InputError(f"{name} is {shown(label)}; it must be None or a text.")
+            raise InputError(f"{name} is {quoted(label)}; it must be None or a text.")
     if isinstance(first_run, bool) or not isinstance(first_run, int) or first_run < 0:
-        raise InputError(f"first_run is {shown(first_run)}; it must be an integer of at least 0.")
+        raise InputError(f"first_run is {quoted(first_run)}; it must be an integer of at least 0.")
     rows = as_rows(problems)
     decoders = [decoder for decoder in as_decoders(decoders) if decoder.draws(runs) > first_run]
     if not rows or not decoders:
@@ -81,7 +82,7 @@ def sample(
         return sample_chunk(model, tokenizer, encoded[part], names[part], decoders, runs, seed, budget, first_run)
 
     length, done = max(map(len, encoded)), 0
-    size = chunk or _rows_that_fit(model, length, decoders, runs)
+    size = chunk or rows_that_fit_in_memory(model, length, decoders, runs)
     while done < len(rows):
         whole, widest = slice(done, min(done + size, len(rows))), 0.0
         for part, draws in in_halves(whole, draw):
@@ -90,7 +91,7 @@ def sample(
             bar.update(part.stop - part.start)
         done = whole.stop
         if chunk is None:  # twice what these problems needed, for the next
-            size = _rows_that_fit(model, length, decoders, runs, 2 * math.ceil(widest))
+            size = rows_that_fit_in_memory(model, length, decoders, runs, 2 * math.ceil(widest))
     bar.close()
     all_pure = all(decoder.pure for decoder in decoders)
     labels = {
@@ -118,21 +119,7 @@ def rows_that_fit(
     """
     encoded = encode_problems(as_rows(problems), prompt_style, tokenizer)
     check_model(model, encoded, max(decoder.max_new_tokens for decoder in decoders))
-    return _rows_that_fit(model, max(map(len, encoded)), decoders, runs)
-
-
-def _rows_that_fit(
-    model: PreTrainedModel, length: int, decoders: Sequence[Decoder], runs: int, width: int | None = None
-) -> int:
-    """Rows for which half of the free memory suffices if a problem has `width` distinct nodes at a depth."""
-    config = model.config.get_text_config()
-    draws = sum(decoder.draws(runs) for decoder in decoders)
-    width = min(draws, 16 * math.isqrt(draws) if width is None else max(width, 1))
-    steps = max(decoder.max_new_tokens for decoder in decoders)
-    cache = bytes_per_token(model) * 2 * width * steps + bytes_of_prompts(model, 1, length, length, length)
-    logits = width * config.vocab_size * (model.dtype.itemsize + 1)
-    scores = 16 * width * (length + steps) * config.num_attention_heads
-    return max(1, int(free_memory(model.device) / 2 / (cache + logits + scores)))
+    return rows_that_fit_in_memory(model, max(map(len, encoded)), decoders, runs)
 
 
 def _frame(
@@ -199,15 +186,4 @@ def _in_64_bits(number: int | None) -> int | None:
 def check_seed(seed: Any) -> None:
     """Raise `InputError` unless `seed` is an integer, of some 300 digits at most."""
     if isinstance(seed, bool) or not isinstance(seed, int) or abs(seed) >= 1 << 1024:
-        raise InputError(f"seed is {shown(seed)}; it must be an integer of at most 1024 bits.")
-
-
-def check_size(draws: int) -> None:
-    """Raise `InputError` if a table of so many draws, all of them in memory, is more than this machine can hold."""
-    memory = psutil.virtual_memory().total
-    if draws * DRAW_BYTES > memory:
-        some = f"{draws:,}" if draws < 10**15 else "more than 10^15"
-        raise InputError(
-            f"these are {some} draws; a table of them does not fit into the memory of this machine, "
-            f"{memory / 1e9:.0f} GB: use fewer runs, or shards of the problems."
-        )
+        raise InputError(f"seed is {quoted(seed)}; it must be an integer of at most 1024 bits.")

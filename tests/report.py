@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from lmrel import records
+from lmrel.files import write_json
 from tests.torture.report import DATA, head
 
 
@@ -24,4 +24,4 @@ def by_file(xml: str) -> list[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    records.write_json(head() | {"files": by_file(Path(sys.argv[1]).read_text(encoding="utf-8"))}, DATA / "tests.json")
+    write_json(head() | {"files": by_file(Path(sys.argv[1]).read_text(encoding="utf-8"))}, DATA / "tests.json")

@@ -30,52 +30,35 @@ from tokenizers import Tokenizer, models
 from transformers import GenerationConfig, PreTrainedTokenizerFast
 
 import lmrel
+from book.analysis import effects, routing, taxonomy
+from book.figures import audit, compare, engine, evaluate, lessons, live, scale
+from book.figures.style import bundle, main, write_svg
 from lmrel import (
     Decoder,
     InputError,
-    Run,
-    agreement,
-    audit,
-    bench_gpu,
-    calibration,
     charts,
-    contrasts,
-    devices,
-    drawings,
-    effects,
     enumerate_outcomes,
     extract_answer,
-    factorial,
-    held_out_problems,
-    inference,
-    learn,
-    live,
     load_model,
     load_problems,
-    metrics,
     paper_problems,
-    pdf,
-    progress,
     records,
-    routing,
-    runner,
     sample,
-    scale,
-    scale_charts,
-    study,
-    tables,
-    taxonomy,
-    teaching,
-    train,
 )
-from lmrel.answers import sole_number
+from lmrel.answers import Verdict, sole_number, verdict_after
 from lmrel.decoding import as_shipped, stops
-from lmrel.errors import shown
+from lmrel.errors import quoted
 from lmrel.problems import one_of
 from lmrel.registry import CHECKPOINTS
-from lmrel.verdict import Verdict, read
-from tests import test_run
+from lmrel.stats import agreement, calibration, contrasts, inference, metrics
+from study import costs, devices, jobs, progress, results, runner
+from study.run import Run
 from tests.conftest import ROOT, random_model, small_tokenizer, tiny
+from tests.study import test_run
+from tiny import factorial, train
+from tiny.split import held_out_problems
+from tools import bench_gpu, pdf
+from tools import lessons as tool_lessons
 
 NAN, INF = math.nan, math.inf
 HUGE = 10**5000  # Python itself refuses to write it
@@ -133,7 +116,7 @@ def parquet(tmp: Path, **columns: Any) -> pd.DataFrame:
 
 
 def planning(tmp: Path, **changes: Any) -> Any:
-    return study.Study.of(STUDY | changes)
+    return jobs.Study.of(STUDY | changes)
 
 
 def study_with(tmp: Path, **parameters: Any) -> Any:
@@ -142,7 +125,7 @@ def study_with(tmp: Path, **parameters: Any) -> Any:
 
 def study_file(tmp: Path, text: str | bytes) -> Any:
     (tmp / "study.yaml").write_bytes(text.encode() if isinstance(text, str) else text)
-    return study.Study.read(tmp / "study.yaml")
+    return jobs.Study.read(tmp / "study.yaml")
 
 
 def checkpoint(tmp: Path, **files: Any) -> str:
@@ -215,7 +198,7 @@ def json_file(tmp: Path, value: Any, name: str = "some/run.json") -> Path:
 
 
 def measured() -> Any:
-    return scale.read(ROOT / "book" / "data")
+    return costs.read_measured(ROOT / "book" / "data")
 
 
 def command(main: Callable[[], None], *arguments: str) -> Callable[[Path], None]:
@@ -228,7 +211,7 @@ def command(main: Callable[[], None], *arguments: str) -> Callable[[Path], None]
 
 
 def spec(tmp: Path, text: str) -> None:
-    charts.write_svg({"mark": text}, tmp / "a.svg")
+    write_svg({"mark": text}, tmp / "a.svg")
 
 
 Case = tuple[str, Callable[[Path], Any], str]
@@ -295,7 +278,7 @@ PROBLEMS: list[Case] = [
 ]
 
 DECODERS: list[Case] = [
-    (f"{knob} is {shown(value)[:30]}", lambda _, k=knob, v=value: Decoder(**{k: v}), f"{knob} is .*; it must be")  # type: ignore[misc]
+    (f"{knob} is {quoted(value)[:30]}", lambda _, k=knob, v=value: Decoder(**{k: v}), f"{knob} is .*; it must be")  # type: ignore[misc]
     for knob, value in [
         ("temperature", HUGE),
         ("temperature", np.float32(0.5)),
@@ -509,7 +492,7 @@ MODELS += [
     ("an unknown knob, enumerated", lambda tmp: enumerating(tmp, bogus=1), "unexpected keyword argument 'bogus'"),
 ]
 MODELS += [
-    (f"load_model({shown(value)[:25]})", lambda _, v=value: load_model(v), "model is .*|is no checkpoint")  # type: ignore[misc]
+    (f"load_model({quoted(value)[:25]})", lambda _, v=value: load_model(v), "model is .*|is no checkpoint")  # type: ignore[misc]
     for value in [None, 5, True, ["a"], b"a", "\0", "\ud800", "x" * 5000, "a/" + "b" * 5000, "٣/٣", "..", "/dev/null"]
 ]
 MODELS += [
@@ -545,7 +528,7 @@ MODELS += [
 ]
 
 RUNS: list[Case] = [
-    (f"{name} is {shown(value)[:30]}", lambda tmp, n=name, v=value: running(tmp, **{n: v}), said)  # type: ignore[misc]
+    (f"{name} is {quoted(value)[:30]}", lambda tmp, n=name, v=value: running(tmp, **{n: v}), said)  # type: ignore[misc]
     for name, value, said in [
         ("model", "x" * 5000, "model is 'xxx.*…, which is no known name"),
         ("precision", np.array(["auto", "auto"]), r"precision is array\("),
@@ -600,7 +583,7 @@ RUNS += [
 ]
 
 STUDIES: list[Case] = [
-    (f"study: {name} is {shown(value)[:30]}", lambda tmp, n=name, v=value: planning(tmp, **{n: v}), said)  # type: ignore[misc]
+    (f"study: {name} is {quoted(value)[:30]}", lambda tmp, n=name, v=value: planning(tmp, **{n: v}), said)  # type: ignore[misc]
     for name, value, said in [
         ("models", [None], r"models in study.yaml is \[None\]; it must be a list of names"),
         ("models", HUGE, "models in study.yaml is a number of thousands"),
@@ -623,7 +606,7 @@ STUDIES: list[Case] = [
     if isinstance(name, str)
 ]
 STUDIES += [
-    (f"study: parameter {name} is {shown(value)[:30]}", lambda tmp, n=name, v=value: study_with(tmp, **{n: v}), said)  # type: ignore[misc]
+    (f"study: parameter {name} is {quoted(value)[:30]}", lambda tmp, n=name, v=value: study_with(tmp, **{n: v}), said)  # type: ignore[misc]
     for name, value, said in [
         ("temperatures", [True], "temperature in study.yaml is True"),
         ("temperatures", ["0.5"], "temperature in study.yaml is '0.5'"),
@@ -640,8 +623,8 @@ STUDIES += [
     ]
 ]
 STUDIES += [
-    ("study: no mapping", lambda _: study.Study.of(None), "study.yaml holds None"),  # type: ignore[arg-type]
-    ("study: a list", lambda _: study.Study.of([]), r"study.yaml holds \[\]"),  # type: ignore[arg-type]
+    ("study: no mapping", lambda _: jobs.Study.of(None), "study.yaml holds None"),  # type: ignore[arg-type]
+    ("study: a list", lambda _: jobs.Study.of([]), r"study.yaml holds \[\]"),  # type: ignore[arg-type]
     ("study file: brackets without end", lambda tmp: study_file(tmp, "x: " + "[" * 2000), "cannot be read"),
     ("study file: a date of no calendar", lambda tmp: study_file(tmp, "a: 2020-13-45"), "cannot be read"),
     ("study file: code", lambda tmp: study_file(tmp, "models: !!python/object/apply:os.system [ls]"), "cannot be read"),
@@ -660,16 +643,16 @@ OF_DRAWS: dict[str, Callable[[pd.DataFrame], Any]] = {
     "by_problem": metrics.by_problem,
     "by_run": metrics.by_run,
     "summarize_with_intervals": inference.summarize_with_intervals,
-    "samples": tables.samples,
+    "samples": evaluate.samples,
     "flips": agreement.flips,
     "calibration": calibration.summarize,
     "variances": audit.variances,
     "confidences": audit.confidences,
     "variance_reduction": lambda table: contrasts.variance_reduction(table, 0.0, 1.0),
     "trend": contrasts.trend,
-    "tree_of": lambda table: drawings.tree_of(table, small()[1]),
-    "right_or_wrong": teaching.right_or_wrong,
-    "majority": lambda table: teaching.majority(table, [1]),
+    "tree_of": lambda table: engine.tree_of(table, small()[1]),
+    "right_or_wrong": lessons.right_or_wrong,
+    "majority": lambda table: lessons.majority(table, [1]),
 }
 TABLES: list[Case] = []
 for name, function in OF_DRAWS.items():
@@ -690,7 +673,7 @@ TABLES += [
         lambda _: taxonomy.of_draws(draws(), QUESTIONS),
         "a problem 'ar-000' that is not among",
     ),
-    ("a tree of four problems", lambda _: drawings.tree_of(draws(), small()[1]), "these draws are of 4"),
+    ("a tree of four problems", lambda _: engine.tree_of(draws(), small()[1]), "these draws are of 4"),
     ("routing of no draws", lambda _: routing.divergence(*small(), QUESTIONS, None), "no column 'problem_id'"),  # type: ignore[arg-type]
     (
         "a temperature that was not run",
@@ -733,9 +716,9 @@ TABLES += [
         lambda _: metrics.exact_curves(outcomes(), 4, 10**9),
         "k is 1000000000; it must be at most",
     ),
-    ("a summary of nothing", lambda _: tables.by_temperature(summary().head(0)), "was given a table without rows"),
-    ("tasks of nothing", lambda _: tables.by_task(summary().head(0)), "was given a table without rows"),
-    ("other runs of nothing", lambda _: tables.other_runs(summary()), "without the column 'checkpoint'"),
+    ("a summary of nothing", lambda _: evaluate.by_temperature(summary().head(0)), "was given a table without rows"),
+    ("tasks of nothing", lambda _: evaluate.by_task(summary().head(0)), "was given a table without rows"),
+    ("other runs of nothing", lambda _: compare.other_runs(summary()), "without the column 'checkpoint'"),
     ("a figure of nothing", lambda _: charts.response(summary().head(0), "accuracy", "t", "d"), "without rows"),
     (
         "a figure of NaN",
@@ -748,51 +731,51 @@ TABLES += [
         "there is no nope with an interval",
     ),
     ("a figure of no runs", lambda _: charts.runs(pd.DataFrame(), "t", "d"), "without the column 'temperature'"),
-    ("a figure without words", lambda _: charts.bundle({"mark": "bar"}), "a chart needs a description"),
+    ("a figure without words", lambda _: bundle({"mark": "bar"}), "a chart needs a description"),
     ("no specification", lambda tmp: spec(tmp, "nope"), "this is no chart's specification"),
     (
         "curves without runs",
-        lambda _: drawings.exact(metrics.exact_curves(outcomes()), pd.DataFrame(), "t", "d"),
+        lambda _: engine.exact(metrics.exact_curves(outcomes()), pd.DataFrame(), "t", "d"),
         "needs the accuracy of each sampled run",
     ),
     ("effects of nothing", lambda _: effects.drops(pd.DataFrame()), "without the column 'seed'"),
     ("doses of nothing", lambda _: effects.doses(pd.DataFrame()), "without the column 'seed'"),
     ("no measurements", lambda tmp: factorial.measured(tmp), "there is no measurement in"),
     ("measurements in no folder", lambda _: factorial.measured(None), "data is None; it must be a path"),  # type: ignore[arg-type]
-    ("no results", lambda tmp: records.read_summaries(tmp), "there is no finished run below"),
-    ("results None", lambda _: records.read_summaries(None), "results is None; it must be a path"),  # type: ignore[arg-type]
+    ("no results", lambda tmp: results.read_summaries(tmp), "there is no finished run below"),
+    ("results None", lambda _: results.read_summaries(None), "results is None; it must be a path"),  # type: ignore[arg-type]
     ("a summary of something else", lambda tmp: other_summary(tmp), "holds no summary of a run"),
     ("no draws", lambda tmp: records.read_draws(tmp), "draws.parquet is missing or damaged"),
-    ("a run that is not there", lambda tmp: records.count_draws(tmp, ["nope"]), r"nope/run.json cannot be read"),
-    ("a record that is no JSON", lambda tmp: records.started(json_file(tmp, "[oops"), ["some"]), "cannot be read"),
-    ("a record without draws", lambda tmp: records.count_draws(json_file(tmp, {}), ["some"]), "it has no 'draws'"),
+    ("a run that is not there", lambda tmp: results.count_draws(tmp, ["nope"]), r"nope/run.json cannot be read"),
+    ("a record that is no JSON", lambda tmp: results.started(json_file(tmp, "[oops"), ["some"]), "cannot be read"),
+    ("a record without draws", lambda tmp: results.count_draws(json_file(tmp, {}), ["some"]), "it has no 'draws'"),
     (
         "a record of words",
-        lambda tmp: records.count_draws(json_file(tmp, {"draws": "x"}), ["some"]),
+        lambda tmp: results.count_draws(json_file(tmp, {"draws": "x"}), ["some"]),
         "its draws is 'x'",
     ),
     (
         "a record of numbers",
-        lambda tmp: records.decoders_of(json_file(tmp, {"decoding_id": 7}), ["some"]),
+        lambda tmp: results.decoders_of(json_file(tmp, {"decoding_id": 7}), ["some"]),
         "decoding_id is 7",
     ),
-    ("no runs to name", lambda tmp: records.started(tmp, []), r"the runs are \[\]; they must be a list"),
-    ("a text as runs", lambda tmp: records.decoders_of(tmp, "some"), "the runs are 'some'"),
-    ("no runs to compare", lambda tmp: tables.drops_of(tmp, []), "there are no runs below"),
-    ("no benchmark", lambda tmp: scale.read(tmp), "cpu.json cannot be read"),
+    ("no runs to name", lambda tmp: results.started(tmp, []), r"the runs are \[\]; they must be a list"),
+    ("a text as runs", lambda tmp: results.decoders_of(tmp, "some"), "the runs are 'some'"),
+    ("no runs to compare", lambda tmp: compare.changes_of(tmp, []), "there are no runs below"),
+    ("no benchmark", lambda tmp: costs.read_measured(tmp), "cpu.json cannot be read"),
     (
         "an empty benchmark",
-        lambda tmp: scale.read(json_file(tmp, {"rows": []}, "bench/cpu.json")),
+        lambda tmp: costs.read_measured(json_file(tmp, {"rows": []}, "bench/cpu.json")),
         "holds no rows of `make bench`",
     ),
-    ("GPUs without memory", lambda _: scale_charts.requests(0), "gpu_gb is 0"),
-    ("a disk that stands still", lambda _: scale.Rates(0, 1, 1), "disk is 0; it must be a number above 0"),
-    ("a link of NaN", lambda _: scale.Rates(1, NAN, 1), "link is nan"),
-    ("time to spare", lambda _: scale.Rates(1, 1, -5), "overhead is -5"),
-    ("a rate in words", lambda _: scale.Rates("fast", 1, 1), "disk is 'fast'"),  # type: ignore[arg-type]
-    ("no shards", lambda _: scale.plan([scale.Work(1, 1)], 0, 1, scale.Rates(1, 1, 1)), "shards is 0"),
-    ("no GPUs", lambda _: scale.plan([scale.Work(1, 1)], 1, 0, scale.Rates(1, 1, 1)), "gpus is 0"),
-    ("no models", lambda _: scale.best_shards([], 1, scale.Rates(1, 1, 1)), "there is no model to deal out"),
+    ("GPUs without memory", lambda _: scale.requests(0), "gpu_gb is 0"),
+    ("a disk that stands still", lambda _: costs.Rates(0, 1, 1), "disk is 0; it must be a number above 0"),
+    ("a link of NaN", lambda _: costs.Rates(1, NAN, 1), "link is nan"),
+    ("time to spare", lambda _: costs.Rates(1, 1, -5), "overhead is -5"),
+    ("a rate in words", lambda _: costs.Rates("fast", 1, 1), "disk is 'fast'"),  # type: ignore[arg-type]
+    ("no shards", lambda _: costs.plan_jobs([costs.Work(1, 1)], 0, 1, costs.Rates(1, 1, 1)), "shards is 0"),
+    ("no GPUs", lambda _: costs.plan_jobs([costs.Work(1, 1)], 1, 0, costs.Rates(1, 1, 1)), "gpus is 0"),
+    ("no models", lambda _: costs.best_shards([], 1, costs.Rates(1, 1, 1)), "there is no model to deal out"),
     ("fewer GPUs than none", lambda _: devices.claimed(-1).__enter__(), "gpus is -1"),
 ]
 
@@ -810,7 +793,7 @@ def summary() -> pd.DataFrame:
 def other_summary(tmp: Path) -> pd.DataFrame:
     json_file(tmp, {})
     pd.DataFrame({"x": [1]}).to_parquet(tmp / "some" / "summary.parquet")
-    return records.read_summaries(tmp)
+    return results.read_summaries(tmp)
 
 
 NOTEBOOK = str(ROOT / "notebooks" / "gpu.ipynb")
@@ -833,13 +816,13 @@ COMMANDS: list[tuple[str, Callable[[Path], Any], str]] = [
     ("train: a seed in words", command(train.main, "--seed", "x"), "2"),
     ("factorial: an unknown model", command(factorial.main, "nope"), "'nope' is no model of the design"),
     ("factorial: an unknown seed", command(factorial.main, "--seed", "9"), "2"),
-    ("charts: no file", command(charts.main, "TMP/a.json", "TMP/a.svg"), "a.json cannot be read"),
-    ("charts: no arguments", command(charts.main), "2"),
+    ("charts: no file", command(main, "TMP/a.json", "TMP/a.svg"), "a.json cannot be read"),
+    ("charts: no arguments", command(main), "2"),
     ("pdf: no page", command(pdf.main, "TMP/a.html", "TMP/a.pdf"), "there is no page"),
     ("pdf: no arguments", command(pdf.main), "2"),
     ("live: no arguments", command(live.main), "2"),
     ("live: nowhere to write", command(live.main, "TMP", "/dev/null/x"), "could not be written: Not a directory"),
-    ("learn: nowhere to write", command(learn.main, "--exercises", "/dev/null/x"), "could not be written"),
+    ("learn: nowhere to write", command(tool_lessons.main, "--exercises", "/dev/null/x"), "could not be written"),
     ("bench on a GPU: no such model", command(bench_gpu.main, "--arms", "x:nf4"), "the model of --arms is 'x'"),
     (
         "bench on a GPU: no such precision",
@@ -1047,15 +1030,15 @@ def refusal(call: Callable[[], Any]) -> str:
 @BRIEF
 @given(ANYTHING)
 def test_any_value_is_quoted_on_one_short_line(value: Any) -> None:
-    assert len(shown(value).splitlines()) <= 1
-    assert len(shown(value)) <= 201
+    assert len(quoted(value).splitlines()) <= 1
+    assert len(quoted(value)) <= 201
 
 
 @BRIEF
 @given(NUMBERISH)
 def test_the_rules_read_any_text_alike(text: str) -> None:
     number, compliant = extract_answer(text)
-    verdict = read(Verdict.BLANK, text)
+    verdict = verdict_after(Verdict.BLANK, text)
     assert compliant == (verdict in (Verdict.NUMBER, Verdict.AFTER))
     assert (number is None) == (
         verdict in (Verdict.BLANK, Verdict.MINUS, Verdict.PLUS, Verdict.TEXT, Verdict.TEXT_MINUS)
@@ -1078,7 +1061,7 @@ def test_one_integer_is_read_by_both_rules_and_with_commas_by_the_stricter(numbe
 @BRIEF
 @given(NUMBERISH, st.integers(0, 30))
 def test_reading_in_pieces_is_reading_at_once(text: str, cut: int) -> None:
-    assert read(read(Verdict.BLANK, text[:cut]), text[cut:]) == read(Verdict.BLANK, text)
+    assert verdict_after(verdict_after(Verdict.BLANK, text[:cut]), text[cut:]) == verdict_after(Verdict.BLANK, text)
 
 
 @BRIEF

@@ -24,36 +24,28 @@ from sphinx.errors import ExtensionError
 from transformers import GenerationConfig
 from transformers.utils.import_utils import is_env_variable_true
 
-from lmrel import (
-    InputError,
-    Run,
-    charts,
-    inference,
-    live,
-    load_model,
-    load_problems,
-    paper_problems,
-    progress,
-    prompts,
-    records,
-    runner,
-)
-from lmrel.charts import bundle, inert, svg
+from book.figures import live
+from book.figures.style import MIME, bundle, enable, inert, svg
+from book.figures.text import plain, rests_on
+from book.site.extension import check_names
+from lmrel import InputError, charts, files, load_model, load_problems, paper_problems, prompts, records, tokens
 from lmrel.decoding import as_shipped
-from lmrel.errors import check_count, read_object, visible, writing
+from lmrel.errors import check_count, visible
+from lmrel.files import read_object, writing
 from lmrel.models import resolve
 from lmrel.registry import CHECKPOINTS
-from lmrel.runner import run_notebook
-from lmrel.site import check_names
-from lmrel.study import Study, run_name
-from lmrel.tables import plain, rests_on
-from lmrel.tree import eos_ids
+from lmrel.stats import inference
+from lmrel.tokens import eos_ids
+from study import progress, runner
+from study.jobs import Study, run_name
+from study.run import Run
+from study.runner import run_notebook
+from tests.book.site.test_site import browser, build
 from tests.conftest import random_model, small_tokenizer
-from tests.test_charts import SUMMARY
-from tests.test_metrics import table
-from tests.test_runner import notebook
-from tests.test_site import browser, build
-from tests.test_study import CONFIG
+from tests.lmrel.stats.test_metrics import table
+from tests.lmrel.test_charts import SUMMARY
+from tests.study.test_jobs import CONFIG
+from tests.study.test_runner import notebook
 
 __all__ = ["browser"]  # a fixture
 
@@ -156,9 +148,9 @@ def book(tmp_path_factory: pytest.TempPathFactory) -> Path:
         run = results / model.replace("/", "\N{DIVISION SLASH}").replace("\0", "")
         run.mkdir(parents=True)
         summary = inference.summarize_with_intervals(drawn.assign(model=model)).query("task == 'all'")
-        records.write_table(summary, run / records.SUMMARY)
-        records.write_json({}, run / records.RUN)
-    records.write_table(drawn, results / "main" / records.DRAWS)
+        files.write_table(summary, run / records.SUMMARY)
+        files.write_json({}, run / records.RUN)
+    files.write_table(drawn, results / "main" / records.DRAWS)
     write_live(results / "live")
     (results / "x-numbers.json").write_text(json.dumps({"hostile": SCRIPT}))
     chart = charts.response(SUMMARY.assign(model=TITLE), "accuracy", TITLE, TITLE)
@@ -310,7 +302,7 @@ def written(path: Path, text: str) -> str:
 def templated(template: str) -> list[list[int]]:
     tokenizer = small_tokenizer(39)
     tokenizer.chat_template = template
-    return prompts.encode(["1 + 1"], tokenizer)
+    return tokens.encode(["1 + 1"], tokenizer)
 
 
 @pytest.mark.parametrize("name", SENTENCES)
@@ -331,7 +323,7 @@ def test_a_sentence_quotes_but_does_not_obey(name: str, tmp_path: Path) -> None:
 def test_figures_are_drawn_whatever_their_text(text: str) -> None:
     chart = charts.response(SUMMARY.assign(model=text), "accuracy", text, text, subtitle=text).to_dict()
     stored = bundle(chart)
-    assert stored[charts.MIME] == inert(chart)
+    assert stored[MIME] == inert(chart)
     assert visible(stored["text/plain"]) == stored["text/plain"]
     picture = svg(chart, 300)
     assert visible(picture) == picture
@@ -347,7 +339,7 @@ def test_tables_and_lines_hold_text_on_which_nothing_acts(text: str) -> None:
 
 
 def test_viewers_are_told_not_to_set_formulas() -> None:
-    charts.enable()
+    enable()
     assert "mathjax_ignore" in pd.DataFrame({"a": ["$x$"]})._repr_html_()
 
 

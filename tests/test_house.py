@@ -11,7 +11,7 @@ from importlib.metadata import version
 
 import yaml
 
-from lmrel.parts import CODE
+from study.parts import CODE
 from tests.conftest import ROOT
 
 FLOW = re.findall(

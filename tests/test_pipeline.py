@@ -67,7 +67,7 @@ def test_a_request_for_another_machine_reruns_nothing(project: Path) -> None:
 def test_shards_are_jobs_and_the_plan_says_so(project: Path) -> None:
     change(project / "study.yaml", "requests: {}", "requests: {tiny-dense-base: {shards: 3}}")
     assert would_run(project) == {"evaluate_shard": 3, "evaluate": 1, "compare": 1, "live": 1, "book": 1}
-    command = [sys.executable, "-m", "lmrel.progress"]
+    command = [sys.executable, "-m", "study.progress"]
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     said = subprocess.run(
         [*command, "--plan"], cwd=project, env=environment, capture_output=True, text=True, check=True

@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lmrel import records
+from lmrel import files
 from tests.torture import disks, notebooks
 from tests.torture.faults import RUNS, TRAINING, Job, Outcome, Starter, kills
 from tests.torture.report import DATA, head
@@ -97,7 +97,7 @@ def main() -> None:
     report = head() | {"seed": arguments.seed, "minutes": round((time.perf_counter() - began) / 60, 1), "kills": killed}
     report["not_tried"] = [outcome.kind for outcome in outcomes if not outcome.tried]
     report["sentences"] = examples(outcomes, folder)
-    records.write_json(report | {"faults": rows}, arguments.out)
+    files.write_json(report | {"faults": rows}, arguments.out)
     print(f"{rows[-1]['tried']} faults, {killed} of them kills; {rows[-1]['lost']} lost; {arguments.out}")
     sys.exit(rows[-1]["lost"] > 0)
 

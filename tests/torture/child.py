@@ -23,7 +23,10 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from lmrel import InputError, Run, parts, train
+from lmrel import InputError
+from study import parts
+from study.run import Run
+from tiny import train
 
 EVENTS = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir"}
 COUNTED = [0]

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lmrel import InputError, records
+from lmrel import InputError, files, records
 from tests.torture.report import ROOT
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
@@ -125,7 +125,7 @@ def torn(folder: Path) -> list[str]:
     for path in (path for path in folder.rglob("*") if not path.name.startswith(".") and path.suffix != ".tmp"):
         try:
             if path.suffix == ".parquet":
-                records._read_table(path)
+                files.read_table(path)
             elif path.suffix in (".json", ".ipynb") and ".failed" not in path.name:
                 json.loads(path.read_text(encoding="utf-8"))
         except (InputError, ValueError):

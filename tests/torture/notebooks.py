@@ -132,7 +132,7 @@ def runner(place: Path) -> list[str]:
         if not (place / name).exists():
             (place / name).symlink_to(ROOT / name)
     given = yaml.safe_dump(SMALL | {"output_dir": "results"}, default_flow_style=True, width=10**6).strip()
-    command = ["-m", "lmrel.runner", "notebooks/evaluate.ipynb", "results/evaluate.ipynb", "--title", "Tiny"]
+    command = ["-m", "study.runner", "notebooks/evaluate.ipynb", "results/evaluate.ipynb", "--title", "Tiny"]
     return [sys.executable, *command, "-y", given]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from lmrel.run import versions
+from study.run import versions
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 DATA = ROOT / "book" / "data"

@@ -27,9 +27,10 @@ import torch
 from safetensors.torch import load_file
 from transformers.utils import logging
 
-from lmrel import Run, records
+from lmrel.files import write_json
 from lmrel.models import resolve
 from lmrel.registry import TINY_SUITE
+from study.run import Run
 from tests.torture.report import DATA, head
 
 WARM_UP = 0.15  # share of the sweeps that come before the line
@@ -141,7 +142,7 @@ def main() -> None:
     total = {"minutes": round(sweeps["minute"].iloc[-1], 1), "sweeps": len(sweeps), "draws": int(sweeps["draws"].sum())}
     report = head() | total | {"models": list(TINY_SUITE), "parameters": PARAMETERS} | found
     report["left_by_a_load_kb"] = left_by_a_load()
-    records.write_json(report | {"rows": kept.to_dict("records")}, arguments.out)
+    write_json(report | {"rows": kept.to_dict("records")}, arguments.out)
     print(f"{total['sweeps']} sweeps in {total['minutes']} minutes; flat: {found['flat']}; {arguments.out}")
     sys.exit(not all(found["flat"].values()))
 

@@ -1,0 +1,1 @@
+"""From tables of outcomes to what the book claims."""

@@ -1,0 +1,234 @@
+"""What the factorial says: the loss to temperature of each model, and the planned comparisons between them.
+
+Outcomes are rows of `factorial.measured`. A comparison is formed within each training seed and then averaged, so what a
+seed's base model learned cancels where it can. Probabilities enter by the middle of `lower` and `upper`; ``width`` says
+what that hides.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pandas as pd
+from scipy.special import logit
+
+from lmrel.errors import needs_columns
+from lmrel.stats.contrasts import crossed, equivalence
+from lmrel.stats.inference import t_interval
+from tiny.factorial import CELLS, SETTING, TUNED
+
+MARGIN = 0.05  # of the equivalence test, see the book's page "The plan of the factorial"
+MAIN = ("noisy minus clean targets", "chat minus plain format", "sparse minus dense")
+PLANNED = "metric == 'correct' and precision == 'fp32' and prompt_style == 'few_shot'"
+TUNED_MEAN = "mean of the tuned"
+NAMES = {  # of stages, as the page calls them
+    "base": "pretrained only",
+    "continued-noisy": "plain, noisy",
+    "instruct-noisy": "chat, noisy",
+    "continued": "plain, clean",
+    "instruct": "chat, clean",
+}
+
+
+@needs_columns(*SETTING, "metric", "task", "problem_id", "temperature", "lower", "upper")
+def drops(outcomes: pd.DataFrame, hot: float = 1.0) -> pd.DataFrame:
+    """P at temperature 0 minus P at `hot`: ``greedy, hot, drop, width`` per `SETTING`, ``metric`` and problem."""
+    some = outcomes[outcomes["temperature"].isin([0.0, hot])]
+    index = [*SETTING, "metric", "task", "problem_id"]
+    middle = some.assign(middle=(some["lower"] + some["upper"]) / 2, width=some["upper"] - some["lower"])
+    wide = middle.pivot(index=index, columns="temperature", values=["middle", "width"])
+    cold, warm = wide["middle"][0.0], wide["middle"][hot]
+    return pd.DataFrame({"greedy": cold, "hot": warm, "drop": cold - warm, "width": wide["width"][hot]}).reset_index()
+
+
+@needs_columns(*SETTING, "metric", "greedy", "hot", "drop", "width")
+def robustness(dropped: pd.DataFrame, hot: float = 1.0) -> pd.DataFrame:
+    """`drops` averaged over problems, a row per `SETTING` and ``metric``, with two other measures.
+
+    ``retained`` is P at `hot` over P at 0; ``slope`` the change of the log-odds per unit of temperature.
+    """
+    columns = ["greedy", "hot", "drop", "width"]
+    means = dropped.groupby([*SETTING, "metric"])[columns].mean().reset_index()
+    slope = (logit(means["hot"]) - logit(means["greedy"])) / hot
+    return means.assign(retained=means["hot"] / means["greedy"], slope=slope)
+
+
+@needs_columns("architecture", "stage")
+def planned_cells(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the models that every training seed has: dense and sparse, pretrained only and tuned."""
+    return table[table["architecture"].isin(["dense", "sparse"]) & table["stage"].isin(CELLS)]
+
+
+def _tuned(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the models that the planned comparisons are between."""
+    return planned_cells(table).query("stage != 'base'")
+
+
+def solved_by_all(dropped: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the problems that every tuned model of a seed solves greedily: all start from the same accuracy."""
+    tuned = _tuned(dropped)
+    worst = tuned.groupby(["seed", "metric", "precision", "prompt_style", "problem_id"])["greedy"].min()
+    kept = worst[worst > 0.5].reset_index().drop(columns="greedy")
+    return tuned.merge(kept)
+
+
+@needs_columns(*SETTING, "metric", "task", "problem_id", "drop")
+def quantized(dropped: pd.DataFrame) -> pd.DataFrame:
+    """``drop`` in NF4 minus that in 32 bit, for the rest as `drops`."""
+    index = [name for name in [*SETTING, "metric", "task", "problem_id"] if name != "precision"]
+    wide = dropped.pivot(index=index, columns="precision", values="drop")
+    return (wide["nf4"] - wide["fp32"]).rename("drop").reset_index()
+
+
+def _by_stage(table: pd.DataFrame, value: str, index: list[str]) -> pd.DataFrame:
+    """A column for each tuned stage, and rows that have all four."""
+    return table.pivot(index=index, columns="stage", values=value)[list(TUNED)].dropna()
+
+
+def _contrasts(wide: pd.DataFrame) -> tuple[pd.Series, pd.Series, pd.Series]:
+    """Of a table of `_by_stage`: noisy minus clean, chat minus plain, and the first in chat minus that in plain."""
+    clean, noisy, chat_clean, chat_noisy = (wide[stage] for stage in TUNED)
+    targets = ((noisy - clean) + (chat_noisy - chat_clean)) / 2
+    style = ((chat_clean - clean) + (chat_noisy - noisy)) / 2
+    return targets, style, (chat_noisy - chat_clean) - (noisy - clean)
+
+
+@needs_columns("seed", "architecture", "stage")
+def effects(table: pd.DataFrame, value: str = "drop", unit: str = "base model") -> pd.DataFrame:
+    """The planned comparisons of `value`, which stands in rows of one precision, prompt style and metric.
+
+    Rows are models, or models and problems. For each effect the mean over `units` with its 95 % t interval ``low,
+    high``, the 90 % interval ``low_90, high_90`` and whether that lies within `MARGIN`: two one-sided tests at 5 %
+    (Schuirmann 1987), of use for drops only. For targets and format a unit is a base model, as planned, or a seed if
+    `unit` says so; for all else a seed. With problems, ``crossed_low`` and ``crossed_high`` take these as drawn too,
+    and are never narrower for it. For a single unit these two are of the problems alone, other bounds NaN,
+    ``equivalent`` None.
+    """
+    crossing = "problem_id" in table
+    wide = _by_stage(_tuned(table), value, ["seed", "architecture", *(["problem_id"] if crossing else [])])
+    level = wide.mean(axis=1)
+    targets, style, both = _contrasts(wide)
+    main = [units if unit == "base model" else _of_seeds(units) for units in (targets, style)]
+    found = {"mean of the cells": _of_seeds(level)} | dict(zip(MAIN, main, strict=False))
+    found["targets by format"] = _of_seeds(both)
+    for name, units in {MAIN[2]: level, "targets by sparsity": targets, "format by sparsity": style}.items():
+        found[name] = _sparse_minus_dense(units)
+    return pd.DataFrame([_row(name, units, crossing) for name, units in found.items()])
+
+
+def _of_seeds(units: pd.Series) -> pd.Series:
+    """Dense and sparse of a seed taken together."""
+    return units.unstack("architecture").dropna().mean(axis=1)
+
+
+def _sparse_minus_dense(units: pd.Series) -> pd.Series:
+    pairs = units.unstack("architecture").dropna()
+    return pairs["sparse"] - pairs["dense"]
+
+
+@needs_columns("seed", "architecture", "stage", "drop")
+def sparsity(models: pd.DataFrame) -> pd.DataFrame:
+    """Sparse minus dense, as in `effects`, with ``stages``: pretrained only, clean or noisy last stages, all of these.
+
+    Rows of `models` are models; for each seed there is a column of its number.
+    """
+    wide = planned_cells(models).pivot(index=["seed", "architecture"], columns="stage", values="drop")
+    some = {NAMES["base"]: ["base"]}
+    some |= {f"{kind} targets": [stage for stage in TUNED if TUNED[stage][1] == kind] for kind in ("clean", "noisy")}
+    rows = []
+    for name, stages in (some | {TUNED_MEAN: list(TUNED)}).items():
+        units = _sparse_minus_dense(wide[stages].mean(axis=1))
+        of_seeds: dict[Any, Any] = units.to_dict()
+        rows.append({"stages": name} | of_seeds | _row(MAIN[2], units, crossing=False))
+    return pd.DataFrame(rows)
+
+
+def _row(effect: str, units: pd.Series, crossing: bool) -> dict[str, Any]:
+    if not crossing:
+        low, high = math.nan, math.nan
+    else:
+        by_problem = units.unstack("problem_id").dropna(axis=1)
+        _, low, high = crossed(by_problem.to_numpy())
+        units = by_problem.mean(axis=1)
+    values = units.to_numpy()
+    row: dict[str, Any] = {"effect": effect, "crossed_low": low, "crossed_high": high, "units": len(values)}
+    row["estimate"], row["low"], row["high"] = t_interval(values)
+    row |= {"low_90": math.nan, "high_90": math.nan, "equivalent": None}
+    if len(values) > 1:
+        tested = equivalence(values, MARGIN)
+        row |= {"low_90": tested["low"], "high_90": tested["high"], "equivalent": tested["equivalent"]}
+        # With more degrees of freedom the crossed one may be narrower; what more is drawn adds no certainty.
+        row |= {"crossed_low": min(low, row["low"]), "crossed_high": max(high, row["high"])}
+    return row
+
+
+@needs_columns(*SETTING, "metric", "task", "problem_id", "temperature", "lower", "upper")
+def sensitivity(outcomes: pd.DataFrame) -> pd.DataFrame:
+    """The three main effects on the drop, analysed otherwise than planned: rows of `effects` with ``analysis``."""
+    every = drops(outcomes)
+    planned = every.query(PLANNED)
+    style = "metric == 'correct' and precision == 'fp32' and prompt_style == "
+    analyses = {
+        "as planned": planned,
+        "prompt readme": every.query(f"{style} 'readme'"),
+        "prompt zero_shot": every.query(f"{style} 'zero_shot'"),
+        "variable binding": planned.query("task == 'variable_binding'"),
+        "arithmetic": planned.query("task == 'arithmetic'"),
+        "in NF4": every.query(PLANNED.replace("fp32", "nf4")),
+        "strict accuracy": every.query(PLANNED.replace("correct", "strict")),
+        "to T = 0.5": drops(outcomes, 0.5).query(PLANNED),
+        "to T = 2": drops(outcomes, 2.0).query(PLANNED),
+        "solved by all": robustness(solved_by_all(planned)),
+    }
+    parts = [effects(table).assign(analysis=name) for name, table in analyses.items()]
+    parts.insert(1, effects(planned, unit="seed").assign(analysis="seeds as units"))
+    found = pd.concat(parts, ignore_index=True)
+    return found[found["effect"].isin(MAIN)]
+
+
+@needs_columns("seed", "architecture", "stage", "problem_id", "drop")
+def within_architecture(dropped: pd.DataFrame) -> pd.DataFrame:
+    """The effects of targets and format within each architecture, one training seed: a row each, ``effect, estimate,
+    low, high, architecture``. The 95 % interval is over problems and says nothing of other training runs.
+    """
+    rows = []
+    for kind, some in dropped.query("stage in @TUNED").groupby("architecture", sort=False):
+        for name, values in zip(MAIN[:2], _contrasts(_by_stage(some, "drop", ["problem_id"])), strict=False):
+            estimate, low, high = t_interval(values.to_numpy())
+            rows.append({"architecture": kind, "effect": name, "estimate": estimate, "low": low, "high": high})
+    return pd.DataFrame(rows)
+
+
+@needs_columns("seed", "architecture", "stage", "problem_id", "drop")
+def against(dropped: pd.DataFrame, first: str, second: str) -> pd.DataFrame:
+    """``drop`` of architecture `second` minus `first`, one training seed: ``stage, difference, low, high``.
+
+    The last row is the mean over the tuned stages. The 95 % interval is over problems and says nothing of other
+    training runs.
+    """
+    pair = dropped[dropped["architecture"].isin([first, second]) & dropped["stage"].isin(CELLS)]
+    wide = pair.pivot(index=["problem_id", "stage"], columns="architecture", values="drop")
+    units = (wide[second] - wide[first]).unstack("stage")[list(CELLS)]
+    units[TUNED_MEAN] = units[list(TUNED)].mean(axis=1)
+    rows = [(stage, *t_interval(units[stage].to_numpy())) for stage in units]
+    return pd.DataFrame(rows, columns=["stage", "difference", "low", "high"])
+
+
+@needs_columns("seed", "architecture", "stage", "drop", "hot")
+def doses(dropped: pd.DataFrame) -> pd.DataFrame:
+    """The dense model in plain format by its share of wrong targets: ``noise, drop, low, high, alone``.
+
+    The 95 % interval is over problems. ``alone`` is the drop of the clean model, plus what wrong targets take from one
+    that reproduces them at temperature 1 and ignores them when greedy: their share of the clean model's accuracy there.
+    """
+    dense = dropped.query("architecture == 'dense' and seed == 0")
+    clean = dense[dense["stage"] == "continued"]
+    rows = []
+    for stage, noise in {"continued": 0.0, **{f"continued-{p:02}": p / 100 for p in (5, 15, 30)}}.items():
+        values = dense.loc[dense["stage"] == stage, "drop"].to_numpy()
+        if len(values):
+            drop, low, high = t_interval(values)
+            within_architecture = float(clean["drop"].mean() + noise * clean["hot"].mean())
+            rows.append({"noise": noise, "drop": drop, "low": low, "high": high, "alone": within_architecture})
+    return pd.DataFrame(rows)

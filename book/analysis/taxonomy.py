@@ -1,0 +1,185 @@
+"""Why an answer fails, by our own rules: exclusive classes in order of evidence, each with its reason in words.
+
+An answer fails if it is wrong or more than a number. What the text is comes first (nothing, a refusal, a right answer
+that runs on, no number, reasoning), then what the number is. A class is a function from a `Case` to its reason or None;
+the first that has one decides. ``book/data/failures.jsonl`` holds outputs that were labelled by hand before the rules
+were written; the tests say how often rules and labels agree. The paper's rules are in `lmrel.answers`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from lmrel.answers import extract_answer
+from lmrel.errors import InputError, needs_columns, quoted
+from lmrel.problems import APPLY, FEW_SHOT_EXAMPLES, Problem, solve
+
+REFUSAL = re.compile(
+    r"\b(sorry|cannot|can't|unable|not able|don't know|do not know|clarify|as an ai|please provide|I don't)\b", re.I
+)
+REASONING = re.compile(
+    r"\b(because|since|so|therefore|hence|thus|step|first|then|next|let'?s|given|using|gives|we have|the expression)\b",
+    re.I,
+)
+EQUATION = re.compile(r"\d\)?\s*[-+*/\N{MULTIPLICATION SIGN}]\s*\(?\d")
+
+
+@dataclass(frozen=True)
+class Case:
+    """A failed answer: what was asked, what was written, whether the text ended, and its first integer."""
+
+    problem: Problem
+    text: str
+    finished: bool
+    number: int | None
+    right: int
+
+
+def failure(problem: Problem, text: str, finished: bool) -> tuple[str, str] | None:
+    """The class of a failed answer and the reason; None for a right answer that is only a number."""
+    number, compliant = extract_answer(text)
+    case = Case(problem, text, finished, number, int(problem["answer"] if "answer" in problem else solve(problem)))
+    if compliant and number == case.right:
+        return None
+    return next((name, reason) for name, rule in CLASSES.items() if (reason := rule(case)) is not None)
+
+
+@needs_columns("problem_id", "text", "finished", empty=True)
+def of_draws(draws: pd.DataFrame, problems: pd.DataFrame) -> pd.Series:
+    """The class of each draw, missing where there is no failure. Texts must have been drawn to their end."""
+    rows: list[dict[str, Any]] = problems.to_dict("records")  # type: ignore[assignment]
+    known = {row["problem_id"]: row for row in rows}
+    if strange := set(draws["problem_id"]) - known.keys():
+        raise InputError(f"the draws have a problem {quoted(min(strange))} that is not among the problems.")
+    columns = zip(draws["problem_id"], draws["text"], draws["finished"], strict=True)
+    found = [failure(known[name], text, finished) for name, text, finished in columns]
+    return pd.Series([None if one is None else one[0] for one in found], index=draws.index, dtype="str")
+
+
+def empty(case: Case) -> str | None:
+    """Nothing but white space."""
+    return None if case.text.strip() else "the text is empty"
+
+
+def refusal(case: Case) -> str | None:
+    """A text that declines to answer."""
+    found = REFUSAL.search(case.text)
+    return f"it says {found[0]!r}" if found else None
+
+
+def ran_on(case: Case) -> str | None:
+    """A right answer with more text around it."""
+    return "the first integer is right, and there is more text" if case.number == case.right else None
+
+
+def truncated(case: Case) -> str | None:
+    """Cut off before any number."""
+    return "it was cut off before a number" if case.number is None and not case.finished else None
+
+
+def no_number(case: Case) -> str | None:
+    """A text that ends without a number."""
+    return "it holds no number" if case.number is None else None
+
+
+def reasoning(case: Case) -> str | None:
+    """Working on the line of the first number, of which it is a part."""
+    line = next(line for line in case.text.splitlines() if re.search(r"\d", line))
+    found = REASONING.search(line) or EQUATION.search(line)
+    return f"the line of its first number has {found[0]!r}" if found else None
+
+
+def sign(case: Case) -> str | None:
+    """The right number with the other sign."""
+    return f"{case.number} is {case.right} with the other sign" if case.number == -case.right else None
+
+
+def wrong_operation(case: Case) -> str | None:
+    """What another operator, another order of operations, or leaving out the last steps gives."""
+    return next((f"{how} gives {case.number}" for how, value in mistakes(case.problem) if value == case.number), None)
+
+
+def mistakes(problem: Problem) -> list[tuple[str, int]]:
+    """Calculations that resemble the right one, in words, and their results."""
+    task = problem["task"]
+    if task == "arithmetic":
+        x, y, z, w = (problem[name] for name in "xyzw")
+        found = [(f"{x} - {y} alone", x - y), (f"({x} - {y}) * {z} alone", (x - y) * z)]
+        found += [(f"{x} - {y} * {z} + {w}", x - y * z + w), (f"({x} - {y}) * ({z} + {w})", (x - y) * (z + w))]
+        chains = [(o, "*", "+") for o in "+*"] + [("-", o, "+") for o in "+-"] + [("-", "*", o) for o in "-*"]
+        for one, two, three in chains:
+            value = APPLY[three](APPLY[two](APPLY[one](x, y), z), w)
+            found.append((f"(({x} {one} {y}) {two} {z}) {three} {w}", value))
+        return found
+    if task != "variable_binding":
+        return []
+    a, b, k, one, two = (problem[name] for name in ("a", "b", "k", "op1", "op2"))
+    found = [(f"{a} {one} {b} alone", APPLY[one](a, b))]
+    found += [(f"{a} {one} ({b} {two} {k})", APPLY[one](a, APPLY[two](b, k)))]
+    found += [(f"({a} {o} {b}) {two} {k}", APPLY[two](APPLY[o](a, b), k)) for o in "+-*" if o != one]
+    found += [(f"({a} {one} {b}) {o} {k}", APPLY[o](APPLY[one](a, b), k)) for o in "+-*" if o != two]
+    return found
+
+
+def transposed(case: Case) -> str | None:
+    """The right digits in another order."""
+    said, right = str(case.number), str(case.right)
+    same = said != right and sorted(said) == sorted(right)
+    return f"{said} has the digits of {right} in another order" if same else None
+
+
+def off_by_small(case: Case) -> str | None:
+    """Wrong by 1 or 2."""
+    off = abs(_number(case) - case.right)
+    return f"{case.number} is {off} away from {case.right}" if off <= 2 else None
+
+
+def copied_operand(case: Case) -> str | None:
+    """A number of the problem."""
+    names = [name for name in ("a", "b", "k", "x", "y", "z", "w") if case.problem.get(name) == case.number]
+    return f"{case.number} is the problem's {names[0]}" if names else None
+
+
+def few_shot_copied(case: Case) -> str | None:
+    """The answer of an example in the prompt."""
+    return f"{case.number} answers an example of the prompt" if case.number in EXAMPLES else None
+
+
+def one_digit(case: Case) -> str | None:
+    """One digit wrong, or a power of ten away, as a carry is."""
+    said, right = f"{_number(case):+}", f"{case.right:+}"
+    off = str(abs(_number(case) - case.right))
+    one = len(said) == len(right) and sum(a != b for a, b in zip(said, right, strict=True)) == 1
+    return f"{case.number} differs from {case.right} in one digit" if one or off.strip("0") == "1" else None
+
+
+def other_number(case: Case) -> str | None:
+    """Any other number."""
+    return f"{case.number} is none of these"
+
+
+def precision_and_recall(labels: Sequence[str], said: Sequence[str]) -> pd.DataFrame:
+    """Of each class: ``precision`` (of those said, how many are), ``recall`` (of those that are, how many are said)."""
+    table = pd.crosstab(pd.Series(labels, name="label"), pd.Series(said, name="said"))
+    classes = table.index.union(table.columns)
+    table = table.reindex(index=classes, columns=classes, fill_value=0)
+    hits = pd.Series(table.to_numpy().diagonal(), index=classes)
+    are, were_said = table.sum(axis=1), table.sum()
+    found = {"precision": hits / were_said, "recall": hits / are, "labelled": are, "said": were_said}
+    return pd.DataFrame(found).rename_axis("class").reset_index()
+
+
+def _number(case: Case) -> int:
+    assert case.number is not None
+    return case.number
+
+
+EXAMPLES = frozenset(solve(problem) for problem in FEW_SHOT_EXAMPLES)
+OF_TEXT = (empty, refusal, ran_on, truncated, no_number, reasoning)
+OF_NUMBER = (sign, wrong_operation, transposed, off_by_small, copied_operand, few_shot_copied, one_digit, other_number)
+CLASSES: dict[str, Callable[[Case], str | None]] = {rule.__name__: rule for rule in (*OF_TEXT, *OF_NUMBER)}

@@ -1,0 +1,66 @@
+"""Tables of the page that compares runs. Every cell is text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from book.figures.text import percent_with_interval, plain
+from lmrel import records
+from lmrel.errors import InputError, needs_columns
+from lmrel.files import as_path
+from lmrel.stats.inference import paired_difference
+
+
+@needs_columns("model", "checkpoint", "task", "accuracy", "compliance")
+def other_runs(summary: pd.DataFrame) -> pd.DataFrame:
+    """Accuracy and compliance of runs that need not be alike, each with its model, problems, prompt and decoding.
+
+    `summary` is as from `study.results.read_summaries`.
+    """
+    whole = summary[summary["task"] == "all"]
+    columns = {
+        "run": whole["model"],
+        "model": whole["checkpoint"],
+        "precision": whole["precision"],
+        "problems": whole["problems"],
+        "prompt": whole["prompt_style"],
+        "decoding": whole["decoding"],
+        "T": whole["temperature"].map("{:g}".format),
+        "accuracy": whole.apply(percent_with_interval, axis=1, name="accuracy"),
+        "compliance": whole.apply(percent_with_interval, axis=1, name="compliance"),
+    }
+    return plain(pd.DataFrame(columns))
+
+
+@needs_columns("model", "temperature", "problem_id", "correct", empty=True)
+def changes(draws: pd.DataFrame, first: float = 0.0, second: float = 1.0) -> pd.DataFrame:
+    """For each model, the paired change of accuracy between two temperatures, with a 95 % interval.
+
+    Columns ``model, difference, low, high, problems``; models without both temperatures are left out.
+    """
+    rows = []
+    for model, own in draws.groupby("model", sort=False):
+        if {first, second} <= set(own["temperature"]) and own["problem_id"].nunique() > 1:
+            rows.append({"model": model, **paired_difference(own, "correct", first, second)})
+    return pd.DataFrame(rows, columns=["model", "difference", "low", "high", "problems"])
+
+
+def changes_of(results: Path, runs: Sequence[str]) -> pd.DataFrame:
+    """`drops` of `runs` below `results`, whose draws are read one run after the other."""
+    columns = ["temperature", "run", "problem_id", "correct"]
+    if not runs:
+        raise InputError(f"there are no runs below {results} to compare.")
+    tables = [changes(records.read_draws(as_path("results", results) / run, columns).assign(model=run)) for run in runs]
+    return pd.concat(tables, ignore_index=True)
+
+
+@needs_columns("model", "difference", "low", "high", empty=True)
+def shown_changes(table: pd.DataFrame) -> pd.DataFrame:
+    """`drops` in percentage points, as text."""
+    points = 100 * table[["difference", "low", "high"]]
+    change = [f"{row.difference:+.1f} [{row.low:+.1f}, {row.high:+.1f}]" for row in points.itertuples()]
+    change = [text.replace("-", "\N{MINUS SIGN}") for text in change]
+    return plain(pd.DataFrame({"model": table["model"], "change of accuracy, points": change}))

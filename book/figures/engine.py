@@ -1,0 +1,232 @@
+"""Tables for people: what a summary or a few draws look like on a page. Every cell is text; pandas escapes it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+import altair as alt
+import pandas as pd
+from transformers import PreTrainedTokenizerBase
+
+from book.figures.text import percent_range, plain
+from lmrel.charts import PALETTE, figure, themed, titled
+from lmrel.errors import InputError, needs_columns
+from lmrel.tokens import PieceReader
+
+AXIS: dict[str, Any] = {"domain": False, "ticks": False, "labelPadding": 6, "grid": False}
+
+
+@needs_columns("problem_id", "token_ids")
+def tree_of(draws: pd.DataFrame, tokenizer: PreTrainedTokenizerBase) -> pd.DataFrame:
+    """The tree of one problem's draws: a row per distinct prefix.
+
+    Columns ``node, parent, depth, y, token, draws, inner``: `token` is what the node adds to the text; `draws` pass
+    through it; an `inner` node had to be computed, the others end a draw. The root, the end of the prompt, is node 0.
+    `y` places leaves one below the other.
+    """
+    reader = PieceReader(tokenizer)
+    problems = draws[["problem_id"]].drop_duplicates()
+    if len(problems) > 1:
+        raise InputError(f"a tree is of one problem; these draws are of {len(problems)}.")
+    inner = distinct_prefixes(draws, problems)[0]
+    texts = [tuple(ids) for ids in draws["token_ids"]]
+    passing = {prefix: sum(text[: len(prefix)] == prefix for text in texts) for prefix in [*inner, *texts]}
+    prefixes = sorted(passing, key=lambda prefix: (len(prefix), prefix))
+    number = {prefix: i for i, prefix in enumerate(prefixes)}
+    leaves = {prefix: float(i) for i, prefix in enumerate(sorted(set(texts)))}
+    for prefix in sorted(prefixes, key=len, reverse=True):
+        below = [leaves[other] for other in prefixes if other[:-1] == prefix and other and other != prefix]
+        leaves.setdefault(prefix, sum(below) / max(len(below), 1))
+    rows = [
+        {
+            "node": number[prefix],
+            "parent": number[prefix[:-1]] if prefix else -1,
+            "depth": len(prefix),
+            "y": leaves[prefix],
+            "token": _shown(reader, prefix[-1]) if prefix else "prompt",
+            "draws": passing[prefix],
+            "inner": prefix in set(inner),
+        }
+        for prefix in prefixes
+    ]
+    return pd.DataFrame(rows)
+
+
+def _shown(reader: PieceReader, token: int) -> str:
+    piece = reader.piece(token).replace("\n", "⏎").replace(" ", "␣")
+    return piece or "end"
+
+
+@figure
+@needs_columns("node", "parent", "depth", "y", "token", "draws", "inner")
+def tree(nodes: pd.DataFrame, title: str, description: str) -> Any:
+    """The tree, root at the left: lines as wide as the draws that take them. `nodes` comes from `tree_of`."""
+    places = nodes.set_index("node")
+    edges = nodes[nodes["parent"] >= 0]
+    lines = edges.assign(x=edges["parent"].map(places["depth"]), y0=edges["parent"].map(places["y"])).round(3)
+    across: dict[str, Any] = {
+        "title": "tokens",
+        "axis": alt.Axis(tickMinStep=1, **AXIS),
+        "scale": alt.Scale(nice=False, padding=24),
+    }
+    down: dict[str, Any] = {"axis": None, "scale": alt.Scale(reverse=True, padding=14)}
+    width = alt.StrokeWidth("draws:Q", legend=None)
+    edge = (
+        alt.Chart(lines)
+        .mark_rule(color=PALETTE[0], opacity=0.5)
+        .encode(x=alt.X("x:Q", **across), x2="depth:Q", y=alt.Y("y0:Q", **down), y2="y:Q", strokeWidth=width)
+    )
+    x, y = alt.X("depth:Q", **across), alt.Y("y:Q", **down)
+    base = alt.Chart(nodes.round(3)).encode(x=x, y=y, tooltip=["token:N", "draws:Q"])
+    kinds = alt.Scale(domain=[True, False], range=[PALETTE[0], PALETTE[1]])
+    point = base.mark_point(filled=True, size=90, opacity=1).encode(
+        color=alt.Color("inner:N", scale=kinds, legend=None)
+    )
+    label = base.mark_text(dy=-12, fontSize=11, color="currentColor").encode(text="token:N")
+    return themed((edge + point + label).properties(title=title), description)
+
+
+@figure
+@needs_columns("node", "parent", "token", "inner")
+def mask(nodes: pd.DataFrame, title: str, description: str) -> Any:
+    """Which computed node (row) sees which (column): itself and its ancestors. `nodes` comes from `tree_of`."""
+    inner = nodes[nodes["inner"]]
+    parent = dict(zip(nodes["node"], nodes["parent"], strict=True))
+    name = {row["node"]: f"{row['node']} · {row['token']}" for _, row in inner.iterrows()}
+    cells = []
+    for node in inner["node"]:
+        seen = node
+        while seen >= 0:
+            cells.append({"query": name[node], "key": name[seen]})
+            seen = parent[seen]
+    order = list(name.values())
+    axis = {**AXIS, "labelLimit": 90}
+    chart = (
+        alt.Chart(pd.DataFrame(cells))
+        .mark_rect(color=PALETTE[0], opacity=0.75)
+        .encode(
+            x=alt.X("key:N", sort=order, title="sees", axis=alt.Axis(**axis, labelAngle=-60)),
+            y=alt.Y("query:N", sort=order, title=None, axis=alt.Axis(**axis)),
+            tooltip=["query:N", "key:N"],
+        )
+    )
+    return themed(chart.properties(title=title), description)
+
+
+@figure
+@needs_columns("temperature", "lower", "upper")
+def exact(curves: pd.DataFrame, sampled: pd.DataFrame, title: str, description: str, *, subtitle: str = "") -> Any:
+    """Exact accuracy against temperature, as the band between its bounds, and each sampled run as a dot.
+
+    `curves` holds rows of `metrics.exact_curves` with quantity ``mean``; `sampled` comes from `metrics.by_run`.
+    """
+    if not {"temperature", "run", "accuracy"} <= set(getattr(sampled, "columns", ())):
+        raise InputError("exact needs the accuracy of each sampled run, as metrics.by_run gives it.")
+    scale = alt.Scale(zero=False)
+    band = curves[["temperature", "lower", "upper"]].round(5)
+    axis = alt.Axis(format=".0%")
+    area = (
+        alt.Chart(band)
+        .mark_area(color=PALETTE[0], opacity=0.35)
+        .encode(
+            x=alt.X("temperature:Q", axis=alt.Axis(tickCount=5), scale=alt.Scale(nice=False, padding=8)),
+            y=alt.Y("lower:Q", title=None, axis=axis, scale=scale),
+            y2="upper:Q",
+        )
+    )
+    line = alt.Chart(band).mark_line(color=PALETTE[0], strokeWidth=1.5).encode(x="temperature:Q", y="lower:Q")
+    dots = (
+        alt.Chart(sampled[["temperature", "run", "accuracy"]].round(5))
+        .mark_point(filled=True, size=45, color=PALETTE[1], opacity=0.7)
+        .encode(
+            x="temperature:Q",
+            y="accuracy:Q",
+            tooltip=["temperature:Q", "run:Q", alt.Tooltip("accuracy:Q", format=".1%")],
+        )
+    )
+    return themed((area + line + dots).properties(title=titled(title, subtitle)), description)
+
+
+@figure
+@needs_columns("model", "contestant", "seconds")
+def speeds(rows: pd.DataFrame, title: str, description: str) -> Any:
+    """Seconds of each contestant on a logarithmic scale, a colour a model: the rows of `tools.bench` with a time."""
+    timed = rows.dropna(subset=["seconds"])[["model", "contestant", "seconds"]].round(4)
+    timed["contestant"] = timed["contestant"].map(contestant)
+    order = timed.groupby("contestant")["seconds"].median().sort_values(ascending=False).index.tolist()
+    models = list(dict.fromkeys(timed["model"]))
+    chart = (
+        alt.Chart(timed)
+        .mark_point(filled=True, size=70, opacity=0.9)
+        .encode(
+            x=alt.X("seconds:Q", title="seconds", scale=alt.Scale(type="log"), axis=alt.Axis(format="~g")),
+            y=alt.Y("contestant:N", sort=order, title=None, axis=alt.Axis(labelLimit=220, minExtent=190)),
+            color=alt.Color(
+                "model:N", scale=alt.Scale(domain=models, range=PALETTE[: len(models)]), legend=alt.Legend(columns=1)
+            ),
+            tooltip=["model:N", "contestant:N", "seconds:Q"],
+        )
+    )
+    return themed(chart.properties(title=title), description)
+
+
+@needs_columns("temperature", "metric", "quantity", "lower", "upper")
+def exact_curves(curves: pd.DataFrame) -> pd.DataFrame:
+    """Of `metrics.exact_curves`, what follows for correctness: quantities in columns, temperatures in rows."""
+    right = curves[curves["metric"] == "correct"]
+    cells = right.apply(lambda row: percent_range(100 * row["lower"], 100 * row["upper"]), axis=1)
+    table = right.assign(cell=cells, T=right["temperature"].map("{:g}".format))
+    order = list(dict.fromkeys(right["quantity"]))
+    wide = table.pivot(index="T", columns="quantity", values="cell")[order]
+    return plain(wide.rename_axis(columns=None).reset_index())
+
+
+@needs_columns("contestant", "model", "seconds", "note")
+def contestants(rows: pd.DataFrame) -> pd.DataFrame:
+    """The times of `tools.bench`: contestants in rows, models in columns, seconds, or why there are none."""
+    of_sample = rows["note"].map(lambda note: f" ({note})" if note else "")
+    cells = (rows["seconds"].map("{:.2f} s".format) + of_sample).where(rows["seconds"].notna(), rows["note"])
+    wide = rows.assign(cell=cells).pivot(index="contestant", columns="model", values="cell")
+    wide = wide.reindex(rows["contestant"].unique()).rename(index=contestant)
+    return plain(wide.rename_axis(columns=None).fillna("").reset_index())
+
+
+def contestant(name: str) -> str:
+    """How a contestant of `tools.bench` is called on a page."""
+    return f"this engine, {name}" if name.endswith(" runs") else name
+
+
+@needs_columns("part", "model", "share")
+def profiles(shares: pd.DataFrame) -> pd.DataFrame:
+    """Where the engine's time goes, by `tools.bench`: parts in rows, models in columns."""
+    cells = shares.assign(share=shares["share"].map("{:.0%}".format))
+    wide = cells.pivot(index="part", columns="model", values="share").reindex(shares["part"].unique())
+    return plain(wide.rename_axis(columns=None).reset_index())
+
+
+@needs_columns("model", "above", "below", "value", "mark", "at_most", "reached", empty=True)
+def marks(ratios: pd.DataFrame) -> pd.DataFrame:
+    """The ratios of `tools.bench` beside the marks set for them."""
+    columns = {
+        "model": ratios["model"],
+        "ratio": ratios["above"].map(contestant) + " / " + ratios["below"].map(contestant),
+        "measured": ratios["value"].map("{:.1f}".format),
+        "mark": ratios["at_most"].map({True: "at most ", False: "at least "}) + ratios["mark"].map("{:g}".format),
+        "reached": ratios["reached"].map({True: "yes", False: "no"}),
+    }
+    return plain(pd.DataFrame(columns))
+
+
+Prefix = tuple[int, ...]
+
+
+def distinct_prefixes(draws: pd.DataFrame, problems: pd.DataFrame) -> list[list[Prefix]]:
+    """Of each problem the prefixes of answers that had to be computed, parents first; the first is the prompt, ()."""
+    texts: dict[str, set[Prefix]] = defaultdict(set)
+    for name, ids in zip(draws["problem_id"].tolist(), draws["token_ids"].tolist(), strict=True):
+        texts[name].add(tuple(ids))
+    return [
+        sorted({text[:n] for text in texts[name] for n in range(len(text))}, key=lambda prefix: (len(prefix), prefix))
+        for name in problems["problem_id"]
+    ]

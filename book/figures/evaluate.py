@@ -1,0 +1,65 @@
+"""Tables of a run's page. Every cell is text."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from book.figures.text import percent_with_interval, plain
+from lmrel.errors import needs_columns
+from lmrel.stats.agreement import flips, repeated
+
+
+@needs_columns("model", "temperature", "task", "runs", "accuracy", "compliance", "consistency")
+def by_temperature(summary: pd.DataFrame) -> pd.DataFrame:
+    """The settings of a summary, all tasks together: the paper's four quantities, with 95 % intervals."""
+    whole = summary[summary["task"] == "all"]
+    rows = [
+        {
+            "model": row["model"],
+            "T": f"{row['temperature']:g}",
+            "accuracy": percent_with_interval(row, "accuracy"),
+            "compliance": percent_with_interval(row, "compliance"),
+            "consistency": f"{100 * row['consistency']:.2f} points" if row["runs"] > 1 else "one run",
+            "confidence": f"{row['confidence']:.3f}",
+            "processed": f"{row['confidence_processed']:.3f}",
+        }
+        for _, row in whole.iterrows()
+    ]
+    table = plain(pd.DataFrame(rows))
+    return table if whole["model"].nunique() > 1 else table.drop(columns="model")
+
+
+def agreement(draws: pd.DataFrame) -> pd.DataFrame:
+    """How far repeated draws agree, and with the greedy one, by model and temperature: all tasks together."""
+    rows = repeated(draws).merge(flips(draws)).query("task == 'all'")
+    columns = {
+        "model": rows["model"],
+        "T": rows["temperature"].map("{:g}".format),
+        "same answer in all runs": rows["same_answer"].map("{:.1%}".format),
+        "other answer than greedy": rows["flipped"].map("{:.1%}".format),
+        "entropy of answers, bits": rows["answer_entropy"].map("{:.2f}".format),
+        "variance between problems": rows["problem_variance"].map("{:.3f}".format),
+        "of a draw": rows["sampling_variance"].map("{:.3f}".format),
+    }
+    return plain(pd.DataFrame(columns))
+
+
+@needs_columns("model", "temperature", "task", "accuracy")
+def by_task(summary: pd.DataFrame) -> pd.DataFrame:
+    """Accuracy by task (columns) and temperature (rows), with 95 % intervals."""
+    parts = summary[summary["task"] != "all"]
+    cells = parts.apply(percent_with_interval, axis=1, name="accuracy")
+    table = parts.assign(cell=cells).pivot(index=["model", "temperature"], columns="task", values="cell").reset_index()
+    table["temperature"] = table["temperature"].map("{:g}".format)
+    return plain(table.rename(columns={"temperature": "T", "variable_binding": "variable binding"}))
+
+
+@needs_columns("temperature", "task", "run", "problem_id", "expected", "text", "correct", "compliant")
+def samples(draws: pd.DataFrame, count: int = 3) -> pd.DataFrame:
+    """The first `count` problems of each task at each temperature, run 0. Line ends are shown as ``⏎``."""
+    chosen = draws[draws["run"] == draws.groupby("temperature")["run"].transform("min")]
+    chosen = chosen.groupby(["temperature", "task"], sort=False).head(count)
+    table = chosen[["temperature", "problem_id", "expected", "text", "correct", "compliant"]].copy()
+    table["text"] = table["text"].str.replace("\n", "⏎")
+    table["temperature"] = table["temperature"].map("{:g}".format)
+    return plain(table.rename(columns={"temperature": "T", "problem_id": "problem", "text": "the model wrote"}))

@@ -1,0 +1,74 @@
+"""Tables of the page on large models: what each is and needs, and the commands that evaluate it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from shlex import quote
+
+import pandas as pd
+
+from book.figures.text import plain
+from lmrel.errors import needs_columns
+from lmrel.registry import REGISTRY
+
+
+def known_models() -> pd.DataFrame:
+    """The registry's large models: what each is, where it comes from, and what it needs in its own precision."""
+    rows = [
+        {
+            "model": spec.name,
+            "fits on": spec.fits_on(spec.precision),
+            "memory": f"{spec.memory(spec.precision) / 1e9:.1f} GB",
+            "precision": spec.precision,
+            "kind": f"{'sparse' if spec.sparse else 'dense'}, {'instruct' if spec.instruct else 'base'}",
+            "parameters": _billions(spec.total),
+            "for one token": _billions(spec.active),
+            "licence": spec.licence,
+            "gated": "yes" if spec.gated else "",
+            "repo": spec.repo,
+            "revision": spec.revision[:7],
+        }
+        for spec in REGISTRY.values()
+        if not spec.tiny
+    ]
+    return plain(pd.DataFrame(rows))
+
+
+def commands(models: Iterable[str], precision: str = "nf4", runs: int = 16) -> list[str]:
+    """The command that evaluates each of `models`, all in one precision and with pure decoding."""
+    return [
+        f"papermill notebooks/evaluate.ipynb {quote(f'{name}.ipynb')} -p model {quote(name)} -p precision {precision} "
+        f"-p decoding pure -p stop decided -p runs {runs} -p output_dir {quote(f'results/{name}')}"
+        for name in models
+    ]
+
+
+def memory_needed() -> pd.DataFrame:
+    """What the registry's large models need in each precision, and the smallest device that has it."""
+    specs = {spec.shape: spec for spec in REGISTRY.values() if not spec.tiny}
+    cells = {
+        precision: [f"{spec.memory(precision) / 1e9:.1f} GB · {spec.fits_on(precision)}" for spec in specs.values()]
+        for precision in ("nf4", "bf16", "fp32")
+    }
+    return plain(pd.DataFrame({"model": list(specs), **cells}))
+
+
+def _billions(count: int) -> str:
+    return f"{count / 1e9:.2f} B"
+
+
+@needs_columns("model", "precision", "seconds")
+def full_size(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of `tools.bench_gpu`: seconds for the whole experiment, and beside its peers."""
+    columns = {
+        "model": rows["model"] + ", " + rows["precision"],
+        "logits": rows["logits"],
+        "new tokens": rows["new_tokens"].map(str),
+        "seconds": rows["seconds"].map("{:.1f}".format),
+        "one at a time": rows["one prompt at a time, ratio"].map("{:.0f} times".format),
+        "batched": rows["batched generate, ratio"].map("{:.1f} times".format),
+        "bare forward": rows["floor, share"].map("{:.0%}".format),
+        "tokens a second": rows["tokens_per_second"].map("{:,.0f}".format),
+        "peak": (rows["peak_mb"] / 1000).map("{:.1f} GB".format),
+    }
+    return plain(pd.DataFrame(columns))

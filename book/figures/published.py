@@ -1,0 +1,51 @@
+"""What the paper reported: the table in its repository's README, as data. Nothing here was measured by us.
+
+Source: arXiv 2601.00942 (Grover, January 2026) and its code repository, kabirrgrover/lm-reliability-sparsity. The raw
+outputs behind the table were never published. Intervals are ours, from the numbers of problems.
+"""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from lmrel.stats.inference import wilson
+from lmrel.stats.metrics import temperature_name
+
+PROBLEMS = 240
+TEMPERATURES = (0.0, 0.1, 0.5, 1.0)
+ACCURACY = {
+    "OLMoE-7B": (0.058, 0.060, 0.049, 0.038),
+    "Qwen2.5-3B": (0.117, 0.118, 0.115, 0.121),
+    "Mixtral-8x7B": (0.304, 0.301, 0.304, 0.303),
+}
+ABOUT = {
+    "OLMoE-7B": ("sparse", "base", "nf4", 0.00),
+    "Qwen2.5-3B": ("dense", "instruct", "16 bit", 1.00),
+    "Mixtral-8x7B": ("sparse", "instruct", "nf4", 0.58),
+}
+
+
+def published_accuracy() -> pd.DataFrame:
+    """Columns ``model, temperature, accuracy, accuracy_low, accuracy_high``: 3 models at 4 temperatures.
+
+    The interval is Wilson's for 240 trials. It is a little too wide at T > 0, where the paper averaged four runs;
+    how much is lost without the raw outputs.
+    """
+    rows = []
+    for model, accuracies in ACCURACY.items():
+        for temperature, accuracy in zip(TEMPERATURES, accuracies, strict=True):
+            low, high = wilson(accuracy, PROBLEMS)
+            row = {"model": model, "temperature": temperature, "accuracy": accuracy}
+            rows.append(row | {"accuracy_low": low, "accuracy_high": high})
+    return pd.DataFrame(rows)
+
+
+def published_table() -> pd.DataFrame:
+    """The published table, one row a model, for showing."""
+    accuracy = pd.DataFrame(ACCURACY, index=list(map(temperature_name, TEMPERATURES))).T
+    about = pd.DataFrame(ABOUT, index=["architecture", "training", "precision", "compliance"]).T
+    shares = pd.concat([accuracy, about[["compliance"]]], axis=1).map(lambda share: f"{share:.1%}")
+    kind = about["architecture"] + " " + about["training"] + ", " + about["precision"]
+    table = pd.concat([kind.rename("kind"), shares], axis=1).rename_axis("model").reset_index()
+    table.index = pd.Index([""] * len(table))
+    return table

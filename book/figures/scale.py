@@ -1,0 +1,219 @@
+"""Tables and the figure of the page on scale: what jobs ask for, what studies cost, and how many shards are best."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import altair as alt
+import pandas as pd
+
+from book.figures.text import plain
+from lmrel.charts import PALETTE, figure, themed, titled
+from lmrel.registry import REGISTRY
+from study.costs import (
+    ALONE,
+    PAPER_DRAWS,
+    PAPER_HOURS,
+    PAPER_MODELS,
+    PAPER_PROBLEMS,
+    Measured,
+    Rates,
+    Work,
+    best_shards,
+    estimate,
+    plan_jobs,
+    prolonged,
+    request,
+    work_of,
+)
+
+PAPERS = ("qwen2.5-3b-instruct", "olmoe-1b-7b", "mixtral-8x7b-instruct")
+
+
+def span(seconds: float) -> str:
+    """Like ``40 min``, ``3.5 h`` or ``14.9 days``."""
+    if seconds < 3600:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 100 * 3600 else f"{seconds / 86400:,.1f} days"
+
+
+def requests(gpu_gb: float) -> pd.DataFrame:
+    """What a job of each model in the registry asks for, in its own precision; the tiny ones, all alike, in one row."""
+    rows = []
+    for name, spec in REGISTRY.items():
+        asked = request(name, "auto", gpu_gb)
+        row = {
+            "model": "tiny-*" if spec.tiny else name,
+            "precision": spec.precision,
+            "needs": f"{spec.memory(spec.precision) / 1e9:.1f} GB",
+            "gpu": asked["gpu"],
+            "mem_mb": asked["mem_mb"],
+            "runtime": f"{asked['runtime']} min",
+        }
+        rows.append(row)
+    return plain(pd.DataFrame(rows).drop_duplicates("model"))
+
+
+def papers_works(measured: Measured, gpu_gb: float) -> list[Work]:
+    """What each of the paper's three models takes for the paper's experiment."""
+    return [work_of(name, "auto", PAPER_DRAWS, PAPER_PROBLEMS, measured, gpu_gb) for name in PAPERS]
+
+
+def basis_of_times(measured: Measured) -> str:
+    """Whether times of large models are measured, and on what."""
+    if measured.gpu:
+        return f"Full size measured on: {', '.join(sorted({row['device'] for row in measured.gpu}))}."
+    return (
+        "No large model was timed on a GPU for this book. Below, their times are computed from an assumption: the\n"
+        f"paper's {PAPER_HOURS:g} h on one A100, spread evenly over its {PAPER_MODELS} models, "
+        f"{ALONE:.2f} s a draw. It drew one prompt at a time;\nan engine that shares should stay below that. "
+        "`make bench-gpu` measures it; this page then uses what it left."
+    )
+
+
+def assumptions(rates: Rates) -> str:
+    """The rates, as a sentence."""
+    return (
+        f"Assumed: a job reads weights at {rates.disk:g} GB/s and spends {rates.overhead:g} s beside reading and "
+        f"drawing; all downloads share {rates.link:g} GB/s."
+    )
+
+
+def subtitle(works: Sequence[Work], measured: Measured) -> str:
+    """For a figure of costs: how many models, and what their times rest on."""
+    bases = {estimate(name, "auto", PAPER_DRAWS, PAPER_PROBLEMS, measured).basis for name in PAPERS}
+    return f"{len(works)} models on disk · {' or '.join(sorted(bases))}"
+
+
+def mixed(works: Sequence[Work], count: int) -> list[Work]:
+    """So many models, taking turns."""
+    return [works[i % len(works)] for i in range(count)]
+
+
+def models(works: Sequence[Work], measured: Measured, rates: Rates) -> pd.DataFrame:
+    """The paper's models one by one: to fetch, to load in each job, to draw, and what the last rests on."""
+    bases = [estimate(name, "auto", PAPER_DRAWS, PAPER_PROBLEMS, measured).basis for name in PAPERS]
+    rows = [
+        {
+            "model": name,
+            "on disk": f"{work.stored / 1e9:.0f} GB",
+            "fetching, once": span(work.stored / (rates.link * 1e9)),
+            "before drawing, each job": f"{work.load(rates):.0f} s",
+            "drawing": span(work.draw),
+            "drawing is": basis,
+        }
+        for name, work, basis in zip(PAPERS, works, bases, strict=True)
+    ]
+    return plain(pd.DataFrame(rows))
+
+
+def costs(works: Sequence[Work], counts: Sequence[int], gpus: Sequence[int], rates: Rates) -> pd.DataFrame:
+    """The paper's experiment for so many models on so many GPUs, each with its best number of shards.
+
+    With an infinite `link` the weights are on disk already.
+    """
+    rows = []
+    for count in counts:
+        some = mixed(works, count)
+        for number in gpus:
+            shards = best_shards(some, number, rates)
+            found = plan_jobs(some, shards, number, rates)
+            row = {"models": count, "GPUs": number, "shards": shards, "problems a job": _per_job(shards)}
+            row |= {"time": span(found.wall), "GPU hours": f"{(found.drawing + found.loading) / 3600:,.1f}"}
+            rows.append(row | {"limited by": ", ".join(f"{share:.0%} {what}" for what, share in found.shares[:2])})
+    return plain(pd.DataFrame(rows))
+
+
+def _per_job(shards: int) -> str:
+    few, more = PAPER_PROBLEMS // shards, math.ceil(PAPER_PROBLEMS / shards)
+    return f"{few}" if few == more else f"{few} or {more}"
+
+
+def growth(measured: Measured, draws: int) -> pd.DataFrame:
+    """How the time for all problems grows with draws, of each tiny model that was measured; `draws` is prolonged to."""
+    rows = []
+    for name, stop in _series(measured):
+        points = measured.points(name, stop, "seconds")
+        times = {f"{count:,.0f} draws": f"{seconds:.2f} s" for count, seconds in points}
+        grown = prolonged(points, draws)
+        rows.append({"model": name, "stop": stop} | times | {f"{draws:,} draws, prolonged": f"{grown:.1f} s"})
+    return plain(pd.DataFrame(rows))
+
+
+def study(measured: Measured, works: Sequence[Work], count: int, draws: int, gpus: int, rates: Rates) -> pd.DataFrame:
+    """So many models with so many draws a problem, on so many GPUs with the weights on disk.
+
+    First as if no draw shared anything with another; then with the time growing from the paper's 13 draws on as the
+    number of computed prefixes does in a tiny model.
+    """
+    factors = {("nothing is shared", ""): draws / PAPER_DRAWS}
+    for name, stop in _series(measured):
+        points = measured.points(name, stop, "nodes")
+        factors[f"as in {name}", stop] = prolonged(points, draws) / prolonged(points, PAPER_DRAWS)
+    rows = []
+    for (sharing, stop), factor in factors.items():
+        some = [replace(work, draw=work.draw * factor) for work in mixed(works, count)]
+        assumed = replace(rates, link=math.inf)
+        found = plan_jobs(some, best_shards(some, gpus, assumed), gpus, assumed)
+        row = {"sharing": sharing, "stop": stop, "beside 13 draws": f"{factor:,.1f} times"}
+        row["GPU hours"] = f"{(found.drawing + found.loading) / 3600:,.0f}"
+        rows.append(row | {f"on {gpus} GPUs": span(found.wall)})
+    return plain(pd.DataFrame(rows))
+
+
+def _series(measured: Measured) -> list[tuple[str, str]]:
+    names = dict.fromkeys(row["model"] for row in measured.cpu)
+    return [(name, stop) for stop in ("eos", "decided") for name in names]
+
+
+def walls(works: Sequence[Work], gpus: Sequence[int], rates: Rates) -> pd.DataFrame:
+    """Hours until the last job ends against the number of shards, with the weights on disk; `best` marks one of each.
+
+    Columns ``gpus, shards, hours, best``.
+    """
+    assumed, rows = replace(rates, link=math.inf), []
+    for number in gpus:
+        best = best_shards(works, number, assumed)
+        steps = {*range(1, 31), *(round(1.15**i) for i in range(25, 40)), best, PAPER_PROBLEMS}
+        for shards in sorted(step for step in steps if step <= PAPER_PROBLEMS):
+            hours = plan_jobs(works, shards, number, assumed).wall / 3600
+            rows.append({"gpus": number, "shards": shards, "hours": hours, "best": shards == best})
+    return pd.DataFrame(rows)
+
+
+def optima(table: pd.DataFrame) -> str:
+    """The best of each line, as a sentence."""
+    rows = table[table["best"]].itertuples()
+    done = [f"{row.gpus} GPUs are done first with {row.shards} shards, in {span(row.hours * 3600)}" for row in rows]  # type: ignore[operator,arg-type]
+    return "; ".join(done) + "."
+
+
+@figure
+def wall_time(table: pd.DataFrame, title: str, description: str, *, subtitle: str = "") -> Any:
+    """Hours against shards, a line per number of GPUs, named at its best number of shards: the rows of `walls`."""
+    order = list(dict.fromkeys(table["gpus"]))
+    base = alt.Chart(table.round(4)).encode(
+        x=alt.X(
+            "shards:Q",
+            title="shards of each model",
+            scale=alt.Scale(type="log", nice=False, padding=12),
+            axis=alt.Axis(values=[1, 2, 5, 10, 20, 50, 100, 240], format="~g", grid=False),
+        ),
+        y=alt.Y(
+            "hours:Q",
+            title="hours",
+            scale=alt.Scale(type="log", nice=False, padding=24),
+            axis=alt.Axis(values=[0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100], format="~g"),
+        ),
+        color=alt.Color("gpus:N", sort=order, scale=alt.Scale(domain=order, range=PALETTE[: len(order)]), legend=None),
+    )
+    line = base.mark_line(strokeWidth=1.5).encode(tooltip=["gpus:N", "shards:Q", alt.Tooltip("hours:Q", format=".2f")])
+    marked = base.transform_filter("datum.best").transform_calculate(
+        label="datum.gpus + ' GPUs: ' + datum.shards + (datum.shards == 1 ? ' shard' : ' shards')"
+    )
+    point = marked.mark_point(filled=True, size=80, opacity=1)
+    text = marked.mark_text(dy=16, align="left", fontSize=12).encode(text="label:N")
+    return themed((line + point + text).properties(title=titled(title, subtitle)), description)

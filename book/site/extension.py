@@ -1,0 +1,285 @@
+"""What the book needs of Sphinx: charts that draw without a network, numbers in prose, notebooks that did run.
+
+A chart becomes two static pictures in the page (one for narrow screens) and its specification. The Vega scripts are
+shipped once per site and loaded when a reader points at, touches or focuses a chart.
+"""
+
+from __future__ import annotations
+
+import html
+import itertools
+import json
+import re
+import shutil
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pandas as pd
+import vl_convert
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.errors import ExtensionError
+from sphinx.util.docutils import SphinxDirective, SphinxRole
+
+from book.figures.style import MIME, VEGALITE, inert, svg
+from lmrel.charts import NARROW, WIDTH
+
+STATIC = Path(__file__).parent / "static"
+NUMBERS = "results/*numbers.json"
+API = "book/api"  # the page that documents the functions
+LIVE = "results/live"  # what book.figures.live wrote
+
+
+class ChartPlugin:
+    """Renders a stored Vega-Lite specification (myst-nb's MIME plugin protocol)."""
+
+    mime_priority_overrides = (("*", MIME, 0),)
+
+    @staticmethod
+    def handle_mime(renderer: Any, data: Any, inline: bool) -> list[nodes.Element] | None:
+        """The page's nodes for a chart; None for any other MIME type."""
+        if data.mime_type != MIME or inline:
+            return None
+        spec = data.content if isinstance(data.content, dict) else json.loads(data.string)
+        return [nodes.raw("", chart_html(spec), format="html")]
+
+
+def chart_html(spec: dict[str, Any]) -> str:
+    """The HTML of one chart with its caption. All text is escaped; the specification can't end its script element.
+
+    The caption's number, and the address of the function that drew it, are filled in for each page by `finish_body`.
+    """
+    spec = inert(spec)
+    source = json.dumps(spec, sort_keys=True).replace("<", "\\u003c")
+    name = "c" + blake2b(source.encode(), digest_size=5).hexdigest()
+    pictures = "".join(
+        f'<div class="static {kind}">{_with_own_ids(svg(spec, width), f"{name}{kind}")}</div>'
+        for kind, width in (("wide", WIDTH), ("narrow", NARROW))
+    )
+    label = html.escape(spec["description"], quote=True)
+    # What is in an image is no control to a screen reader, so a chart with sliders must not be one.
+    role = "group" if any("bind" in parameter for parameter in spec.get("params", [])) else "img"
+    function = html.escape(spec.get("usermeta", {}).get("function", ""), quote=True)
+    drawn_by = f'<a data-function="{function}">drawn by {function.rpartition(".")[2]}</a>' if function else ""
+    return (
+        f'<figure class="lmrel-figure"><div class="lmrel-chart" tabindex="0" role="{role}" aria-labelledby="{name}">'
+        f'{pictures}<div class="live"></div><script type="application/json">{source}</script></div>'
+        f'<figcaption id="{name}"><span class="number"></span> {label}</figcaption>'
+        f'<p class="behind">{_data_link(spec, name)} {drawn_by}</p></figure>'
+    )
+
+
+def _data_link(spec: dict[str, Any], name: str) -> str:
+    """The chart's largest table as a CSV file within the page; nothing for a chart without one."""
+    tables = sorted(spec.get("datasets", {}).values(), key=len)
+    if not tables:
+        return ""
+    text = pd.DataFrame(tables[-1]).to_csv(index=False)
+    return f'<a download="{name}.csv" href="data:text/csv;charset=utf-8,{quote(text)}">data</a>'
+
+
+def _with_own_ids(picture: str, prefix: str) -> str:
+    """Ids made unique: two SVGs in one page must not share their clip paths."""
+    picture = re.sub(r'\bid="([^"]+)"', rf'id="{prefix}-\1"', picture)
+    return re.sub(r"url\(#([^)]+)\)", rf"url(#{prefix}-\1)", picture)
+
+
+class NumberRole(SphinxRole):  # type: ignore[misc]
+    """``{number}`key` ``: a number that a notebook left. A key that is not there is a warning, hence an error."""
+
+    def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
+        """The number as text."""
+        found: dict[str, str] = {}
+        for path in sorted(Path(self.env.srcdir).glob(NUMBERS)):
+            self.env.note_dependency(str(path))
+            found |= _read_json(path)
+        if self.text not in found:
+            message = self.inliner.reporter.error(f"no {NUMBERS} has {self.text!r}", line=self.lineno)
+            return [nodes.problematic(self.rawtext, self.rawtext)], [message]
+        return [nodes.Text(found[self.text])], []
+
+
+def check_names(app: Sphinx, env: Any, added: set[str], changed: set[str], removed: set[str]) -> list[str]:
+    """Fail the build for a page whose name the theme, which writes it into a script, would not leave a name."""
+    for name in sorted(added):
+        if not re.fullmatch(r"[\w/ .,+=@-]+", name):
+            allowed = "letters, digits, spaces and any of .,+=@_-"
+            raise ExtensionError(f"{name!r} cannot be a page: rename its folder; a name may have {allowed}.")
+    return []
+
+
+def check_notebook(app: Sphinx, docname: str, source: list[str]) -> None:
+    """Fail the build for a notebook that stopped with an error or was not run to its end."""
+    path = Path(app.env.doc2path(docname))
+    if path.suffix != ".ipynb":
+        return
+    notebook = json.loads(source[0])
+    for number, cell in enumerate(notebook["cells"], start=1):
+        if cell["cell_type"] != "code" or not "".join(cell["source"]).strip():
+            continue
+        if any(output["output_type"] == "error" for output in cell["outputs"]):
+            raise ExtensionError(f"{path}: cell {number} holds a traceback; run the notebook again.")
+        if cell["execution_count"] is None:
+            raise ExtensionError(f"{path}: cell {number} was not run; run the notebook to its end.")
+    if notebook["metadata"].get("papermill", {}).get("exception"):
+        raise ExtensionError(f"{path}: papermill did not finish it; run the notebook again.")
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ExtensionError(f"{path} cannot be read: {error}") from error
+
+
+class ChartDirective(SphinxDirective):  # type: ignore[misc]
+    """``{chart} PATH``: the chart whose specification a notebook left at PATH below the book's root."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        """The chart's HTML."""
+        path = Path(self.env.srcdir) / self.arguments[0]
+        self.env.note_dependency(str(path))
+        return [nodes.raw("", chart_html(_read_json(path)), format="html")]
+
+
+class LiveDirective(SphinxDirective):  # type: ignore[misc]
+    """``{live} dial``, ``dice`` or ``problems``: a figure that the reader works; without JavaScript, a table."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        """The figure's place, and the table."""
+        path = Path(self.env.srcdir) / LIVE / "still.json"
+        self.env.note_dependency(str(path))
+        if not path.exists():
+            raise self.error(f"{LIVE} is missing: run `make book`, or `python -m book.figures.live results {LIVE}`.")
+        tables, name = _read_json(path), self.arguments[0]
+        if name not in tables:
+            raise self.error(f"there is no live figure {name!r}, only {', '.join(tables)}")
+        return [nodes.raw("", live_html(name, **tables[name]), format="html")]
+
+
+def live_html(name: str, caption: str, rows: list[list[str]]) -> str:
+    """The place where a live figure is drawn, and the table that stands there without JavaScript."""
+    head, *body = (
+        "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in row)
+        for tag, row in zip(["th", *["td"] * (len(rows) - 1)], rows, strict=True)
+    )
+    table = (
+        f"<caption>{html.escape(caption)}</caption><thead><tr>{head}</tr></thead><tbody><tr>{'</tr><tr>'.join(body)}"
+    )
+    label = html.escape(f"live figure: {name}", quote=True)
+    return (
+        f'<div class="lmrel-live" data-figure="{html.escape(name)}" role="group" aria-label="{label}"></div>'
+        f'<noscript><table class="table">{table}</tr></tbody></table></noscript>'
+    )
+
+
+def begin_anew(app: Sphinx, config: Any) -> None:
+    """Remove what a build that was killed left of the site: Sphinx would trust it, and search no page that is there.
+
+    A site that was finished is moved away.
+    """
+    for path in Path(app.outdir).iterdir():
+        if path != Path(app.doctreedir):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def choose_live(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:
+    """Style and scripts of the live figures, on pages with one."""
+    if "lmrel-live" in context.get("body", ""):
+        app.add_css_file("live.css")
+        app.add_js_file("live.js", loading_method="defer")
+        app.add_js_file("live-figures.js", loading_method="defer")
+
+
+def copy_live(app: Sphinx, exception: Exception | None) -> None:
+    """The live figures' data."""
+    for path in sorted((Path(app.srcdir) / LIVE).glob("*.js")) if exception is None else []:
+        target = Path(app.outdir) / "_static" / "live" / path.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(path, target)
+
+
+def choose_scripts(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:
+    """The chart script on pages with a chart; thebe's on none: it is added twice, which is an error on every page."""
+    if "lmrel-chart" in context.get("body", ""):
+        app.add_js_file("chart.js", loading_method="defer")
+    scripts = context.get("script_files", [])
+    scripts[:] = [
+        script for script in scripts if "thebe" not in f"{script} {getattr(script, 'attributes', {})}".lower()
+    ]
+
+
+def finish_body(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:
+    """Number a page's figures and link each to the function that drew it; let wide tables scroll, by keyboard too."""
+    numbers = itertools.count(1)
+    body = re.sub(
+        r'<span class="number"></span>',
+        lambda _: f'<span class="number">Figure {next(numbers)}.</span>',
+        context.get("body", ""),
+    )
+    body = re.sub(r'<a data-function="([\w.]+)"', lambda m: f'<a href="{context["pathto"](API)}#{m[1]}"', body)
+    body = re.sub(r"<table\b.*?</table>", r'<div class="wide-table" tabindex="0">\g<0></div>', body, flags=re.DOTALL)
+    body = body.replace('<th class="head"><p></p></th>', "<td></td>")  # what heads nothing is no header
+    context["body"] = re.sub(
+        r'(<[^<>]*) role="(doc-biblioentry|list)"', r"\1", body
+    )  # not allowed where Sphinx puts them
+    paragraph = doctree.next_node(nodes.paragraph) if doctree else None
+    if paragraph:
+        text = html.escape(" ".join(paragraph.astext().split())[:160], quote=True)
+        context["metatags"] = context.get("metatags", "") + f'\n<meta name="description" content="{text}">'
+
+
+def mend_theme(app: Sphinx, exception: Exception | None) -> None:
+    """What the theme's templates get wrong: a sidebar that is no landmark, names that hide what is written, scripts
+    that block the page, and 1.5 MB of them for a dozen icons, which are in the theme's font as well.
+    """
+    if exception is not None or app.builder.format != "html":
+        return
+    for path in Path(app.outdir).rglob("*.html"):
+        text = path.read_text(encoding="utf-8")
+        mended = re.sub(r'<script defer src="[^"]*fontawesome\.js[^"]*"></script>', "", text)
+        # All but the first, which sets what a script within the page changes.
+        mended = re.sub(r'<script src="(?![^"]*documentation_options)', '<script defer src="', mended)
+        mended = mended.replace('<summary aria-label="Toggle hidden content">', "<summary>")
+        mended = mended.replace(
+            'id="pst-primary-sidebar" class=',
+            'id="pst-primary-sidebar" role="complementary" aria-label="Chapters" class=',
+        )
+        if mended != text:
+            path.write_text(mended, encoding="utf-8")
+    for path in (Path(app.outdir) / "_static" / "scripts").glob("fontawesome.js*"):
+        path.unlink()
+
+
+def write_vega(app: Sphinx, exception: Exception | None) -> None:
+    """The Vega scripts, once per site."""
+    target = Path(app.outdir) / "_static" / "vega.js"
+    if exception is None and app.builder.format == "html" and not target.exists():
+        bundle = vl_convert.javascript_bundle(vl_version=VEGALITE)  # type: ignore[call-arg]
+        # In a function of its own, or its names collide with those of Sphinx' scripts.
+        target.write_text(f"(() => {{\n{bundle}\n}})();\n", encoding="utf-8")
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Sphinx's entry point."""
+    app.add_role("number", NumberRole())
+    app.add_directive("chart", ChartDirective)
+    app.add_directive("live", LiveDirective)
+    app.add_css_file("lmrel.css")
+    app.connect("config-inited", lambda _, config: config.html_static_path.append(str(STATIC)))
+    app.connect("config-inited", begin_anew)
+    app.connect("env-get-outdated", check_names)
+    app.connect("source-read", check_notebook)
+    app.connect("html-page-context", choose_scripts, priority=900)
+    app.connect("html-page-context", choose_live, priority=900)
+    app.connect("html-page-context", finish_body)
+    app.connect("build-finished", write_vega)
+    app.connect("build-finished", copy_live)
+    app.connect("build-finished", mend_theme)
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,291 @@
+"""Where the trees live: keys and values of the prompts, a row each, and of all nodes that have grown from them.
+
+The nodes of a step, whatever tree they belong to, go through the model packed into one sequence, without padding.
+Attention alone must know who sees whom. It is replaced for the length of a call by `attend`: a node sees its prompt, in
+one product with the other nodes of that prompt, and its ancestors, which it looks up. So it costs the same however many
+others there are. Prompts may differ in length; what all of them begin with is computed once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface, PreTrainedModel
+
+from lmrel.engine.memory import bytes_of_prompts
+from lmrel.errors import InputError
+
+ATTENTION = "lmrel_forest"
+
+
+def attend(
+    module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, *, forest: Forest, **knobs: Any
+) -> tuple[Tensor, None]:
+    """Attention of packed nodes, (1, heads, nodes, size), over their own rows: transformers' attention interface."""
+    if knobs.get("softcap") is not None or knobs.get("s_aux") is not None:
+        raise InputError(f"{type(module).__name__} caps its attention or has sinks, which the tree does not support.")
+    return forest.attend(module.layer_idx, query, key, value, knobs["scaling"]), None
+
+
+AttentionInterface.register(ATTENTION, attend)
+
+
+def shared_header(prompts: Sequence[Sequence[int]]) -> int:
+    """How many tokens all `prompts` begin with, none of them to its end."""
+    differs = (i for i, tokens in enumerate(zip(*prompts, strict=False)) if len(set(tokens)) > 1)
+    shortest = min(map(len, prompts)) - 1
+    return min(next(differs, shortest), shortest)
+
+
+class Step(NamedTuple):
+    """What attention must know of the tokens that go through the model."""
+
+    row: Tensor  # of each token: its prompt
+    slot: Tensor  # and its number among those of that prompt
+    most: int  # tokens of a prompt, at most
+    rows: int  # prompts
+    mask: Tensor  # what each sees: (most, columns) of prompts' tokens, the same for all rows, (nodes, columns) of nodes
+    ancestors: Tensor | None = None  # of nodes: (nodes, path), the numbers of those that each may see
+
+
+class Forest:
+    """The trees that grow from `prompts`, token ids that may differ in length; `logits` are those of their ends.
+
+    Nodes are numbered in the order in which they were computed, from 0, the roots (the ends of the prompts) first.
+    `onward` says that only the nodes computed last are ever extended; then less is kept of the others.
+    A step that needs more than `budget` bytes is refused with `torch.OutOfMemoryError`, as a GPU would: where memory
+    is the machine's own, the process would be killed.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        prompts: Sequence[Sequence[int]],
+        budget: float = math.inf,
+        *,
+        onward: bool = False,
+    ) -> None:
+        self.model, self.device, self.budget, self.onward = model, model.device, budget, onward
+        # Keys and values by layer: (rows, heads, columns, size) of the prompts, (heads, nodes, size) of what grew.
+        self.prompts: dict[int, tuple[Tensor, Tensor]] = {}
+        self.nodes: dict[int, tuple[Tensor, Tensor]] = {}
+        self.steps: dict[torch.device, Step] = {}  # the present one, on each device that holds layers
+        rows, lengths = len(prompts), [len(prompt) for prompt in prompts]
+        shared = shared_header(prompts) if rows > 1 else 0
+        if shared:
+            own = torch.arange(shared, device=self.device)
+            step = Step(own * 0, own, shared, 1, self._causal(shared, 0))
+            self._forward(self._tensor(prompts[0][:shared]), own, step, 1)
+        own_lengths = self._tensor(lengths) - shared
+        width = int(own_lengths.max())
+        row = torch.arange(rows, device=self.device).repeat_interleave(own_lengths)
+        slot = torch.arange(len(row), device=self.device) - (own_lengths.cumsum(0) - own_lengths)[row]
+        ids = self._tensor([token for prompt in prompts for token in prompt[shared:]])
+        self._check(bytes_of_prompts(model, rows, len(ids), shared + width, width))
+        step = Step(row, slot, width, rows, self._causal(width, shared))
+        self.logits = self._forward(ids, shared + slot, step, own_lengths.cumsum(0) - 1)
+        self.roots = self.computed = rows
+        # Of each row: which columns its prompt fills. Of each node from number `first` on: its row, position, depth
+        # and path, the numbers of its ancestors and its own, counted without the roots, then -1.
+        self.filled = torch.arange(shared + width, device=self.device) < (shared + own_lengths)[:, None]
+        self.row = torch.arange(rows, device=self.device)
+        self.position, self.depth = shared + own_lengths - 1, self.row * 0
+        self.path = torch.empty(rows, 0, dtype=torch.long, device=self.device)
+        self.first = 0
+
+    def grow(self, parent: Tensor, token: Tensor) -> Tensor:
+        """Logits, (nodes, vocabulary), of new nodes: the number of each one's parent, and its token."""
+        parent = parent - self.first
+        row, depth, position = self.row[parent], self.depth[parent], self.position[parent] + 1
+        order = torch.argsort(row, stable=True)
+        counts = torch.bincount(row)
+        slot = torch.empty_like(row)
+        slot[order] = torch.arange(len(row), device=self.device) - (counts.cumsum(0) - counts)[row[order]]
+        if int(depth.max()) == self.path.shape[1]:
+            self.path = torch.nn.functional.pad(self.path, (0, 1), value=-1)
+        path = self.path[parent]
+        numbers = self.computed - self.roots + torch.arange(len(row), device=self.device)
+        path.scatter_(1, depth[:, None], numbers[:, None])
+        self._check_room(len(row))
+        tables = (row, depth + 1, position, path)
+        if self.onward:
+            self.first = self.computed
+        else:
+            older = (self.row, self.depth, self.position, self.path)
+            tables = tuple(torch.cat(pair) for pair in zip(older, tables, strict=True))  # type: ignore[assignment]
+        self.row, self.depth, self.position, self.path = tables
+        self.computed += len(token)
+        sees = torch.cat([self.filled[row], path >= 0], dim=1)
+        step = Step(row, slot, int(counts.max()), len(self.filled), sees, path.clamp(min=0))
+        return self._forward(token, position, step, 0)
+
+    def tidy(self, parents: Tensor) -> None:
+        """Drop the prompts of which no node is one of `parents`, by number, once they are half of all."""
+        remaining = torch.unique(self.row[parents - self.first])
+        if 2 * len(remaining) <= len(self.filled):
+            for layer, (keys, values) in self.prompts.items():
+                kept = remaining.to(keys.device)
+                self.prompts[layer] = keys[kept], values[kept]
+            self.filled = self.filled[remaining]
+            # Nodes of other rows get a wrong one, and are never asked for again.
+            self.row = torch.searchsorted(remaining, self.row).clamp(max=len(remaining) - 1)
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
+        """File the new keys and values of one layer, then the tokens' attention: (1, tokens, heads, size)."""
+        # Query heads that share a key head stand together, so that no key is repeated: (heads, tokens, group, size).
+        queries = query[0].unflatten(0, (key.shape[1], -1)).transpose(1, 2)  # type: ignore[no-untyped-call]
+        step = self._step(key.device)
+        if step.ancestors is None:
+            found = self._attend_prompts(step, layer, queries, key[0], value[0], scaling)
+        else:
+            found = self._attend_nodes(step, layer, queries * scaling, key[0], value[0], step.ancestors)
+        return found.transpose(0, 1).flatten(1, 2)[None]
+
+    def _step(self, device: torch.device) -> Step:
+        """The present step, where a layer is."""
+        if device not in self.steps:
+            moved = [part.to(device) if isinstance(part, Tensor) else part for part in self.steps[self.device]]
+            self.steps[device] = Step(*moved)  # type: ignore[arg-type]
+        return self.steps[device]
+
+    def _attend_prompts(
+        self, step: Step, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float
+    ) -> Tensor:
+        size, columns = step.mask.shape
+        header = self.prompts.get(layer)
+        keys, values = (new.new_zeros(step.rows, new.shape[0], columns, new.shape[-1]) for new in (key, value))
+        for kept, old, new in zip((keys, values), header or (None, None), (key, value), strict=True):
+            if old is not None:
+                kept[:, :, : old.shape[2]] = old
+            kept[step.row, :, columns - size + step.slot] = new.transpose(0, 1)
+        self.prompts[layer] = keys, values
+        group = query.shape[2]
+        hidden = query.new_zeros(step.mask.shape).masked_fill(~step.mask, float("-inf")).repeat(group, 1)
+        query = _to_rows(query, step)
+        return _from_rows(scaled_dot_product_attention(query, keys, values, hidden, scale=scaling), group, step)
+
+    def _attend_nodes(
+        self, step: Step, layer: int, query: Tensor, key: Tensor, value: Tensor, ancestors: Tensor
+    ) -> Tensor:
+        filed = self._filed(layer, key, value)
+        keys, values = (
+            kept.index_select(1, ancestors.flatten()).view(len(kept), *ancestors.shape, -1) for kept in filed
+        )
+        prompt_keys, prompt_values = self.prompts[layer]
+        trunk, group = prompt_keys.shape[2], query.shape[2]
+
+        def by_prompt(nodes: Tensor, prompts: Tensor) -> Tensor:
+            return _from_rows(_to_rows(nodes, step) @ prompts, group, step)
+
+        scores = torch.cat([by_prompt(query, prompt_keys.mT), query @ keys.mT], dim=-1)
+        scores = scores.masked_fill_(~step.mask[:, None], float("-inf"))
+        weights = scores.softmax(dim=-1, dtype=torch.float32).to(query.dtype)
+        return by_prompt(weights[..., :trunk], prompt_values) + weights[..., trunk:] @ values
+
+    def _filed(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """The layer's keys and values of all nodes, the new ones included; room is made for half as many again."""
+        total = self.computed - self.roots
+        old = self.nodes.get(layer)
+        if old is None or old[0].shape[1] < total:
+            capacity = total if old is None else max(total, old[0].shape[1] * 3 // 2)
+            fresh = (
+                key.new_empty(key.shape[0], capacity, key.shape[-1]),
+                value.new_empty(value.shape[0], capacity, value.shape[-1]),
+            )
+            for kept, new in zip(old or (), fresh, strict=False):
+                new[:, : kept.shape[1]] = kept
+            self.nodes[layer] = fresh
+        for kept, new in zip(self.nodes[layer], (key, value), strict=True):
+            kept[:, total - new.shape[1] : total] = new
+        return self.nodes[layer]
+
+    def _forward(self, ids: Tensor, position: Tensor, step: Step, keep: Any) -> Tensor:
+        """Logits of the packed `ids` that `keep` selects."""
+        self.steps = {self.device: step}
+        config = self.model.config.get_text_config()
+        before = config._attn_implementation
+        config._attn_implementation = ATTENTION
+        try:
+            logits = self.model(
+                input_ids=ids[None],
+                position_ids=position[None],
+                attention_mask=step.mask.view(1, 1, -1, step.mask.shape[-1]),  # passed on for its four dimensions
+                use_cache=False,
+                logits_to_keep=keep,
+                forest=self,
+            ).logits[0]
+        finally:
+            config._attn_implementation = before
+        return logits
+
+    def _check_room(self, new: int) -> None:
+        """Raise `torch.OutOfMemoryError` if a step to `new` nodes does not fit into the budget."""
+        config = self.model.config.get_text_config()
+        key, value = self.prompts[min(self.prompts)]
+        rows, _, trunk, _ = key.shape
+        per_layer = (key.shape[1] * key.shape[-1] + value.shape[1] * value.shape[-1]) * key.itemsize
+        per_node = per_layer * config.num_hidden_layers
+        total = self.computed - self.roots + new
+        stored = rows * trunk * per_node + total * 3 // 2 * (per_node + per_layer)  # grown by half, a layer at a time
+        seen = new * (trunk + self.path.shape[1])
+        self._check(stored + new * self.path.shape[1] * per_layer + seen * config.num_attention_heads * 16)
+
+    def _check(self, needed: float) -> None:
+        if needed > self.budget:
+            raise torch.OutOfMemoryError(f"out of memory: {needed:.3g} bytes are needed, {self.budget:.3g} are free")
+
+    def _tensor(self, values: Sequence[int]) -> Tensor:
+        return torch.tensor(values, dtype=torch.long, device=self.device)
+
+    def _causal(self, size: int, header: int) -> Tensor:
+        """What `size` tokens behind a header see: (size, header + size). Rows with fewer are padded on the right."""
+        return torch.ones(size, header + size, dtype=torch.bool, device=self.device).tril(header)
+
+
+def _to_rows(tokens: Tensor, step: Step) -> Tensor:
+    """(heads, tokens, group, x) as (rows, heads, group * most, x), zeros where a row has fewer tokens."""
+    padded = tokens.new_zeros(step.rows, tokens.shape[0], tokens.shape[2], step.most, tokens.shape[-1])
+    padded[step.row, :, :, step.slot] = tokens.transpose(0, 1)
+    return padded.flatten(2, 3)
+
+
+def _from_rows(padded: Tensor, group: int, step: Step) -> Tensor:
+    return padded.unflatten(2, (group, -1))[step.row, :, :, step.slot].transpose(0, 1)  # type: ignore[no-untyped-call]
+
+
+Children = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
+@torch.inference_mode()
+def walk(
+    model: PreTrainedModel,
+    prompts: Sequence[Sequence[int]],
+    children: Children,
+    *,
+    onward: bool = False,
+    budget: float = math.inf,
+) -> int:
+    """Grow one tree per prompt (token ids, of any lengths); the number of nodes computed, roots included.
+
+    ``children(numbers, logits)`` is given the numbers and the raw logits, (nodes, vocabulary), of the nodes just
+    computed, at first those at the ends of the prompts, and answers with the nodes to compute next: each one's
+    parent, by number, and its token. None ends the walk. Once a row has no parent, nothing
+    grows there again. With `onward` parents are always among the nodes just computed. `budget`: see `Forest`.
+    """
+    forest = Forest(model, prompts, budget, onward=onward)
+    logits, numbers = forest.logits, torch.arange(len(prompts), device=model.device)
+    while True:
+        if not torch.isfinite(logits.amax(dim=-1)).all():  # minus infinity is what a masked token has
+            name = model.config.name_or_path or type(model).__name__
+            raise InputError(f"{name} returned NaN or infinite logits; its weights or its precision are broken.")
+        parent, token = children(numbers, logits)
+        if not len(parent):
+            return forest.computed
+        forest.tidy(parent)
+        numbers = forest.computed + torch.arange(len(token), device=model.device)
+        logits = forest.grow(parent, token)

@@ -1,0 +1,1 @@
+"""Statistics: from tables of draws to numbers with intervals. It knows no model and no figure."""

@@ -1,0 +1,143 @@
+"""How far repeated draws agree, and what repeating buys: tables from draws, by setting and task.
+
+Everything is per problem first, then a mean over problems. The published "consistency" (`metrics.summarize`) is a
+standard deviation of whole runs: it shrinks with the number of problems and says little of any one of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Hashable, Sequence
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+
+from lmrel.errors import InputError, needs_columns, quoted
+from lmrel.problems import OPERANDS
+from lmrel.stats.metrics import GROUP, SETTING, with_all
+
+MAX_SUBSETS = 20_000
+
+
+def pass_at_k(n: int, c: int, k: int) -> float:
+    """Chance that at least one of `k` draws is right, unbiased, from `c` right ones of `n` (arXiv 2107.03374)."""
+    _check_counts(n, c, k)
+    return 1.0 - math.comb(n - c, k) / math.comb(n, k)
+
+
+def pass_power_k(n: int, c: int, k: int) -> float:
+    """Chance that all of `k` draws are right ("pass^k"), unbiased, from `c` right ones of `n`."""
+    _check_counts(n, c, k)
+    return math.comb(c, k) / math.comb(n, k)
+
+
+def majority_at_k(answers: Sequence[Hashable], right: Hashable, k: int) -> float:
+    """Chance that the most frequent of `k` of the `answers` is `right`; ties are decided by a fair draw.
+
+    The mean over all subsets of `k`. No answer (None) takes part in the vote like any other, and is never right.
+    """
+    _check_k(len(answers), k)
+    if math.comb(len(answers), k) > MAX_SUBSETS:
+        raise InputError(
+            f"majority of {k} of {len(answers)} draws has too many subsets; use a smaller k or fewer runs."
+        )
+    return float(np.mean([_vote(subset, right) for subset in combinations(answers, k)]))
+
+
+def _vote(answers: Sequence[Hashable], right: Hashable) -> float:
+    counts = Counter(answers)
+    most = max(counts.values())
+    winners = [answer for answer, count in counts.items() if count == most]
+    return (right in winners and right is not None) / len(winners)
+
+
+def _check_counts(n: int, c: int, k: int) -> None:
+    _check_k(n, k)
+    if not 0 <= c <= n:
+        raise InputError(f"c is {quoted(c)}; it must be from 0 to the number of draws, {n}.")
+
+
+def _check_k(n: int, k: int) -> None:
+    if not 1 <= k <= n:
+        raise InputError(f"k is {quoted(k)}; it must be from 1 to the number of draws, {n}.")
+
+
+@needs_columns(*GROUP, "problem_id", "run", "correct", "extracted", "expected", "text", empty=True)
+def repeated(draws: pd.DataFrame, k: int = 2) -> pd.DataFrame:
+    """One row per setting with several runs, and task (and ``all``): the means over problems of
+
+    - ``same_text`` and ``same_answer``: whether all draws agree, in every character or in the answer (TARr@N and TARa@N
+      of arXiv 2408.04667);
+    - ``answer_entropy``: of the answers' frequencies, in bits; the plug-in value, too low with few runs;
+    - ``pass_at_k``, ``pass_power_k`` and ``majority_at_k``.
+
+    And the split of the variance of a single draw's correctness: ``problem_variance`` between problems' chances of
+    success, and ``sampling_variance`` within them; unbiased, so the former may come out negative.
+    """
+    several = draws.groupby([*SETTING, "problem_id"])["run"].transform("size") > 1
+    found = draws[several].groupby([*GROUP, "problem_id"]).apply(_of_problem, k=k)
+    if found.empty:
+        raise InputError("there is no setting with several runs.")
+    groups = with_all(found.reset_index()).groupby(GROUP)
+    means = groups[[column for column in found.columns if column not in ("share", "within", "over_runs")]].mean()
+    variances = groups["share"].var(ddof=1) - groups["over_runs"].mean()
+    return means.assign(problem_variance=variances, sampling_variance=groups["within"].mean()).reset_index()
+
+
+def _of_problem(draws: pd.DataFrame, k: int) -> pd.Series:
+    n, c = len(draws), int(draws["correct"].sum())
+    answers = [None if pd.isna(answer) else int(answer) for answer in draws["extracted"]]
+    frequencies = np.array(list(Counter(answers).values())) / n
+    share = c / n
+    within = share * (1 - share) * n / (n - 1)
+    return pd.Series(
+        {
+            "runs": n,
+            "same_text": float(draws["text"].nunique() == 1),
+            "same_answer": float(len(frequencies) == 1),
+            "answer_entropy": abs(float(-(frequencies * np.log2(frequencies)).sum())),
+            "pass_at_k": pass_at_k(n, c, k),
+            "pass_power_k": pass_power_k(n, c, k),
+            "majority_at_k": majority_at_k(answers, int(draws["expected"].iloc[0]), k),
+            "share": share,
+            "within": within,
+            "over_runs": within / n,
+        }
+    )
+
+
+@needs_columns(*GROUP, "problem_id", "correct", "extracted")
+def flips(draws: pd.DataFrame) -> pd.DataFrame:
+    """Against the greedy draw of the same problem: the share of draws with another answer, by setting and task.
+
+    Columns ``flipped``, and of all draws those that went ``right_to_wrong`` and ``wrong_to_right``.
+    """
+    same = [column for column in SETTING if column != "temperature"]
+    greedy = draws[draws["temperature"] == 0].set_index([*same, "problem_id"])[["extracted", "correct"]]
+    greedy = greedy.add_suffix("_greedy")
+    others = draws[draws["temperature"] > 0].join(greedy, on=[*same, "problem_id"], how="inner")
+    missing = -(2**63)  # stands for no answer, so that two of these are the same
+    now, then = (others[column].fillna(missing) for column in ("extracted", "extracted_greedy"))
+    right, was_right = others["correct"].astype(bool), others["correct_greedy"].astype(bool)
+    table = others.assign(flipped=(now != then).astype(float))
+    table = table.assign(right_to_wrong=(was_right & ~right).astype(float), wrong_to_right=(~was_right & right) * 1.0)
+    return with_all(table).groupby(GROUP)[["flipped", "right_to_wrong", "wrong_to_right"]].mean().reset_index()
+
+
+@needs_columns("task", "answer")
+def chance(problems: pd.DataFrame) -> pd.DataFrame:
+    """What answers without computing would score: columns ``rule, accuracy``, the best of each kind.
+
+    Always the commonest answer, and always the same operand of the problem.
+    """
+    counts = problems["answer"].value_counts()
+    rows = [{"rule": f"always {counts.index[0]}", "accuracy": counts.iloc[0] / len(problems)}]
+    for task, some in problems.groupby("task"):
+        columns = [name for name in OPERANDS.get(str(task), ()) if not name.startswith("op")]
+        if columns:
+            scores = some[columns].eq(some["answer"], axis=0).mean()
+            row = {"rule": f"always {scores.idxmax()}, {task}".replace("_", " "), "accuracy": scores.max()}
+            rows.append(row)
+    return pd.DataFrame(rows)

@@ -1,0 +1,107 @@
+"""How sure we can be: intervals and paired differences with the problem as the unit of replication.
+
+Draws for one problem resemble each other, so they are not counted as independent: everything here starts from one
+number per problem. The intervals say how far other problems from the same families would move the result.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from lmrel.errors import InputError, check_number, needs_columns, quoted
+from lmrel.stats import metrics
+
+LEVEL = 0.95
+MOST = 1e100  # trials: of more than these the square is beyond a float
+
+
+def wilson(share: float, n: float, level: float = LEVEL) -> tuple[float, float]:
+    """Wilson's score interval for a proportion `share` seen in `n` trials (Wilson 1927; `n` need not be whole)."""
+    check_number("level", level, 0.0, 1.0, open_below=True)
+    numbers = isinstance(share, (int, float)) and isinstance(n, (int, float, np.integer))
+    if not numbers or not 0 <= share <= 1 or not 0 < n < MOST:
+        raise InputError(f"a share of {quoted(share)} in {quoted(n)} trials has no interval.")
+    z = stats.norm.ppf(0.5 + level / 2)
+    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def clustered_wilson(shares: Sequence[float] | np.ndarray, level: float = LEVEL) -> tuple[float, float, float]:
+    """Mean of per-problem shares in [0, 1] with Wilson's interval at the effective sample size: (mean, low, high).
+
+    That size is p (1 - p) over the variance of the mean between problems, times (z / t)^2 for the degrees of freedom
+    (Korn and Graubard 1998, with Wilson's interval in place of theirs). With one draw a problem, or where problems do
+    not differ at all, it is the number of problems, and the interval is Wilson's own.
+    """
+    values = np.asarray(shares, dtype=float)
+    mean, n = float(values.mean()), len(values)
+    if math.isnan(mean):
+        return math.nan, math.nan, math.nan
+    if not 0 <= values.min() <= values.max() <= 1:
+        raise InputError(f"the shares go from {values.min():g} to {values.max():g}; each must be from 0 to 1.")
+    single_draws = bool(np.isin(values, (0.0, 1.0)).all())
+    variance = float(values.var(ddof=1)) / n if n > 1 and not single_draws else 0.0
+    if variance == 0.0:
+        return mean, *wilson(mean, n, level)
+    z_over_t = stats.norm.ppf(0.5 + level / 2) / stats.t.ppf(0.5 + level / 2, n - 1)
+    return mean, *wilson(mean, mean * (1 - mean) / variance * z_over_t**2, level)
+
+
+def t_interval(values: np.ndarray, level: float = LEVEL) -> tuple[float, float, float]:
+    """Mean of one number per problem with Student's t interval: (mean, low, high); NaN bounds for one problem."""
+    mean, n = float(values.mean()), len(values)
+    half = float(stats.t.ppf(0.5 + level / 2, n - 1) * values.std(ddof=1) / math.sqrt(n)) if n > 1 else math.nan
+    return mean, mean - half, mean + half
+
+
+def summarize_with_intervals(draws: pd.DataFrame) -> pd.DataFrame:
+    """`metrics.summarize`, with the ends ``_low`` and ``_high`` of each share's and confidence's 95 % interval."""
+    summary = metrics.summarize(draws)
+    groups = metrics.by_problem(draws).groupby(metrics.GROUP)  # in the summary's order: both are sorted
+    intervals = dict.fromkeys(metrics.SHARES, clustered_wilson) | dict.fromkeys(metrics.CONFIDENCES, t_interval)
+    for name, interval in intervals.items():
+        ends = [interval(values.to_numpy()) for _, values in groups[name]]
+        summary[f"{name}_low"], summary[f"{name}_high"] = [end[1] for end in ends], [end[2] for end in ends]
+    return summary
+
+
+@needs_columns(*metrics.SETTING, "problem_id", "correct", "failure", empty=True)
+def failure_shares(draws: pd.DataFrame) -> pd.DataFrame:
+    """Of the wrong draws at each setting, the share of each class: columns ``failure, count, share, low, high``.
+
+    The 95 % interval is Wilson's for as many trials as problems were missed: draws of one problem fail alike.
+    """
+    wrong = draws[~draws["correct"]]
+    problems = wrong.groupby(metrics.SETTING)["problem_id"].nunique()
+    counts = wrong.groupby([*metrics.SETTING, "failure"], sort=True).size().rename("count").reset_index()
+    shares = counts["count"] / counts.groupby(metrics.SETTING)["count"].transform("sum")
+    trials = counts.join(problems.rename("trials"), on=metrics.SETTING)["trials"]
+    ends = pd.DataFrame([wilson(p, n) for p, n in zip(shares, trials, strict=True)], columns=["low", "high"])
+    return pd.concat([counts.assign(share=shares), ends], axis=1)
+
+
+@needs_columns("problem_id", empty=True)
+def differences_by_problem(first: pd.DataFrame, second: pd.DataFrame, column: str) -> np.ndarray:
+    """Of each problem in both tables the mean of `column` in `second` minus that in `first`."""
+    for table in (first, second):
+        if column not in table:
+            raise InputError(f"the draws have no column {quoted(column)}.")
+    before, after = (table.groupby("problem_id")[column].mean() for table in (first, second))
+    return np.asarray((after - before).dropna().to_numpy(dtype=float))
+
+
+def paired_difference(draws: pd.DataFrame, column: str, first: float, second: float) -> dict[str, float]:
+    """Mean of `column` at temperature `second` minus at `first`, on the same problems, with a t interval.
+
+    Keys ``difference, low, high, problems``. The draws must be of one model.
+    """
+    before, after = (draws[draws["temperature"] == temperature] for temperature in (first, second))
+    differences = differences_by_problem(before, after, column)
+    mean, low, high = t_interval(differences)
+    return {"difference": mean, "low": low, "high": high, "problems": len(differences)}

@@ -1,0 +1,100 @@
+"""Tables from draws: accuracy, compliance, consistency and confidence, as the paper defines them; and exact curves."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from lmrel.errors import check_count, needs_columns
+
+SETTING = ["model", "precision", "prompt_style", "decoding", "temperature"]
+GROUP = [*SETTING, "task"]
+CONFIDENCES = {"confidence": "mean_logprob", "confidence_processed": "mean_logprob_processed"}
+SHARES = {"accuracy": "correct", "compliance": "compliant", "strict_accuracy": "strict", "finished_share": "finished"}
+SHARES |= {"sole_accuracy": "correct_sole"}
+
+
+def with_all(table: pd.DataFrame) -> pd.DataFrame:
+    """Every row twice: under its own task and under ``all``."""
+    return pd.concat([table, table.assign(task="all")], ignore_index=True)
+
+
+def temperature_name(temperature: float) -> str:
+    """Like ``T = 0.5``, or ``greedy``."""
+    return f"T = {temperature:g}" if temperature else "greedy"
+
+
+@needs_columns(*GROUP, "problem_id", "run", "correct", "compliant", "correct_sole")
+def _judged(draws: pd.DataFrame) -> pd.DataFrame:
+    """`with_all`, with the columns that `SHARES` need beside those of the draws."""
+    both = with_all(draws)
+    sole = both["correct_sole"].astype("Float64").to_numpy(float, na_value=np.nan)
+    return both.assign(strict=both["correct"] & both["compliant"], correct_sole=sole)
+
+
+@needs_columns("finished", *CONFIDENCES.values())
+def by_problem(draws: pd.DataFrame) -> pd.DataFrame:
+    """One row per setting, task (and ``all``) and problem: the mean over runs of each of `SHARES` and `CONFIDENCES`."""
+    columns = SHARES | CONFIDENCES
+    means = _judged(draws).groupby([*GROUP, "problem_id"])[list(columns.values())].mean()
+    return means.rename(columns={column: name for name, column in columns.items()}).reset_index()
+
+
+def by_run(draws: pd.DataFrame) -> pd.DataFrame:
+    """One row per setting, task (and ``all``) and run: its ``accuracy``."""
+    return _judged(draws).groupby([*GROUP, "run"])["correct"].mean().rename("accuracy").reset_index()
+
+
+@needs_columns("n_tokens")
+def summarize(draws: pd.DataFrame) -> pd.DataFrame:
+    """One row per setting and task, and one with task ``all``: means over problems of means over runs.
+
+    ``accuracy`` (first integer is the answer), ``compliance`` (only a number), ``strict_accuracy`` (both),
+    ``sole_accuracy`` (the only number is the answer; NaN for texts that were cut short) and ``finished_share`` (end of
+    text reached). ``consistency`` is the paper's: the standard deviation (ddof 0) of the
+    runs' accuracies, 0 for one run. ``confidence`` is the mean over draws of the mean log-prob of the sampled tokens,
+    raw, in nats; ``confidence_processed`` the same under the decoder's own distribution. ``tokens`` is per draw.
+    """
+    everything = _judged(draws)
+    groups = everything.groupby(GROUP)
+    columns = {
+        "problems": groups["problem_id"].nunique(),
+        "runs": groups["run"].nunique(),
+        **dict(by_problem(draws).groupby(GROUP)[[*SHARES, *CONFIDENCES]].mean().items()),
+        "consistency": by_run(draws).groupby(GROUP)["accuracy"].std(ddof=0),
+        "tokens": groups["n_tokens"].mean(),
+    }
+    return pd.DataFrame(columns).reset_index()
+
+
+@needs_columns("temperature", "metric", "lower", "upper")
+def exact_curves(outcomes: pd.DataFrame, runs: int = 4, k: int = 4) -> pd.DataFrame:
+    """What follows from `enumeration.enumerate_outcomes`: columns ``temperature, metric, quantity, lower, upper``.
+
+    For each probability p of a problem, over n problems: ``mean``; ``run_std``, the root of the expected variance (ddof
+    0) that the means of `runs` sampled runs would show, sqrt((1 - 1/runs) sum p (1 - p)) / n; ``pass@k``, the chance
+    that one of `k` draws succeeds, mean of 1 - (1 - p)^k; ``majority@k``, the chance that more than half of them do,
+    which a plurality vote can only exceed. Draws are independent, so all of it follows from p alone.
+    """
+    check_count("runs", runs)
+    check_count("k", k, most=1000)
+    bounds = outcomes[outcomes["metric"] != "mean_logprob"]
+    low, high = bounds["lower"], bounds["upper"]
+    spread = pd.concat([low * (1 - low), high * (1 - high)], axis=1)
+    holds_half = (low <= 0.5) & (high >= 0.5)
+    quantities = {
+        "mean": (low, high),
+        "run_std": (spread.min(axis=1), spread.max(axis=1).mask(holds_half, 0.25)),
+        f"pass@{k}": (1 - (1 - low) ** k, 1 - (1 - high) ** k),
+        f"majority@{k}": tuple(pd.Series(stats.binom.sf(k // 2, k, p), index=p.index) for p in (low, high)),
+    }
+    parts = []
+    for quantity, (lower, upper) in quantities.items():
+        table = bounds[["temperature", "metric"]].assign(lower=lower, upper=upper)
+        groups = table.groupby(["temperature", "metric"], sort=False)
+        means = groups.mean()
+        if quantity == "run_std":
+            means = ((1 - 1 / runs) * means.div(groups.size(), axis=0)) ** 0.5
+        parts.append(means.reset_index().assign(quantity=quantity))
+    return pd.concat(parts, ignore_index=True)[["temperature", "metric", "quantity", "lower", "upper"]]

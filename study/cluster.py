@@ -1,0 +1,163 @@
+"""Before a study starts, above all on a cluster: what would go wrong minutes later, said at once, in a sentence.
+
+``python -m study.cluster PROFILE``, from the project's folder; ``make`` runs it first. Where the profile asks for no
+cluster, its name and the study are all that is checked.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lmrel.errors import InputError, command
+from study.jobs import Study
+
+PROFILES = Path("study/profiles")
+ANSWER = 30  # seconds that Slurm's controller has to answer
+FREE = 10  # seconds that a node has to become free for a look at the folder
+PAUSE = 5  # seconds between two looks at the queue
+LOOK = 'test -e "$0" && echo seen || echo "unseen from $(hostname)"'
+
+
+def check_profile(profile: str) -> None:
+    """Raise `InputError` for what keeps the profile's jobs from running; wait for those that an earlier start left."""
+    settings, study = read_profile(profile), Study.read()
+    if settings.get("executor") != "slurm":
+        return
+    resources: Mapping[str, Any] = settings.get("default-resources") or {}
+    check_scheduler()
+    check_partition(resources.get("slurm_partition"), PROFILES / profile / "config.yaml", study)
+    wait_for_leftovers()
+    check_folder(resources)
+
+
+def read_profile(name: str) -> dict[str, Any]:
+    """What ``profiles/NAME/config.yaml`` says."""
+    known = sorted(path.parent.name for path in PROFILES.glob("*/config.yaml"))
+    if name not in known:
+        raise InputError(f"PROFILE is {name!r}; {PROFILES} has {', '.join(known)}.")
+    path = PROFILES / name / "config.yaml"
+    try:
+        return dict(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (OSError, TypeError, ValueError, yaml.YAMLError) as error:
+        raise InputError(f"{path} cannot be read: {error}.") from error
+
+
+def check_scheduler() -> None:
+    """There is a Slurm on this machine."""
+    if shutil.which("sbatch") is None:
+        raise InputError(
+            "sbatch is not on the PATH, so there is no Slurm to submit to; "
+            "start on a login node of the cluster, or with PROFILE=local."
+        )
+
+
+def check_partition(wanted: object, path: Path, study: Study) -> None:
+    """Slurm answers, has the partitions that `path` names, if any, and would ever start the study's jobs there."""
+    limits = {
+        name: minutes(limit) for name, limit in (line.split() for line in _ask("sinfo", "-ho", "%P %l").splitlines())
+    }
+    default = [name for name in limits if name.endswith("*")]
+    limits = {name.rstrip("*"): limit for name, limit in limits.items()}
+    chosen = str(wanted).split(",") if wanted else [name.rstrip("*") for name in default]
+    for name in chosen:
+        if name not in limits:
+            raise InputError(f"slurm_partition is {name!r} in {path}; the cluster has {', '.join(sorted(limits))}.")
+    longest = max((limits[name] for name in chosen), default=math.inf)
+    for run, asked in study.asked.items():
+        if asked["runtime"] > longest:
+            raise InputError(
+                f"{study.runs[run]} asks for {asked['runtime']} minutes, but a job in partition {','.join(chosen)} may "
+                f"take {longest:g}; lower its runtime under requests in study.yaml or change the partition in {path}."
+            )
+
+
+def minutes(limit: str) -> float:
+    """Of a time limit as sinfo writes it: ``1-00:00:00``, ``30:00``, ``infinite``."""
+    if not (found := re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)", limit)):
+        return math.inf
+    days, hours, rest, seconds = (int(part or 0) for part in found.groups())
+    return (days * 24 + hours) * 60 + rest + seconds / 60
+
+
+def check_folder(resources: Mapping[str, Any]) -> None:
+    """A compute node sees a file written here. With no node free for a look that is not checked, and said."""
+    here = Path.cwd() / "results"
+    here.mkdir(exist_ok=True)
+    flags = {"slurm_partition": "--partition", "slurm_account": "--account", "constraint": "--constraint"}
+    command = ["srun", "--quiet", "--ntasks=1", "--time=1", f"--immediate={FREE}"]
+    command += [f"{flag}={resources[name]}" for name, flag in flags.items() if resources.get(name)]
+    with tempfile.NamedTemporaryFile(dir=here, prefix=".look-") as marker:
+        said, why = _run([*command, "sh", "-c", LOOK, marker.name], FREE + ANSWER)
+    if said.startswith("unseen"):
+        raise InputError(
+            f"{Path.cwd()} is {said}; the project must lie on a file system that the login and compute nodes share."
+        )
+    if said != "seen":
+        print(f"Not checked: whether the compute nodes see {Path.cwd()} ({why}).")
+
+
+def wait_for_leftovers() -> None:
+    """Until the jobs of a start in this folder that was killed have ended: twice in the queue they would collide."""
+    found = leftovers()
+    if found:
+        print(
+            f"An earlier start left jobs in the queue; waiting for them to end. To end them: scancel {' '.join(found)}"
+        )
+    while found:
+        time.sleep(PAUSE)
+        found = leftovers()
+
+
+def leftovers() -> list[str]:
+    """The ids of our jobs in the queue that Snakemake submitted from this folder."""
+    lines = _ask("squeue", "--me", "--noheader", "--format", "%i|%k|%Z").splitlines()
+    jobs = [line.split("|", 2) for line in lines]
+    return [job for job, comment, folder in jobs if comment.startswith("rule_") and _same(folder)]
+
+
+def _same(folder: str) -> bool:
+    return Path(folder).resolve() == Path.cwd().resolve()
+
+
+def _ask(*command: str) -> str:
+    """What a Slurm command prints; `InputError` if it fails."""
+    said, why = _run(command, ANSWER)
+    if why:
+        raise InputError(f"Slurm does not answer ({why}); try again when {command[0]} works.")
+    return said
+
+
+def _run(command: Sequence[str], seconds: float) -> tuple[str, str]:
+    """What a command prints and, if it failed, why: the last thing that it complained of."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
+    except subprocess.TimeoutExpired:
+        return "", f"{command[0]} said nothing for {seconds:g} seconds"
+    except OSError as error:
+        return "", f"{command[0]}: {error.strerror}"
+    if done.returncode == 0:
+        return done.stdout.strip(), ""
+    return done.stdout.strip(), (done.stderr.strip().splitlines() or [f"{command[0]} failed"])[-1]
+
+
+@command()
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("profile", help="a folder of profiles/")
+    check_profile(parser.parse_args().profile)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""Which source files a module or a notebook is made by: its own, and those of all that it imports from this project.
+
+So that no list has to be kept by hand of what a page, or a run's draws, depend on.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+ROOMS = ("lmrel", "study", "tiny", "book", "tools")
+
+
+def sources(*starts: str) -> list[Path]:
+    """The files behind `starts`, names of modules or paths of notebooks below the project's root, in order of path."""
+    found: set[Path] = set()
+    waiting = [path for start in starts if (path := _file(start) if not start.endswith(".ipynb") else ROOT / start)]
+    while waiting:
+        path = waiting.pop()
+        if path not in found:
+            found.add(path)
+            waiting += _imported(path)
+    return sorted(path for path in found if path.suffix == ".py")
+
+
+def _imported(path: Path) -> Iterator[Path]:
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".ipynb":
+        cells = [cell for cell in json.loads(text)["cells"] if cell["cell_type"] == "code"]
+        text = "\n".join("".join(cell["source"]) for cell in cells)
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            # A name may be a module in a package or, failing that, something that the package or module holds.
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            names = [name if _file(name) else name.rpartition(".")[0] for name in names]
+        else:
+            continue
+        yield from (file for name in names if (file := _file(name)))
+
+
+def _file(name: str) -> Path | None:
+    """The file of a module or package of this project; None for any other name."""
+    place = ROOT.joinpath(*name.split("."))
+    candidates = (place.with_suffix(".py"), place / "__init__.py")
+    return next((path for path in candidates if name.split(".")[0] in ROOMS and path.is_file()), None)

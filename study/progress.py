@@ -1,0 +1,181 @@
+"""How far the study is, and what would run: ``python -m study.progress`` and, for a dry run, ``--plan``.
+
+The first reads results/, so it can be asked from anywhere that sees them. The second asks Snakemake which jobs are due
+and estimates their hours; see `study.costs` for what that rests on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import os
+import re
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lmrel import records
+from lmrel.errors import InputError, command
+from lmrel.files import read_object
+from study import costs, parts
+from study.jobs import Job, Study
+
+DATA = Path(__file__).resolve().parent.parent / "book" / "data"
+WINDOW = 3600.0  # seconds that the rate is taken over
+
+
+@dataclass(frozen=True)
+class State:
+    """Of one job: problems done and in all, when each lot of them was done, and what is going on."""
+
+    job: Job
+    done: int
+    problems: int
+    events: tuple[tuple[float, int], ...]  # time, in seconds since 1970, and problems
+    what: str  # "finished", "running", "failed", "stopped" or "waiting"
+
+
+def state_of_job(job: Job, problems: int) -> State:
+    """From what is in the job's folder. `problems` are the job's."""
+    try:
+        return _state_in(job, problems)
+    except OSError as error:
+        raise InputError(f"{job.folder} cannot be read: {error.strerror}.") from error
+
+
+def _state_in(job: Job, problems: int) -> State:
+    record, draws = job.folder / records.RUN, job.folder / records.DRAWS
+    if record.exists() and _is_of(record, job.parameters) and draws.exists():
+        return State(job, problems, problems, ((draws.stat().st_mtime, problems),), "finished")
+    running = _locked(job.folder / ".evaluate.lock")
+    begun, events = job.folder / parts.PARTS / records.RUN, []
+    if begun.exists() and _is_of(begun, job.parameters):
+        block = read_object(begun).get("block")
+        if type(block) is int and block > 0:
+            times = sorted(path.stat().st_mtime for path in begun.parent.glob("*-*.parquet"))
+            counts = [min(block, problems - start) for start in range(0, problems, block)]
+            events = list(zip(times, counts, strict=False))
+    failed = (job.folder / "evaluate.failed.ipynb").exists()
+    what = "running" if running else "failed" if failed else "stopped" if events else "waiting"
+    return State(job, sum(count for _, count in events), problems, tuple(events), what)
+
+
+def _is_of(record: Path, parameters: Mapping[str, Any]) -> bool:
+    found = read_object(record).get("parameters")
+    return isinstance(found, dict) and all(
+        found.get(name) == value for name, value in parameters.items() if name not in ("output_dir", "replace")
+    )
+
+
+def _locked(path: Path) -> bool:
+    try:
+        handle = os.open(path, os.O_RDWR)
+    except OSError:  # most often there is none
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(handle)
+    return False
+
+
+def seconds_left(states: Sequence[State], now: float) -> float | None:
+    """Until all problems are done at the rate of the last hour; None while too little was done to tell."""
+    events = sorted(event for each in states for event in each.events if event[0] > now - WINDOW)
+    todo = sum(each.problems - each.done for each in states)
+    if len(events) < 2 or events[-1][0] == events[0][0]:
+        return 0.0 if not todo else None
+    rate = sum(count for _, count in events[1:]) / (now - events[0][0])  # what came before the first is not known
+    return todo / rate
+
+
+def report(states: Sequence[State], now: float) -> str:
+    """For people: one line, then a line for each job that is not finished."""
+    of = {what: [s for s in states if s.what == what] for what in ("finished", "running", "failed", "stopped")}
+    done, problems = sum(each.done for each in states), sum(each.problems for each in states)
+    left = seconds_left(states, now)
+    time_left = "" if not left else f", {duration(left)} left at the rate of the last hour"
+    counts = ", ".join(f"{len(some)} {what}" for what, some in of.items() if some or what == "finished")
+    lines = [f"{len(states)} jobs: {counts}; {done:,} of {problems:,} problems ({done / problems:.0%}){time_left}"]
+    for each in states:
+        if each.what not in ("finished", "waiting"):
+            log = f"; its log is {each.job.folder / 'evaluate.log'}" if each.what == "failed" else ""
+            lines.append(f"{each.job.name}: {each.what}, {each.done} of {each.problems} problems{log}")
+    return "\n".join(lines)
+
+
+def duration(seconds: float) -> str:
+    """As in ``40 s``, ``12 min`` or ``3.5 h``."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:,.1f} h"
+
+
+def due(output: str) -> list[dict[str, str]]:
+    """The jobs in what ``snakemake --dry-run`` prints: rule and wildcards of each."""
+    jobs = []
+    for block in re.split(r"^(?=rule \w+:$)", output, flags=re.M)[1:]:
+        wildcards = re.search(r"^    wildcards: (.*)$", block, re.M)
+        pairs = [pair.split("=", 1) for pair in wildcards.group(1).split(", ")] if wildcards else []
+        jobs.append({"rule": block.split()[1].rstrip(":")} | {name: value for name, value in pairs})
+    return jobs
+
+
+def plan_report(study: Study, jobs: Sequence[Mapping[str, str]], measured: costs.Measured) -> str:
+    """For people: what would run, and about how many hours drawing takes."""
+    precision, stop = study.parameters.get("precision", "auto"), study.parameters.get("stop", "eos")
+    names = {(job.run, job.shard): job.name for job in study.jobs()}
+    lines: list[str] = []
+    spent: dict[str, list[costs.Estimate]] = {"GPU": [], "CPU": []}
+    for job in jobs:
+        run, rule = job.get("run", ""), job["rule"]
+        if rule == "evaluate" and study.shards[run] > 1:
+            lines.append(f"{run}: join {study.shards[run]} shards")
+        elif rule in ("evaluate", "evaluate_shard"):
+            share = -(-study.problems // study.shards[run])
+            guess = costs.estimate(study.runs[run], precision, study.draws, share, measured, stop=stop)
+            gpus = study.asked[run]["gpu"]
+            spent["GPU" if gpus else "CPU"].append(costs.Estimate(guess.seconds * max(gpus, 1), guess.basis))
+            name = names[run, int(job["shard"]) if "shard" in job else None]
+            asked = ", ".join(f"{what} {value}" for what, value in study.asked[run].items())
+            lines.append(f"{name}: evaluate, about {duration(guess.seconds)} ({asked})")
+        elif rule != "study":
+            lines.append(rule)
+    if not lines:
+        return "nothing would run: all is done"
+    totals = []
+    for kind, some in spent.items():
+        if some:
+            rests = ", ".join(dict.fromkeys(guess.basis for guess in some))
+            totals.append(f"{duration(sum(guess.seconds for guess in some))} of {kind} time ({rests})")
+    said = f"; drawing takes about {' and '.join(totals)}, to which loading adds" if totals else ""
+    return "\n".join([*lines, f"{len(lines)} jobs{said}"])
+
+
+@command()
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--plan", action="store_true", help="say what would run, and run nothing")
+    arguments = parser.parse_args()
+    study = Study.read()
+    if not arguments.plan:
+        jobs = study.jobs()
+        counts = [len(range(job.shard or 0, study.problems, job.shards)) for job in jobs]
+        now = time.time()
+        print(report([state_of_job(job, count) for job, count in zip(jobs, counts, strict=True)], now))
+        return
+    command = ["snakemake", "study", "--dry-run", "--cores", "1", "--nolock", "--rerun-incomplete"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise InputError(f"snakemake could not plan the study: {(done.stderr.strip() or 'no reason given')}")
+    print(plan_report(study, due(done.stdout), costs.read_measured(DATA)))
+
+
+if __name__ == "__main__":
+    main()

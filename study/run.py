@@ -1,0 +1,273 @@
+"""One run: one model, one prompt style, all temperatures; every parameter checked before a model is loaded.
+
+Draws are kept part by part as they are made (see `study.parts`); summary and run.json are written at the end.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import platform
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, asdict, dataclass, fields
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from tqdm import tqdm
+from transformers import PreTrainedModel
+
+from lmrel import files, records
+from lmrel.decoding import DECODINGS, Decoder, as_shipped, decoders_id, pure
+from lmrel.engine.memory import check_size
+from lmrel.errors import MAX_RUNS, InputError, check_choice, check_count, guess, is_text, quoted
+from lmrel.files import as_path
+from lmrel.models import load_model, resolve, resolve_precision
+from lmrel.precision import bits_per_weight, precision_of
+from lmrel.problems import load_problems
+from lmrel.prompts import PROMPT_STYLES
+from lmrel.sampling import check_seed, rows_that_fit, sample
+from lmrel.stats.inference import summarize_with_intervals
+from study import parts
+from study.determinism import determinism
+from study.shards import check_shards, combined_records, deal_problems, finished_shard, join_shards, shard_folder
+
+IPYTHON_NAMES = frozenset({"In", "Out", "get_ipython", "exit", "quit", "open"})
+PLAIN = (str, int, float, list, tuple, dict, type(None), Path, np.generic)
+VERSIONED = ("lmrel", "torch", "transformers", "tokenizers", "accelerate", "bitsandbytes", "pandas", "numpy", "pyarrow")
+
+
+@dataclass(frozen=True)
+class Run:
+    """The parameters of ``notebooks/evaluate.ipynb``, checked as far as that goes without loading the model."""
+
+    model: str
+    precision: str
+    prompt_style: str
+    decoding: str
+    temperatures: tuple[float, ...]
+    runs: int
+    seed: int
+    max_new_tokens: int
+    stop: str
+    problems: str
+    limit: int | None
+    output_dir: str
+    replace: bool = False
+    shards: int = 1
+    shard: int | None = None
+
+    @classmethod
+    def from_namespace(cls, namespace: Mapping[str, Any]) -> Run:
+        """From a notebook's globals; a plain value under a name that is no parameter is a mistyped one."""
+        known = [field.name for field in fields(cls)]
+        for name, value in namespace.items():
+            if name in known or name.startswith("_") or name in IPYTHON_NAMES or not isinstance(value, PLAIN):
+                continue
+            raise InputError(f"{name!r} is no parameter.{guess(name, known)} The parameters are {', '.join(known)}.")
+        if missing := [field.name for field in fields(cls) if field.default is MISSING and field.name not in namespace]:
+            raise InputError(f"parameters are missing: {', '.join(missing)}.")
+        return cls(**{name: namespace[name] for name in known if name in namespace})
+
+    def __post_init__(self) -> None:
+        temperatures = _list(self.temperatures)
+        if not isinstance(temperatures, (list, tuple)) or not temperatures:
+            raise InputError(f"temperatures is {quoted(self.temperatures)}; it must be a list such as [0.0, 0.7].")
+        object.__setattr__(self, "temperatures", tuple(temperatures))
+        for temperature in self.temperatures:
+            pure(temperature, max_new_tokens=self.max_new_tokens, stop=self.stop)
+        if len(set(self.temperatures)) < len(self.temperatures):
+            raise InputError(f"temperatures is {quoted(list(self.temperatures))}; each may occur once.")
+        for name, allowed in (("prompt_style", PROMPT_STYLES), ("decoding", DECODINGS)):
+            check_choice(name, getattr(self, name), allowed)
+        check_count("runs", self.runs, most=MAX_RUNS)
+        check_seed(self.seed)
+        for name in ("problems", "output_dir"):
+            if not is_text(value := getattr(self, name)):
+                raise InputError(f"{name} is {quoted(value)}; it must be a path, as text.")
+            as_path(name, value)
+        resolve(self.model)
+        resolve_precision(self.model, self.precision)
+        problems = load_problems(self.problems, self.limit)
+        check_shards(self.shards, self.shard, len(problems))
+        check_size(-(-len(problems) // (1 if self.shard is None else self.shards)) * self.draws)
+        files.check_writable(self.folder)
+        parts.tidy(self.folder)
+        if not isinstance(self.replace, bool):
+            raise InputError(f"replace is {quoted(self.replace)}; it must be True or False.")
+        if not self.replace:
+            parts.refuse_other(self.folder, self.identifying())
+
+    @property
+    def draws(self) -> int:
+        """How many a problem gets."""
+        return sum(1 if temperature == 0 else self.runs for temperature in self.temperatures)
+
+    @property
+    def folder(self) -> Path:
+        """Where it writes: `output_dir`, or a shard's folder below."""
+        folder = Path(self.output_dir)
+        return folder if self.shard is None else shard_folder(folder, self.shards, self.shard)
+
+    def identifying(self) -> dict[str, Any]:
+        """The parameters that make it this run and no other; into how many shards it was divided does not."""
+        other = {"output_dir", "replace"} | ({"shards", "shard"} if self.shard is None else set())
+        return {name: value for name, value in asdict(self).items() if name not in other}
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """The run.json of a finished run."""
+        found: dict[str, Any] = json.loads((self.folder / records.RUN).read_text(encoding="utf-8"))
+        return found
+
+    @property
+    def subtitle(self) -> str:
+        """For the figures of a finished run: prompt style, decoding, and the id of its decoders."""
+        return f"{self.prompt_style} · {self.decoding} · decoders {self.record['decoding_id']}"
+
+    def decoders(self, model: PreTrainedModel) -> list[Decoder]:
+        """One per temperature, every knob explicit."""
+        knobs: dict[str, Any] = {"max_new_tokens": self.max_new_tokens, "stop": self.stop}
+        if self.decoding == "pure":
+            return [pure(temperature, **knobs) for temperature in self.temperatures]
+        return [as_shipped(temperature, model.generation_config, **knobs) for temperature in self.temperatures]
+
+    def inputs(self, problems: pd.DataFrame) -> dict[str, Any]:
+        """What the draws depend on besides the parameters, as far as that is known without loading the model."""
+        local = Path(resolve(self.model))  # no folder for a repo id: there is a revision
+        weights = sorted(local.glob("*.safetensors"))
+        config = sorted([*local.glob("*.json"), *local.glob("*.jinja")])  # of the model and the tokenizer
+        return {
+            "precision": resolve_precision(self.model, self.precision),
+            "versions": versions(),
+            "hashes": {
+                "code": parts.code_hash(),
+                "problems": parts.problems_hash(problems),
+                "weights": files.sha256(*weights) if weights else None,
+                "config": files.sha256(*config) if config else None,
+            },
+        }
+
+    def carry_out(self, progress: bool = True) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Write draws.parquet, summary.parquet and, last, run.json. Returns draws and summary.
+
+        A finished run is kept, and with more runs extended; only then a model is loaded. With several shards and none
+        named, theirs are joined.
+        """
+        problems = load_problems(self.problems, self.limit)
+        if self.shard is not None:
+            problems = deal_problems(problems, self.shards, self.shard)
+        inputs = self.inputs(problems)
+        kept = parts.finished(self.folder, self.identifying(), inputs)
+        if kept and (kept["parameters"]["runs"] == self.runs or set(self.temperatures) == {0}):
+            return self._finish(kept)
+        if self.shards > 1 and self.shard is None:
+            return self._join(problems, inputs)
+        return self._draw(problems, inputs, kept, progress)
+
+    def _draw(
+        self, problems: pd.DataFrame, inputs: dict[str, Any], kept: dict[str, Any], progress: bool
+    ) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """All draws but those that are `kept`, part by part."""
+        began, clock = datetime.now(UTC), time.perf_counter()
+        model, tokenizer = load_model(self.model, self.precision)
+        decoders = self.decoders(model)
+        if self.decoding == "as_shipped":
+            print(added_by_checkpoint(decoders))
+        loaded = time.perf_counter()
+        environment = {
+            **inputs,
+            "precision": precision_of(model),
+            "decoders": [decoder.describe() for decoder in decoders],
+            "revision": getattr(model.config, "_commit_hash", None),
+            "bits_per_weight": dict(zip(("blocks", "wide_share"), bits_per_weight(model), strict=True)),
+            "chat_template": bool(tokenizer.chat_template),
+            "device": torch.cuda.get_device_name() if model.device.type == "cuda" else f"cpu ({platform.machine()})",
+            "threads": torch.get_num_threads(),
+        }
+        settings: dict[str, Any] = {"runs": self.runs, "seed": self.seed, "prompt_style": self.prompt_style}
+        fits = rows_that_fit(model, tokenizer, problems, decoders, self.runs, self.prompt_style)
+        probe = determinism(model, tokenizer, problems, decoders, **settings)
+        bar = tqdm(total=len(problems), unit="problem", disable=not progress)
+        name = decoders_id(decoders)
+        settings |= {"model_name": Path(self.model).name, "decoding": self.decoding}
+        first, old = (kept["parameters"]["runs"], records.read_draws(self.folder)) if kept else (0, None)
+        identity = {"parameters": self.identifying(), **environment}
+        with parts.opened(self.folder, identity, min(fits, parts.BLOCK), replace=self.replace) as (place, block):
+
+            def draw(some: pd.DataFrame) -> pd.DataFrame:
+                drawn = sample(model, tokenizer, some, decoders, first_run=first, chunk=block, **settings)
+                bar.update(len(some))
+                return drawn if old is None else parts.merged(old, drawn, some, self.temperatures)
+
+            paths = parts.complete(place, name, problems, block, self.draws, draw)
+            bar.close()
+            sampled = time.perf_counter()
+            parts.join_parts(paths, self.folder)
+            record = {
+                "parameters": asdict(self),
+                "decoding_id": name,
+                **environment,
+                "determinism": probe,
+                "started": began.isoformat(timespec="seconds"),
+                "seconds": {"load": round(loaded - clock, 2), "sample": round(sampled - loaded, 2)},
+            }
+            return self._finish(combined_records([kept, record], record) if kept else record)
+
+    def _join(self, problems: pd.DataFrame, inputs: dict[str, Any]) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """The draws of all shards, which are finished; no model is loaded."""
+        folders, found = [], []
+        for shard in range(self.shards):
+            dealt = parts.problems_hash(deal_problems(problems, self.shards, shard))
+            parameters = {**self.identifying(), "shards": self.shards, "shard": shard}
+            expected = {**inputs, "hashes": {**inputs["hashes"], "problems": dealt}}
+            folders.append(shard_folder(Path(self.output_dir), self.shards, shard))
+            found.append(finished_shard(folders[-1], parameters, expected))
+        record = combined_records(found, found[0])
+        identity = {"parameters": self.identifying(), **inputs}
+        with parts.opened(self.folder, identity, parts.BLOCK, replace=self.replace):
+            join_shards(folders, self.folder, len(problems), self.draws)
+            return self._finish({**record, "hashes": inputs["hashes"]})
+
+    def _finish(self, record: dict[str, Any]) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Summarize the draws that are there, and write the record last."""
+        draws = records.read_draws(self.folder)
+        summary = summarize_with_intervals(draws)
+        hashes = {
+            "draws": files.sha256(self.folder / records.DRAWS),
+            "summary": files.sha256(files.write_table(summary, self.folder / records.SUMMARY)),
+        }
+        made = {"parameters": asdict(self), "draws": len(draws), "sha256": hashes}
+        files.write_json({**record, **made}, self.folder / records.RUN)
+        return draws, summary
+
+
+@functools.cache
+def versions() -> dict[str, str]:
+    """Of Python, and of what results may depend on."""
+    return {"python": platform.python_version(), **{name: version(name) for name in VERSIONED}}
+
+
+def added_by_checkpoint(decoders: Sequence[Decoder]) -> str:
+    """What was asked and what the checkpoint's generation config added to it, a line a decoder."""
+    lines = []
+    for decoder in decoders:
+        asked = pure(decoder.temperature, max_new_tokens=decoder.max_new_tokens, stop=decoder.stop)
+        before, now = asdict(asked), asdict(decoder)
+        added = ", ".join(f"{knob}={value!r}" for knob, value in now.items() if value != before[knob])
+        who = f"asked for temperature {decoder.temperature:g}; the checkpoint and generate()"
+        lines.append(f"{who} added {added or 'nothing'}")
+    return "\n".join(lines)
+
+
+def _list(value: Any) -> Any:
+    """A list that came as text: papermill's ``-p`` parses numbers, but not lists."""
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except (ValueError, RecursionError):
+        return value

@@ -1,0 +1,167 @@
+"""Executes a notebook with parameters: papermill, minus the ways in which it lets a mistake pass.
+
+``python -m study.runner SOURCE TARGET [--title TEXT] [--gpus N] [-y YAML]``. A parameter that the notebook lacks is an
+error. The target is replaced only by a notebook that ran to its end; one that failed is kept beside it, to be read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import os
+import re
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import papermill
+import yaml
+from nbclient.exceptions import DeadKernelError
+from papermill.exceptions import PapermillExecutionError
+
+from lmrel.errors import InputError, command, quoted, visible
+from lmrel.files import as_path, writing
+from study.devices import claimed
+
+
+def run_notebook(source: Path, target: Path, parameters: dict[str, Any], title: str | None = None) -> Path:
+    """Execute `source` into `target`. Raises `InputError` for an unknown parameter or a notebook that fails.
+
+    `title` replaces the first heading. The kernel's working directory is the caller's.
+    """
+    _check_target(target)
+    try:
+        known = papermill.inspect_notebook(str(source)) if source.is_file() else None
+    except Exception:  # whatever a file that is no notebook makes papermill say
+        known = None
+    if known is None:
+        raise InputError(f"{source} is no notebook that can be read.")
+    if not known:
+        raise InputError(f"{source} has no parameters: no cell tagged 'parameters' sets any.")
+    for name, value in parameters.items():
+        if name not in known:
+            raise InputError(f"{source} has no parameter {quoted(name)}; it has {', '.join(known)}.")
+        if not _is_plain(value):  # papermill would write it into the notebook as it is, and it might be code
+            raise InputError(
+                f"{name} is {quoted(value)}; it must be a number, text, True, False, None, or a list of them."
+            )
+    with writing(target.parent):
+        target.parent.mkdir(parents=True, exist_ok=True)
+    running = target.with_suffix(".failed.ipynb")  # what it is, until it has ended
+    with writing(running):
+        try:
+            papermill.execute_notebook(
+                str(source), str(running), parameters, kernel_name="python3", progress_bar=False, cwd="."
+            )
+        except PapermillExecutionError as error:
+            last = str(error.evalue).strip().splitlines()[-1:] or [""]
+            raise InputError(f"{source}: {error.ename}: {last[0]}\nThe traceback is in {running}.") from error
+        except DeadKernelError as error:
+            raise InputError(f"{source}: its process was killed, perhaps for want of memory.") from error
+        notebook = nbformat.read(running, as_version=4)  # type: ignore[no-untyped-call]
+        _tidy(notebook, title)
+        notebook.cells.append(_again(source, parameters, list(known)))
+        nbformat.write(notebook, running)  # type: ignore[no-untyped-call]
+        os.replace(running, target)
+    return target
+
+
+def _check_target(target: Path) -> None:
+    if as_path("target", target).suffix != ".ipynb" or re.match(r"\w+:/", str(target)):
+        raise InputError(f"target is {quoted(str(target))}; it must be a path on this machine that ends in .ipynb.")
+
+
+def _is_plain(value: Any, depth: int = 3) -> bool:
+    if isinstance(value, list):
+        return depth > 0 and all(_is_plain(one, depth - 1) for one in value)
+    try:
+        return value is None or (type(value) in (bool, int, float, str) and str(value).encode() is not None)
+    except ValueError:  # half a character, or more digits than Python writes
+        return False
+
+
+@contextmanager
+def only_one(target: Path) -> Iterator[None]:
+    """Waits for another job that makes `target`: one that outlived the coordinator that had started it."""
+    _check_target(target)
+    with writing(target.parent):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(target.parent / f".{target.stem}.lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        with suppress(OSError):  # some network file systems know no locks
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _tidy(notebook: nbformat.NotebookNode, title: str | None) -> None:
+    """The title filled in; the parameters that were used shown, the defaults they replaced not."""
+    defaults = next(cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", []))
+    for cell in notebook.cells:
+        if "injected-parameters" in cell.metadata.get("tags", []):
+            cell.id = "injected-parameters"  # papermill's is random; equal runs should give equal files
+            cell.metadata.tags += set(defaults.metadata.tags) - {"parameters"}
+            defaults.metadata.tags.append("remove-cell")
+    if title is not None:
+        first = notebook.cells[0]
+        heading, _, rest = first.source.partition("\n")
+        if not heading.startswith("# "):
+            raise InputError("the notebook's first cell has no heading to fill in.")
+        text = re.sub(r"([^\w\s.,-]|_)", r"\\\1", " ".join(visible(title).split()))  # in Markdown, but none
+        first.source = f"# {text}\n{rest}"
+
+
+def _again(source: Path, parameters: dict[str, Any], known: list[str]) -> nbformat.NotebookNode:
+    """The command that makes this page, as a cell."""
+    if "output_dir" in parameters:  # the page's own run stays
+        parameters = {k: v for k, v in parameters.items() if k != "replace"} | {"output_dir": "results/again"}
+    given = yaml.safe_dump(parameters, default_flow_style=True, width=10**6).strip() if parameters else ""
+    command = f"papermill {shlex.quote(str(source))} out.ipynb" + (f" -y {shlex.quote(given)}" if parameters else "")
+    names = ", ".join(f"`{name}`" for name in known)
+    fence = "`" * max([3, *(len(ticks) + 1 for ticks in re.findall("`+", command))])
+    text = f"""## Run it again
+
+This page is a notebook; the button at the top downloads it. From the repository's root, after `make book`:
+
+{fence}bash
+source .venv/bin/activate
+{command}
+{fence}
+
+Change a value, or add `-p NAME VALUE`, for other results. The parameters are {names}."""
+    return nbformat.v4.new_markdown_cell(text, id="run-it-again")  # type: ignore[no-untyped-call]
+
+
+def read_parameters(parameters: str) -> dict[str, Any]:
+    """What the command line's YAML holds; `InputError` if that is anything but names and values."""
+    try:
+        found = yaml.safe_load(parameters)
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
+        raise InputError(f"-y is {quoted(parameters)}, which is no YAML: {str(error).splitlines()[0]}.") from error
+    if not isinstance(found, dict):
+        raise InputError(f"-y is {quoted(parameters)}; it must hold names and values, as in '{{runs: 2}}'.")
+    return found
+
+
+@command()
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("source", type=Path)
+    parser.add_argument("target", type=Path)
+    parser.add_argument("--title")
+    parser.add_argument("--gpus", type=int, default=0, help="how many to claim, where this machine has any")
+    parser.add_argument("-y", "--parameters", default="{}", help="all parameters, as YAML")
+    arguments = parser.parse_args()
+    parameters = read_parameters(arguments.parameters)
+    with only_one(arguments.target), claimed(arguments.gpus) as gpus:
+        os.environ.update(gpus)
+        run_notebook(arguments.source, arguments.target, parameters, arguments.title)
+
+
+if __name__ == "__main__":
+    main()

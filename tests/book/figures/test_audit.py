@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+import pytest
+
+from book.figures import audit, evaluate
+from book.figures.published import ACCURACY
+from book.figures.style import bundle
+from lmrel import Decoder, paper_problems, sample
+from lmrel.stats import calibration, contrasts
+from tests.conftest import tiny
+
+
+@pytest.fixture(scope="module")
+def draws() -> pd.DataFrame:
+    model, tokenizer = tiny("tiny-dense-base")
+    return sample(model, tokenizer, paper_problems().iloc[::6], [Decoder(t) for t in (0.0, 1.0)], runs=4)
+
+
+def test_published_accuracies_are_counts_with_wilsons_intervals() -> None:
+    found = audit.counts().set_index("model")
+    assert found.loc["OLMoE-7B", "greedy"] == "14 of 240 [3.5 %, 9.5 %]"
+    assert found.loc["OLMoE-7B", "T = 1"] == "9 of 240 [2.0 %, 7.0 %]"
+
+
+def test_no_published_change_is_shown_to_be_small_and_none_to_be_there() -> None:
+    found = audit.stability().set_index("model")
+    assert set(found["within 5 points"]) == {"not shown"}
+    for model, accuracies in ACCURACY.items():
+        change, low, high = (
+            float(x) for x in found.loc[model, "change, points"].replace("[", "").strip("]").replace(",", "").split()
+        )
+        assert change == pytest.approx(100 * (accuracies[-1] - accuracies[0]), abs=0.06)
+        error = math.sqrt(sum(p * (1 - p) / 240 for p in (accuracies[0], accuracies[-1])))
+        assert high - low == pytest.approx(100 * 2 * 1.96 * error, abs=0.15)
+        assert low < 0 < high
+    assert set(audit.stability(margin=0.2)["within 20 points"]) == {"yes"}
+
+
+def test_power_grows_with_runs_and_with_the_drop(draws: pd.DataFrame) -> None:
+    given = audit.variances(draws)
+    table = audit.power(**given)
+    for _, some in table.groupby("runs"):
+        assert some["power"].is_monotonic_increasing
+    at = table[table["drop"] == 0.05].set_index("runs")["power"]
+    assert at["1 run"] < at["4 runs"] < at["16 runs"]
+    assert at["4 runs"] == contrasts.power(0.05, 240, 4, **given)
+
+
+def test_variances_are_those_of_a_greedy_against_sampled_difference(draws: pd.DataFrame) -> None:
+    given = audit.variances(draws)
+    differences = contrasts.paired(draws.query("temperature == 0"), draws.query("temperature == 1"))
+    assert given["between"] + given["sampling"] / 4 == pytest.approx(differences.var(ddof=1))
+
+
+def test_arms_stand_beside_each_other_with_their_drops(draws: pd.DataFrame) -> None:
+    found = audit.arms(pd.concat([draws.assign(arm="one"), draws.assign(arm="two", correct=True)]), "arm").set_index(
+        "arm"
+    )
+    assert found.loc["two"].tolist() == ["100.0%", "100.0%", "+0.0 [+0.0, +0.0]"]
+    assert float(found.loc["one", "change, points"].split()[0]) < 0
+
+
+def test_confidences_agree_at_greedy_and_at_one_and_differ_between(draws: pd.DataFrame) -> None:
+    found = audit.confidences(draws).set_index("T")
+    assert found.loc["0", "raw"] == found.loc["0", "as published"]
+    assert found.loc["1", "raw"] == found.loc["1", "as published"]
+
+
+def test_the_papers_rules_never_say_wrong_operation_and_ours_are_scored_on_both_parts() -> None:
+    labelled = audit.labelled()
+    assert "wrong_operation" not in set(labelled["papers"])
+    crossed = audit.confusion(labelled).set_index("label")
+    assert int(crossed.loc["ran_on", "(counted as right)"]) == (labelled["label"] == "ran_on").sum()
+    rules = audit.rules(labelled).set_index("class")
+    assert rules.loc["empty", "precision, all"] == "100%"
+    assert {"recall, test", "labelled, all"} <= set(rules.columns)
+
+
+def test_every_figure_and_table_of_the_page_can_be_drawn(draws: pd.DataFrame) -> None:
+    hot = draws.query("temperature == 1")
+    confident, right = calibration.text_probability(hot), hot["correct"].to_numpy(bool)
+    for chart in (
+        audit.power_curves(audit.power(0.03, 0.17), "Power", "Curves."),
+        audit.reliability_diagram(calibration.reliability(confident, right), "Calibration", "Points.", subtitle="pure"),
+    ):
+        assert bundle(chart.to_dict())["image/png"]
+    assert evaluate.agreement(draws)["T"].tolist() == ["1"]
+    assert audit.chance()["rule"].iloc[0] == "always 13"
+
+
+def test_trends_and_what_pairing_spares_are_shown_by_model(draws: pd.DataFrame) -> None:
+    found = audit.trends({"a": draws, "b": draws}).set_index("model")
+    slope = contrasts.trend(draws)
+    assert found.loc["a", "slope"].startswith(f"{slope['slope']:+.2f} [")
+    assert float(found.loc["a", "p, Holm"]) == pytest.approx(2 * slope["p"], rel=0.1)
+    more = pd.concat([draws, draws[draws["temperature"] == 1.0].assign(temperature=0.5)])
+    assert audit.spared({"a": more})["common random numbers"].tolist() == ["100%"]

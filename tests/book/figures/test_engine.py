@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from book.figures import engine
+from book.figures.engine import distinct_prefixes
+from book.figures.style import bundle
+from lmrel import Decoder, paper_problems, sample
+from lmrel.stats import metrics
+from tests.conftest import tiny
+
+
+@pytest.fixture(scope="module")
+def grown() -> tuple[pd.DataFrame, pd.DataFrame]:
+    model, tokenizer = tiny("tiny-dense-base")
+    problem = paper_problems().iloc[[170]]
+    draws = sample(model, tokenizer, problem, [Decoder(t, stop="decided") for t in (0.0, 1.0)], runs=6)
+    return draws, engine.tree_of(draws, tokenizer)
+
+
+def test_a_tree_holds_every_draw_and_computes_what_the_floor_computes(grown: Any) -> None:
+    draws, nodes = grown
+    assert nodes["inner"].sum() == len(distinct_prefixes(draws, draws[["problem_id"]].drop_duplicates())[0])
+    root, others = nodes.iloc[0], nodes.iloc[1:]
+    assert root["draws"] == len(draws) == others[others["depth"] == 1]["draws"].sum()
+    assert nodes.loc[~nodes["inner"], "draws"].sum() == len(draws)
+    depths = nodes.set_index("node")["depth"]
+    assert (depths[others["parent"]].to_numpy() + 1 == others["depth"].to_numpy()).all()
+    children = others.groupby("parent")["draws"].sum()
+    assert (nodes.set_index("node").loc[children.index, "draws"] == children).all()
+
+
+def test_the_mask_has_a_cell_for_each_ancestor(grown: Any) -> None:
+    _, nodes = grown
+    spec = engine.mask(nodes, "Mask", "A mask.").to_dict()
+    cells = next(iter(spec["datasets"].values()))
+    assert len(cells) == (nodes.loc[nodes["inner"], "depth"] + 1).sum()
+
+
+def test_every_figure_can_be_drawn_and_is_described(grown: Any) -> None:
+    draws, nodes = grown
+    curves = pd.DataFrame({"temperature": [0.0, 1.0], "lower": [0.9, 0.7], "upper": [0.9, 0.72]})
+    times = pd.DataFrame({"model": ["a", "b"], "contestant": ["x", "y"], "seconds": [1.0, None]})
+    for chart in (
+        engine.tree(nodes, "Tree", "A tree."),
+        engine.mask(nodes, "Mask", "A mask."),
+        engine.exact(curves, metrics.by_run(draws), "Exact", "A band.", subtitle="pure"),
+        engine.speeds(times, "Times", "Dots."),
+    ):
+        found = bundle(chart.to_dict())
+        assert found["image/png"]
+        assert found["text/plain"]

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from book.analysis import effects
+from book.figures import factorial as pages
+from lmrel import Decoder, paper_problems, sample
+from lmrel.registry import TINY
+from tests.book.analysis.test_effects import outcomes, page, synthetic
+from tests.conftest import tiny
+from tiny import factorial
+from tiny.shapes import ARCHITECTURES
+
+
+def test_runs_scatter_around_the_exact_accuracy() -> None:
+    decoders = [Decoder(t, stop="decided") for t in (0.0, 1.0)]
+    draws = sample(*tiny("tiny-dense-continued"), paper_problems(), decoders, runs=4)
+    row = pages.shown_runs(outcomes(), draws.assign(model="tiny-dense-continued")).iloc[0]
+    runs = [float(accuracy) for accuracy in row["runs"].split()]
+    assert len(runs) == 4
+    assert float(row["exact"]) == pytest.approx(np.mean(runs), abs=4 * float(row["expected"]) / 2)
+
+
+def test_tables_are_text_and_numbers_have_signs() -> None:
+    table = effects.effects(synthetic(targets=0.12, sparse=-0.03, noise=0.01))
+    shown = pages.shown_effects(table).set_index("effect")
+    assert shown.loc["sparse minus dense", "points"].startswith("\N{MINUS SIGN}")
+    assert pages.points(0.1) == "+10.0"
+
+
+def test_every_measured_cell_has_a_row_and_every_measure_a_column() -> None:
+    _, models = page()
+    cells = pages.shown_cells(models)
+    assert len(cells) == models.groupby(["architecture", "stage"]).ngroups - models["stage"].str.contains(r"-\d").sum()
+    measures = pages.shown_measures(models)
+    assert measures["effect"].tolist() == effects.effects(models)["effect"].tolist()[1:]
+    assert measures.shape == (6, 4)
+    row = effects.effects(models, "slope").set_index("effect").loc[effects.MAIN[0]]
+    assert measures["log-odds per unit of T"].iloc[0].startswith(f"\N{MINUS SIGN}{abs(row['estimate']):.2f} [")
+
+
+def test_both_precisions_stand_side_by_side() -> None:
+    every = effects.drops(outcomes()).query("metric == 'correct' and prompt_style == 'few_shot'")
+    shown = pages.shown_precisions(every).set_index("last stage")
+    own = effects.planned_cells(every).query("stage == 'instruct' and precision == 'nf4'")
+    assert shown.loc["chat, clean", "greedy, nf4"] == f"{100 * own['greedy'].mean():.1f}"
+    assert len(shown) == len(factorial.CELLS)
+
+
+def test_the_numbers_of_the_prose_are_those_of_the_tables() -> None:
+    dropped, models = page()
+    facts = pages.numbers(dropped)
+    assert facts["factorial models"] == str(sum(len(set(names) & set(TINY)) for names in factorial.DESIGN.values()))
+    assert facts["factorial seeds"] == f"{len(factorial.DESIGN)} training seeds"
+    shown = pages.shown_effects(effects.effects(dropped)).set_index("effect")
+    for name, effect in zip(("targets", "format", "sparsity"), effects.MAIN, strict=True):
+        assert facts[f"factorial {name}"] == shown.loc[effect, "over problems too"]
+    sparsity = pages.shown_sparsity(effects.sparsity(models)).set_index("stages")
+    assert sparsity["within 5 points"].tolist() == ["not shown", "not shown", "not shown", "yes"]
+    assert facts["factorial verdict"].startswith("is excluded on average")
+    pairs = [("wide", "sparse"), ("qwen2", "olmoe")]
+    between = pages.shown_against(dropped[dropped["seed"] == 0], pairs).set_index("last stage")
+    assert between.index.tolist() == [*[effects.NAMES[stage] for stage in factorial.CELLS], effects.TUNED_MEAN]
+    means = between.loc[effects.TUNED_MEAN].tolist()
+    assert [facts["factorial wide"], facts["factorial family"]] == means
+
+
+def test_a_row_for_each_architecture_with_both_effects() -> None:
+    first = page()[0].query("seed == 0")
+    shown = pages.shown_within_architecture(first).set_index("architecture")
+    assert shown.index.tolist() == list(ARCHITECTURES)
+    row = effects.within_architecture(first).query("architecture == 'sparse' and effect == @effects.MAIN[0]").iloc[0]
+    assert shown.loc["sparse", effects.MAIN[0]] == pages.points(row["estimate"], row["low"], row["high"])
+
+
+def test_training_takes_what_its_models_take() -> None:
+    names = sorted({name for design in factorial.DESIGN.values() for name in design}, reverse=True)
+    minutes = [60.0 if name.endswith("base") else 3.0 for name in names]
+    costs = pd.DataFrame({"model": names, "minutes": minutes, "weights": 1_800_000, "at work": 600_000})
+    shown = pages.shown_training(costs).set_index("architecture")
+    assert shown.index.tolist() == ["dense", "sparse", "wide", "qwen2", "olmoe", "all"]
+    assert shown.loc["sparse", "models"] == "15"
+    assert shown.loc["sparse", "all, h"] == f"{(3 * 60 + 12 * 3) / 60:.1f}"
+    assert shown.loc["dense", "all, h"] == f"{(3 * 60 + 15 * 3) / 60:.1f}"
+    assert shown.loc["all", "models"] == str(sum(map(len, factorial.DESIGN.values())))
+    assert shown.loc["wide", ["weights", "at work", "pretraining, min", "last stage, min"]].tolist() == [
+        "1,800,000",
+        "600,000",
+        "60",
+        "3.0",
+    ]

@@ -1,0 +1,272 @@
+"""The book as a reader has it: real Chromium, files only, network off. Needs a finished `make book`."""
+
+from __future__ import annotations
+
+import gzip
+import html
+import importlib
+import io
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlparse
+
+import nbformat
+import pandas as pd
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from tests.conftest import ROOT
+from tools.pdf import BROWSERS
+
+SITE = ROOT / "_build" / "html"
+NOT_PAGES = {"genindex", "py-modindex", "search"}
+PAGES = sorted(
+    str(path.relative_to(SITE))
+    for path in SITE.rglob("*.html")
+    if "_static" not in path.parts and path.stem not in NOT_PAGES
+)
+CHROMIUM = next(filter(None, map(shutil.which, BROWSERS)), None)
+QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+QUIET += ["--disable-sync", "--no-first-run"]
+FIGURES = [name for name in PAGES if "lmrel-chart" in (SITE / name).read_text(encoding="utf-8")]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    assert CHROMIUM, "the book's tests need Chromium: install it with your system's package manager"
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        yield running
+        running.close()
+
+
+def opened(browser: Browser, name: str, **options: Any) -> tuple[Page, list[str]]:
+    """A page of the site and everything that went wrong on it so far; the list goes on growing."""
+    page = browser.new_context(offline=True, **options).new_page()
+    wrong: list[str] = []
+    page.on("console", lambda message: wrong.append(message.text) if message.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("requestfailed", lambda request: wrong.append(request.url))
+    page.on(
+        "request", lambda request: None if request.url.startswith(("file:", "data:")) else wrong.append(request.url)
+    )
+    file, _, query = name.partition("?")
+    page.goto(f"{(SITE / file).as_uri()}?{query}")
+    return page, wrong
+
+
+def test_the_pages_are_there() -> None:
+    expected = {"index.html", "results/compare.html", "results/tiny-dense-base/evaluate.html", "book/references.html"}
+    assert expected <= set(PAGES)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_opens_without_error_request_or_overflow(browser: Browser, name: str) -> None:
+    for width, scheme in ((1280, "light"), (390, "dark")):
+        page, wrong = opened(browser, name, viewport={"width": width, "height": 900}, color_scheme=scheme)
+        page.wait_for_timeout(200)
+        assert page.locator(".bd-article h1").count() == 1
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        for figure in page.locator(".lmrel-chart").all():
+            shown = figure.locator(".static:visible svg")
+            assert shown.count() == 1
+            box = shown.bounding_box()
+            assert box is not None
+            assert box["width"] > 200
+            assert box["height"] > 150
+            caption = page.locator(f"#{figure.get_attribute('aria-labelledby')}")
+            assert re.match(r"Figure \d+\. \w", caption.inner_text())
+        assert wrong == []
+        page.context.close()
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_every_figure_comes_alive_with_the_network_off(browser: Browser, name: str) -> None:
+    page, wrong = opened(browser, name)
+    for figure in page.locator(".lmrel-chart").all():
+        figure.focus()
+        marks = figure.locator(".live svg .mark-symbol path, .live svg .mark-rect path, .live svg .mark-line path")
+        figure.locator(".live svg").first.wait_for(timeout=20_000)
+        assert marks.count() >= 4
+        assert not figure.locator(".static.wide").is_visible()
+    assert wrong == []
+    page.context.close()
+
+
+def test_a_tooltip_tells_the_interval(browser: Browser) -> None:
+    page, _ = opened(browser, "results/compare.html")
+    figure = page.locator(".lmrel-chart").first
+    figure.focus()
+    points = figure.locator(".live svg .mark-symbol.role-mark path")
+    points.first.wait_for()
+    points.first.hover()
+    page.locator("#vg-tooltip-element.visible").wait_for()
+    assert "95 % interval from" in page.locator("#vg-tooltip-element").inner_text()
+    page.context.close()
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_without_javascript_the_figures_are_there(browser: Browser, name: str) -> None:
+    page, _ = opened(browser, name, java_script_enabled=False)
+    for figure in page.locator(".lmrel-chart").all():
+        assert figure.locator(".static.wide svg").is_visible()
+    page.context.close()
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_figure_has_a_number_its_data_and_the_function_that_drew_it(name: str) -> None:
+    text = (SITE / name).read_text(encoding="utf-8")
+    figures = re.findall(r'<figure class="lmrel-figure">.*?</figure>', text, re.DOTALL)
+    assert [int(re.findall(r"Figure (\d+)\.", figure)[0]) for figure in figures] == [*range(1, len(figures) + 1)]
+    for figure in figures:
+        [data] = re.findall(r'href="data:text/csv;charset=utf-8,([^"]+)"', figure)
+        assert len(pd.read_csv(io.StringIO(unquote(data)))) >= 1
+        [function] = re.findall(r'<a href="[./a-z]*api\.html#([\w.]+)">drawn by', figure)
+        module, _, own = function.rpartition(".")
+        assert callable(getattr(importlib.import_module(module), own))
+        assert f'id="{function}"' in (SITE / "book" / "api.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_axe_finds_nothing(browser: Browser, name: str) -> None:
+    for width, scheme in ((1280, "light"), (390, "dark")):
+        page, _ = opened(browser, name, viewport={"width": width, "height": 900}, color_scheme=scheme)
+        found = Axe().run(page).response["violations"]
+        assert [(one["id"], [node["html"] for node in one["nodes"][:3]]) for one in found] == []
+        page.context.close()
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_is_light(browser: Browser, name: str) -> None:
+    page = browser.new_context(offline=True).new_page()
+    files: set[str] = set()
+    page.on("request", lambda request: files.add(unquote(urlparse(request.url).path)))
+    page.goto((SITE / name).as_uri())
+    page.wait_for_timeout(200)
+    packed = sum(len(gzip.compress(Path(file).read_bytes())) for file in files if Path(file).is_file())
+    assert packed < 1_500_000
+    assert not any("fontawesome.js" in file for file in files)
+    page.context.close()
+
+
+def test_the_search_finds_top_p(browser: Browser) -> None:
+    page, wrong = opened(browser, "search.html?q=top-p")
+    results = page.locator("#search-results ul.search li")
+    results.first.wait_for(timeout=10_000)
+    assert any("Glossary" in text for text in results.all_inner_texts())
+    assert wrong == []
+    page.context.close()
+
+
+def test_every_internal_link_and_anchor_leads_somewhere() -> None:
+    texts = {path: path.read_text(encoding="utf-8") for path in SITE.rglob("*.html") if "_static" not in path.parts}
+    ids = {path: set(re.findall(r'\b(?:id|name)="([^"]+)"', text)) for path, text in texts.items()}
+    for path, text in texts.items():
+        for link in re.findall(r'<a\b[^>]*\bhref="([^"]*)"', text):
+            if re.match(r"[a-z]+:", link) or link.startswith(("#pst", "#main")):
+                continue
+            file, _, anchor = unquote(html.unescape(link)).partition("#")
+            target = (path.parent / file.partition("?")[0]).resolve() if file else path
+            assert target.exists(), f"{path.name}: {link}"
+            assert not anchor or anchor in ids.get(target, {anchor}), f"{path.name}: {link}"
+
+
+def test_the_whole_book_is_one_pdf(tmp_path: Path) -> None:
+    done = subprocess.run(
+        ["make", "pdf", f"PDF={tmp_path}/book.pdf"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    content = (tmp_path / "book.pdf").read_bytes()
+    assert content.startswith(b"%PDF")
+    assert content.count(b"/Type /Page\n") + content.count(b"/Type /Page ") > 20
+
+
+def test_results_stand_on_the_pages_and_are_called_what_they_are() -> None:
+    text = (SITE / "results" / "compare.html").read_text()
+    assert "tiny-sparse-instruct" in text
+    assert "Published accuracy (large models)" in text
+    assert "Accuracy (tiny models)" in text
+    assert "{number}" not in (SITE / "index.html").read_text()
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_says_what_it_rests_on(name: str) -> None:
+    assert "rests on" in (SITE / name).read_text(encoding="utf-8").lower()
+
+
+@pytest.mark.parametrize("name", [name for name in PAGES if name.startswith("results/")])
+def test_a_page_of_results_says_how_to_run_it_again(name: str) -> None:
+    text = (SITE / name).read_text(encoding="utf-8")
+    assert 'id="run-it-again"' in text
+    assert "papermill notebooks/" in re.sub("<[^>]+>", "", text)
+    [source] = set(re.findall(r'href="([^"]+\.ipynb)"', text))
+    assert (SITE / name).parent.joinpath(source).exists()
+
+
+def build(
+    folder: Path, *cells: Any, page: str = "# Home\n", chapters: str = "file: note"
+) -> subprocess.CompletedProcess[str]:
+    """A book of one page and one notebook, with this book's configuration."""
+    shutil.copy(ROOT / "_config.yml", folder)
+    (folder / "book").mkdir()
+    shutil.copy(ROOT / "book" / "references.bib", folder / "book")
+    shutil.copytree(ROOT / "book" / "images", folder / "book" / "images")
+    (folder / "results").mkdir(exist_ok=True)
+    (folder / "results" / "numbers.json").write_text('{"known": "42"}')
+    (folder / "_toc.yml").write_text(f"format: jb-book\nroot: index\nchapters:\n- {chapters}\n")
+    (folder / "index.md").write_text(page)
+    notebook = nbformat.v4.new_notebook(metadata={"language_info": {"name": "python"}})
+    notebook.cells = [nbformat.v4.new_markdown_cell("# Note"), *cells]
+    nbformat.write(notebook, folder / "note.ipynb")
+    return build_again(folder)
+
+
+def build_again(folder: Path) -> subprocess.CompletedProcess[str]:
+    command = [str(Path(sys.executable).with_name("jupyter-book")), "build", ".", "-n", "-W", "--keep-going"]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+def test_a_number_is_read_and_a_sound_notebook_passes(tmp_path: Path) -> None:
+    cell = nbformat.v4.new_code_cell("1", execution_count=1)
+    done = build(tmp_path, cell, page="# Home\n\nIt is {number}`known`.\n")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "It is 42." in (tmp_path / "_build" / "html" / "index.html").read_text()
+
+
+def test_what_a_killed_build_left_is_not_trusted(tmp_path: Path) -> None:
+    assert build(tmp_path).returncode == 0
+    site = tmp_path / "_build" / "html"
+    finished = {path: path.read_bytes() for path in (site / "note.html", site / "_static" / "vega.js")}
+    for path in finished:
+        path.write_bytes(b"half a fi")
+    (site / "searchindex.js").unlink()  # written last
+    (tmp_path / "index.md").write_text("# Home\n\nOnce more.\n")
+    done = build_again(tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert {path: path.read_bytes() for path in finished} == finished
+    assert "note" in (site / "searchindex.js").read_text()
+
+
+def test_a_missing_number_fails_the_build(tmp_path: Path) -> None:
+    done = build(tmp_path, page="# Home\n\n{number}`unknown`\n")
+    assert done.returncode != 0
+    assert "has 'unknown'" in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("fault", ["error", "not run"])
+def test_a_notebook_that_did_not_end_well_fails_the_build(tmp_path: Path, fault: str) -> None:
+    cell = nbformat.v4.new_code_cell("1 / 0", execution_count=1)
+    if fault == "error":
+        cell.outputs = [nbformat.v4.new_output("error", ename="ZeroDivisionError", evalue="x", traceback=["x"])]
+    else:
+        cell.execution_count = None
+    done = build(tmp_path, cell)
+    assert done.returncode != 0
+    said = "holds a traceback" if fault == "error" else "was not run"
+    assert said in done.stdout + done.stderr

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from book.figures.style import bundle
+from lmrel import InputError, charts
+from lmrel.stats.inference import (
+    clustered_wilson,
+    failure_shares,
+    paired_difference,
+    summarize_with_intervals,
+    t_interval,
+    wilson,
+)
+from tests.lmrel.stats.test_metrics import table
+
+
+@pytest.mark.parametrize(("hits", "n"), [(0, 240), (9, 240), (73, 240), (240, 240)])
+def test_wilson_equals_scipys(hits: int, n: int) -> None:
+    expected = stats.binomtest(hits, n).proportion_ci(method="wilson")
+    assert wilson(hits / n, n) == pytest.approx((expected.low, expected.high))
+
+
+def test_one_draw_a_problem_gives_wilsons_own_interval() -> None:
+    shares = np.repeat([1.0, 0.0], [60, 180])
+    mean, low, high = clustered_wilson(shares)
+    assert (low, high) == pytest.approx(wilson(0.25, 240))
+    assert mean == 0.25
+
+
+def test_a_thousand_equal_draws_a_problem_add_nothing() -> None:
+    assert clustered_wilson([1.0, 0.0, 0.0, 0.0] * 60)[1:] == pytest.approx(wilson(0.25, 240))
+
+
+def test_all_right_still_leaves_doubt() -> None:
+    mean, low, high = clustered_wilson([1.0] * 240)
+    assert mean == high == 1.0
+    assert low == pytest.approx(wilson(1.0, 240)[0])
+
+
+def test_clustered_interval_covers_at_its_level() -> None:
+    # 2,000 studies of problems x 4 draws, problem difficulties from a Beta of mean 0.3. At a true coverage of 95 % a
+    # share below 93.5 % has a probability of about 0.1 %. With few problems it may cover more than it says.
+    rng = np.random.default_rng(0)
+    for problems, a, b in ((120, 0.3, 0.7), (120, 3.0, 7.0), (5, 3.0, 7.0)):
+        hits = 0
+        for _ in range(2000):
+            difficulty = rng.beta(a, b, size=problems)
+            _, low, high = clustered_wilson(rng.binomial(4, difficulty) / 4)
+            hits += low <= 0.3 <= high
+        assert 0.935 <= hits / 2000 <= (0.965 if problems == 120 else 1.0)
+
+
+def test_one_problem_has_no_t_interval_and_still_draws() -> None:
+    assert np.isnan(t_interval(np.array([-1.0]))[1:]).all()
+    draws = table()
+    summary = summarize_with_intervals(draws[draws["problem_id"] == "a"])
+    bundle(charts.confidence(summary[summary["task"] == "all"], "t", "d").to_dict())
+
+
+def test_unmatched_problems_are_left_out_of_a_paired_difference() -> None:
+    draws = pd.concat([table(temperature=0.0), table(temperature=1.0).head(4), table(temperature=1.0, problem_id="c")])
+    assert paired_difference(draws, "correct", 0.0, 1.0)["problems"] == 1
+
+
+def test_paired_difference_equals_scipys_paired_t_interval() -> None:
+    rng = np.random.default_rng(1)
+    first, second = rng.random(50), rng.random(50)
+    draws = pd.DataFrame(
+        {
+            "temperature": np.repeat([0.0, 1.0], 50),
+            "problem_id": [f"p{i}" for i in range(50)] * 2,
+            "score": np.concatenate([first, second]),
+        }
+    )
+    result = paired_difference(draws, "score", 0.0, 1.0)
+    expected = stats.ttest_rel(second, first).confidence_interval(0.95)
+    assert (result["low"], result["high"]) == pytest.approx((expected.low, expected.high))
+    assert result["difference"] == pytest.approx((second - first).mean())
+
+
+def test_summary_has_the_interval_of_each_share() -> None:
+    summary = summarize_with_intervals(table()).set_index("task")
+    expected = clustered_wilson([0.75, 0.25])
+    assert tuple(summary.loc["all", ["accuracy", "accuracy_low", "accuracy_high"]]) == pytest.approx(expected)
+    compliance = summary.loc["arithmetic", ["compliance", "compliance_low", "compliance_high"]]
+    assert tuple(compliance) == pytest.approx(clustered_wilson([1.0]))
+    confidence = summary.loc["all", ["confidence", "confidence_low", "confidence_high"]]
+    spread = stats.t.ppf(0.975, 1) * np.std([-1.0, -2.0], ddof=1) / np.sqrt(2)
+    assert tuple(confidence) == pytest.approx((-1.5, -1.5 - spread, -1.5 + spread))
+
+
+def test_failure_shares_are_of_the_wrong_draws_and_their_interval_is_of_problems() -> None:
+    shares = failure_shares(table()).set_index("failure")
+    assert shares["count"].to_dict() == {"extra_text": 2, "incomplete": 1, "numeric_error": 1}
+    assert shares["share"].to_dict() == {"extra_text": 0.5, "incomplete": 0.25, "numeric_error": 0.25}
+    assert tuple(shares.loc["extra_text", ["low", "high"]]) == pytest.approx(wilson(0.5, 2))
+
+
+@pytest.mark.parametrize("dtype", ["int64", "float64", "object"])
+def test_failure_shares_take_draws_that_were_merged_or_read_from_csv(dtype: str) -> None:
+    pd.testing.assert_frame_equal(failure_shares(table().astype({"correct": dtype})), failure_shares(table()))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((0.5, 5, 2), "level is 2; it must be a number above 0 to 1"),
+        (("x", 5), "a share of 'x' in 5 trials has no interval"),
+        ((None, 5), "a share of None in 5 trials"),
+        ((0.5, 10**200), "a share of 0.5 in 1000.* trials"),
+    ],
+    ids=["level", "text", "None", "huge n"],
+)
+def test_what_is_no_share_of_trials_has_no_interval(arguments: Any, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        wilson(*arguments)
+
+
+def test_shares_beyond_one_are_named() -> None:
+    with pytest.raises(InputError, match="the shares go from 2 to 3; each must be from 0 to 1"):
+        clustered_wilson([2, 3])

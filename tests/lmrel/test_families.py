@@ -1,0 +1,76 @@
+"""What a real checkpoint brings, on random ones of each family: the whole of `evaluate.ipynb`, in fp32 and NF4."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from transformers import AutoTokenizer
+
+from lmrel import paper_problems
+from lmrel.decoding import as_shipped
+from lmrel.models import load_model
+from lmrel.prompts import PROMPT_STYLES
+from lmrel.tokens import encode, encode_problems
+from study.runner import run_notebook
+from tests.conftest import ROOT
+from tests.families import FAMILIES, family_checkpoint
+
+PROBLEMS = paper_problems().iloc[::40].to_dict("records")
+
+
+@pytest.fixture(params=FAMILIES)
+def family(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "nf4"])
+def test_the_evaluation_notebook_runs_on_every_family(family: str, precision: str, tmp_path: Path) -> None:
+    folder = family_checkpoint(family, tmp_path / family)
+    parameters = {"model": folder, "precision": precision, "limit": 2, "runs": 2, "max_new_tokens": 6}
+    parameters |= {"decoding": "as_shipped", "temperatures": [0.0, 1.0], "output_dir": str(tmp_path / "run")}
+    run_notebook(ROOT / "notebooks" / "evaluate.ipynb", tmp_path / "out.ipynb", parameters)
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert record["precision"] == precision
+    assert record["chat_template"] == bool(FAMILIES[family]["template"])
+    bits = record["bits_per_weight"]
+    assert bits == {"blocks": 32.0, "wide_share": 1.0} if precision == "fp32" else 4.1 < bits["blocks"] < 4.2
+    knobs = FAMILIES[family]["knobs"]
+    sampled = record["decoders"][1]
+    assert sampled["top_p"] == knobs.get("top_p", 1.0)
+    assert sampled["top_k"] == knobs.get("top_k", 50)  # what generate() fills in where nothing is said
+    assert sampled["repetition_penalty"] == knobs.get("repetition_penalty", 1.0)
+    draws = pd.read_parquet(tmp_path / "run" / "draws.parquet")
+    assert len(draws) == 4 * 3
+    assert (draws["mean_logprob"] != draws["mean_logprob_processed"]).any()
+
+
+def test_each_template_gives_exactly_one_bos_and_none_where_the_family_has_none(family: str, tmp_path: Path) -> None:
+    _, tokenizer = load_model(family_checkpoint(family, tmp_path), "bf16")
+    bos, text = tokenizer.bos_token_id, "Compute 1 + 1."
+    [ids] = encode([text], tokenizer)
+    expected = 0 if family == "qwen2" else 1
+    assert ids.count(bos) == expected
+    assert ids[:1] == [bos] or expected == 0
+    whole = tokenizer.decode(ids)
+    marks = {"qwen2": "<|im_start|>user\n", "mixtral": "[INST] ", "mistral": "<s>"}.get(family, "<|user|>\n")
+    assert marks + text in whole
+    for style in PROMPT_STYLES:
+        assert all(ids.count(bos) == expected for ids in encode_problems(PROBLEMS, style, tokenizer))
+
+
+def test_auto_tokenizer_gives_the_ids_that_were_saved(family: str, tmp_path: Path) -> None:
+    from tests.families import family_tokenizer
+
+    loaded = AutoTokenizer.from_pretrained(family_checkpoint(family, tmp_path))
+    for style in PROMPT_STYLES:
+        assert encode_problems(PROBLEMS, style, loaded) == encode_problems(PROBLEMS, style, family_tokenizer(family))
+
+
+def test_as_shipped_takes_up_every_knob_of_the_checkpoint(family: str, tmp_path: Path) -> None:
+    model, _ = load_model(family_checkpoint(family, tmp_path), "bf16")
+    decoder = as_shipped(0.5, model.generation_config)
+    assert decoder.temperature == 0.5
+    assert decoder.repetition_penalty == FAMILIES[family]["knobs"].get("repetition_penalty", 1.0)

@@ -1,0 +1,202 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from lmrel import InputError, load_problems, paper_problems
+from lmrel.problems import FEW_SHOT_EXAMPLES, as_rows, solve
+from lmrel.prompts import expression, worksheet_item
+from tiny import corpus
+from tiny.split import held_out_problems, may_train_on, problem_key
+
+
+def test_paper_problems_are_the_published_240() -> None:
+    problems = paper_problems()
+    lines = [f"{worksheet_item(row)} = {row['answer']}" for row in problems.to_dict("records")]
+    assert lines[0] == "a = 2, b = 1, c = a * b, d = c + 5, d = 7"
+    assert lines[120] == "(70 - 1) * 9 + 1 = 622"
+    # The hash is of the published data file's items, compared once and brought into this form.
+    text = "\n".join(lines)
+    assert (
+        hashlib.sha256(text.encode()).hexdigest() == "316a5710e87091bec5c1d9e56e656f38000714f6a4ce0ef23a5317c892a9ca46"
+    )
+    assert problems["task"].tolist() == ["variable_binding"] * 120 + ["arithmetic"] * 120
+    assert problems["problem_id"].is_unique
+
+
+def test_paper_problems_have_the_published_peculiarities() -> None:
+    problems = paper_problems()
+    assert (problems["answer"] < 0).groupby(problems["task"]).sum().to_dict() == {
+        "variable_binding": 22,
+        "arithmetic": 2,
+    }
+    assert problems["answer"].mode().tolist() == [13]
+    assert (problems["answer"] == 13).sum() == 10
+    operands = problems.drop(columns=["problem_id", "question"])
+    assert operands.duplicated().sum() == 1
+
+
+def test_answers_are_what_python_makes_of_the_text() -> None:
+    for problem in paper_problems().to_dict("records"):
+        if problem["task"] == "arithmetic":
+            assert eval(expression(problem)) == problem["answer"]
+        else:
+            scope: dict[str, int] = {}
+            exec(worksheet_item(problem).removesuffix(", d").replace(", ", "\n"), scope)
+            assert scope["d"] == problem["answer"]
+
+
+def test_training_never_meets_a_reserved_problem_or_its_twin() -> None:
+    reserved = {problem_key(row) for row in paper_problems().to_dict("records")}
+    reserved |= {problem_key(row) for row in held_out_problems(10_000).to_dict("records")}
+    reserved |= {problem_key(row) for row in FEW_SHOT_EXAMPLES}
+    rng = random.Random(0)
+    for _ in range(20_000):
+        problem = corpus.training_problem(rng)
+        assert problem_key(problem) not in reserved
+        if problem["task"] == "variable_binding" and problem["op1"] in "+*":
+            assert problem_key(problem | {"a": problem["b"], "b": problem["a"]}) not in reserved
+
+
+def test_held_out_problems_are_new_distinct_and_right() -> None:
+    problems = held_out_problems(150)
+    assert problems["task"].value_counts().to_dict() == {"arithmetic": 150, "variable_binding": 150}
+    rows = problems.to_dict("records")
+    keys = [problem_key(row) for row in rows]
+    assert len(set(keys)) == len(keys)
+    assert not any(may_train_on(row) for row in rows)
+    assert not set(keys) & {problem_key(row) for row in paper_problems().to_dict("records")}
+    assert all(solve(row) == row["answer"] for row in rows)
+
+
+def test_limit_takes_the_first_of_each_task() -> None:
+    assert load_problems("paper", 2)["problem_id"].tolist() == ["vb-000", "vb-001", "ar-000", "ar-001"]
+
+
+@pytest.mark.parametrize("limit", [0, -1, 1.5, True, "3"])
+def test_bad_limit_is_named(limit: object) -> None:
+    with pytest.raises(InputError, match="limit is"):
+        load_problems("paper", limit)  # type: ignore[arg-type]
+
+
+def test_own_problems_from_jsonl_and_parquet(tmp_path: Path) -> None:
+    rows = [
+        {"problem_id": "q", "question": "7 * 8 - 6", "answer": 50},
+        {"problem_id": "o", "task": "arithmetic", "x": 23, "y": 7, "z": 4, "w": 5},
+    ]
+    lines = tmp_path / "mine.jsonl"
+    lines.write_text("\n".join(map(json.dumps, rows)) + "\n\n", encoding="utf-8-sig")
+    table = tmp_path / "mine.parquet"
+    pd.DataFrame(rows).to_parquet(table)
+    for path in (lines, table):
+        loaded = load_problems(str(path))
+        assert loaded["task"].tolist() == ["custom", "arithmetic"]
+        assert loaded["answer"].tolist() == [50, 69]
+
+
+GOOD = '{"problem_id": "a", "question": "1 + 1", "answer": 2}\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (GOOD + "{oops", "line 2: not valid JSON"),
+        (GOOD + "[1]", "line 2: a problem must be a JSON object, not list"),
+        (GOOD + GOOD, "line 2: problem_id 'a' is already at"),
+        (GOOD + '{"problem_id": "b", "question": "1 + 1"}', "line 2: a question needs its integer answer"),
+        (GOOD + '{"problem_id": "b", "question": "1", "answer": "two"}', "line 2: answer is 'two'"),
+        (GOOD + '{"problem_id": "b", "question": "1", "answer": 1.5}', "line 2: answer is 1.5"),
+        (GOOD + '{"problem_id": 3, "question": "1", "answer": 1}', "line 2: problem_id must be a non-empty string"),
+        (GOOD + '{"problem_id": "b", "quest": "1", "answer": 1}', "line 2: unknown field 'quest'"),
+        (GOOD + '{"problem_id": "b", "task": "algebra"}', "line 2: task is 'algebra'"),
+        (GOOD + '{"problem_id": "b", "task": "arithmetic", "x": 1, "y": 1, "z": 1}', "line 2: .*w is missing"),
+        (GOOD + '{"problem_id": "b", "task": "arithmetic", "x": 1, "y": 1, "z": 1, "w": 1, "answer": 5}', "give 1"),
+        (
+            '{"problem_id": "b", "task": "variable_binding", "a": 1, "b": 1, "op1": "/", "k": 1, "op2": "+"}',
+            "op1 is '/'",
+        ),
+        ("\n", "holds no problems"),
+        (
+            GOOD + '{"problem_id": "b", "question": "1", "answer": 1' + "0" * 30 + "}",
+            "line 2: answer is 1000.*18 digits",
+        ),
+        (GOOD + '{"problem_id": "b", "question": "1", "answer": ' + "9" * 5000 + "}", "line 2: not valid JSON"),
+        (GOOD + "[" * 100_000, "line 2: not valid JSON"),
+        (GOOD + '{"problem_id": "b", "task": ["x"]}', "line 2: task must be a non-empty string"),
+        (GOOD + '{"problem_id": "b", "question": "\\ud800", "answer": 1}', "line 2: question must be .* valid Unicode"),
+        (GOOD + '{"problem_id": "  ", "question": "1", "answer": 1}', "line 2: problem_id must be a non-empty string"),
+        (GOOD + '{"question": "1", "answer": 1}', "line 2: problem_id is missing"),
+        (GOOD + '{"problem_id": "b", "question": "1", "answer": 1, "task": "all"}', "a task name of its own"),
+        (GOOD + '{"problem_id": "b", "question": "1", "answer": 1, "task": "arithmetic"}', "a task name of its own"),
+        (GOOD + '{"problem_id": "b", "question": "1", "answer": 1, "x": 3}', "goes without operands"),
+    ],
+)
+def test_a_bad_line_is_named(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "mine.jsonl"
+    path.write_text(text)
+    with pytest.raises(InputError, match=said):
+        load_problems(str(path))
+
+
+def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="must be 'paper' or an existing"):
+        load_problems(str(tmp_path / "none.jsonl"))
+    for name, content, said in [
+        ("a.csv", b"x", "must end in .jsonl or .parquet"),
+        ("a.jsonl", b"\xff\xfe", "not UTF-8"),
+        ("a.parquet", b"PAR1", "cannot be read as Parquet"),
+    ]:
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(InputError, match=said):
+            load_problems(str(tmp_path / name))
+
+
+def test_a_file_that_the_system_does_not_give_is_named(tmp_path: Path) -> None:
+    for name, said in (("a.jsonl", "cannot be read: Input/output"), ("a.parquet", "cannot be read as Parquet")):
+        os.symlink("/proc/self/mem", tmp_path / name)  # a file, and reading it is an error
+        with pytest.raises(InputError, match=f"{name} {said}"):
+            load_problems(str(tmp_path / name))
+
+
+ONE: dict[str, Any] = {"problem_id": ["a"], "question": ["1 + 1"], "answer": [2]}
+
+
+@pytest.mark.parametrize("said", [b"{}", b"[]", b"x", b'{"index_columns": ["none"], "columns": []}'])
+def test_what_pandas_said_of_a_table_does_not_matter(tmp_path: Path, said: bytes) -> None:
+    path = tmp_path / "mine.parquet"
+    pq.write_table(pa.table(ONE).replace_schema_metadata({b"pandas": said}), path)
+    assert load_problems(str(path))["answer"].tolist() == [2]
+    pd.DataFrame(ONE, index=["some"]).to_parquet(path)
+    assert load_problems(str(path))["answer"].tolist() == [2]
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        (pa.table({**ONE, "task": pa.array([b"\xff"]).view(pa.string())}), "'utf-8' codec"),
+        (pa.table([["a"], ["1"], [2], [3]], names=[*ONE, "answer"]), "two columns have one name"),
+    ],
+    ids=["text", "names"],
+)
+def test_a_table_that_cannot_be_converted_ends_in_one_line(tmp_path: Path, table: pa.Table, said: str) -> None:
+    pq.write_table(table, tmp_path / "mine.parquet")
+    with pytest.raises(InputError, match=f"cannot be read as Parquet: [^\n]*{said}[^\n]*$"):
+        load_problems(str(tmp_path / "mine.parquet"))
+
+
+def test_numbers_without_end_are_refused_at_once() -> None:
+    with pytest.raises(InputError, match="problems is a number of thousands of digits; it must be a path"):
+        load_problems(10**5000)  # type: ignore[arg-type]
+    for value in (Decimal("1e20000000"), Decimal("sNaN")):
+        with pytest.raises(InputError, match="answer is Decimal"):
+            as_rows(pd.DataFrame({**ONE, "answer": [value]}))

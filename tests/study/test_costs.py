@@ -1,0 +1,301 @@
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import random
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from book.figures import published
+from lmrel import InputError
+from lmrel.registry import REGISTRY
+from study import costs
+from study.costs import Rates, Work, plan_jobs
+from tests.conftest import ROOT
+
+AT_ONCE = Rates(disk=math.inf, link=math.inf, overhead=0.0)
+RATES = Rates(disk=2.0, link=math.inf, overhead=30.0)
+
+
+def folder(path: Path, stored: int, **config: Any) -> str:
+    path.mkdir(parents=True, exist_ok=True)
+    (path / "config.json").write_text(json.dumps(config))
+    with (path / "model.safetensors").open("wb") as file:
+        file.truncate(stored)  # takes no disk
+    return str(path)
+
+
+def data(path: Path, *records: dict[str, Any]) -> Path:
+    (path / "bench").mkdir(parents=True)
+    (path / "bench" / "cpu.json").write_text((ROOT / "book" / "data" / "bench" / "cpu.json").read_text())
+    (path / "gpu").mkdir()
+    for i, record in enumerate(records):
+        (path / "gpu" / f"{i}.json").write_text(json.dumps(record))
+    return path
+
+
+def test_the_snakefile_can_import_it_without_torch() -> None:
+    code = "import sys, study.costs; print({'torch', 'pandas', 'transformers'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
+
+
+def test_what_the_paper_did_is_counted_as_the_published_table_counts_it() -> None:
+    assert costs.PAPER_PROBLEMS == published.PROBLEMS
+    assert sum(4 if t else 1 for t in published.TEMPERATURES) == costs.PAPER_DRAWS
+    assert len(published.ACCURACY) == costs.PAPER_MODELS
+    assert math.isclose(costs.ALONE * 9360, 3.5 * 3600)
+
+
+@pytest.mark.parametrize("name", REGISTRY)
+@pytest.mark.parametrize("precision", ["auto", "bf16", "nf4", "fp32"])
+def test_the_fewest_gpus_that_hold_a_model_are_requested(name: str, precision: str) -> None:
+    spec = REGISTRY[name]
+    asked = costs.request(name, precision, 40)
+    assert all(type(value) is int for value in asked.values())
+    assert (asked["gpu"] == 0) == spec.tiny
+    if not spec.tiny:
+        needed = spec.memory(spec.precision if precision == "auto" else precision)
+        assert (asked["gpu"] - 1) * 40e9 < needed <= asked["gpu"] * 40e9
+        assert asked == costs.request(spec.repo, precision, 40)
+    costs.check_request(name, precision, 40, asked)
+
+
+def test_models_ask_for_different_things_and_for_more_of_smaller_gpus() -> None:
+    small, large = costs.request("qwen2.5-3b-instruct", "auto", 40), costs.request("mixtral-8x7b-instruct", "auto", 40)
+    assert all(small[name] < large[name] for name in ("mem_mb", "runtime"))
+    assert large["gpu"] == 1
+    assert costs.request("mixtral-8x7b-instruct", "auto", 24)["gpu"] == 2
+    assert costs.request("mixtral-8x7b-instruct", "bf16", 40)["gpu"] == 3
+
+
+def test_a_folder_counts_as_its_files_and_an_unknown_repo_as_one_gpu(tmp_path: Path) -> None:
+    half = folder(tmp_path / "half", 50 * 10**9, dtype="bfloat16")
+    wide = folder(tmp_path / "wide", 100 * 10**9, torch_dtype="float32")
+    narrow = folder(tmp_path / "narrow", 25 * 10**9, quantization_config={"quant_method": "lmrel_nf4"})
+    assert costs.size(half, "auto") == costs.Size("bf16", 50e9, 50e9)
+    assert costs.size(half, "fp32") == costs.Size("fp32", 50e9, 100e9)
+    assert costs.size(wide, "auto") == costs.Size("fp32", 100e9, 100e9)
+    assert costs.size(wide, "bf16") == costs.Size("bf16", 100e9, 50e9)
+    assert costs.size(narrow, "auto") == costs.Size("nf4", 25e9, 25e9)
+    quantized = costs.size(half, "nf4")
+    assert quantized is not None
+    assert 50e9 / 4 < quantized.weights < 50e9 / 3.8
+    assert [costs.request(name, "auto", 40)["gpu"] for name in (half, wide, narrow)] == [2, 3, 1]
+    assert costs.request(str(ROOT / "checkpoints" / "tiny-dense-base"), "auto", 40)["gpu"] == 0
+    assert costs.request("nobody/nothing", "auto", 40) == costs.UNKNOWN
+    costs.check_request("nobody/nothing", "auto", 40, {"gpu": 1})
+
+
+@pytest.mark.parametrize(
+    ("model", "precision", "asked", "said"),
+    [
+        (
+            "mixtral-8x7b",
+            "bf16",
+            {"gpu": 2},
+            "mixtral-8x7b in bf16 needs 109 GB, and its request is for 2 GPUs of 40 GB; "
+            "3 GPUs or precision nf4, 30 GB, would do.",
+        ),
+        ("mixtral-8x7b", "fp32", {"gpu": 5}, "needs 216 GB, .* 5 GPUs of 40 GB; 6 GPUs or precision nf4"),
+        ("mixtral-8x7b", "auto", {"gpu": 0, "mem_mb": 20_000}, "no GPU and 20 GB of memory; 1 GPU would do"),
+        ("tiny-dense-base", "auto", {"mem_mb": 1000}, "no GPU and 1 GB of memory; 1.5 GB of memory would do"),
+        ("mixtral-8x7b", "auto", {"gpus": 1}, "has 'gpus'; it may have gpu, mem_mb, runtime"),
+        ("mixtral-8x7b", "auto", {"gpu": "two"}, "gpu, requested for mixtral-8x7b, is 'two'; it must be an integer"),
+        ("mixtral-8x7b", "auto", {"runtime": 0}, "runtime, requested for mixtral-8x7b, is 0"),
+    ],
+)
+def test_a_request_that_cannot_hold_the_model_is_refused(
+    model: str, precision: str, asked: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(InputError, match=said):
+        costs.check_request(model, precision, 40, asked)
+
+
+def test_a_request_that_can_is_not() -> None:
+    costs.check_request("mixtral-8x7b", "bf16", 40, {"gpu": 3})
+    costs.check_request("mixtral-8x7b", "auto", 24, {"gpu": 2, "runtime": 60})
+    costs.check_request("mixtral-8x7b", "auto", 40, {"gpu": 0, "mem_mb": 64_000})
+    with pytest.raises(InputError, match="2 GPUs would do"):
+        costs.check_request("mixtral-8x7b", "auto", 24, {"gpu": 1})
+
+
+@pytest.mark.parametrize("value", [0, -1, "40", None, True, math.inf, math.nan])
+def test_the_memory_of_a_gpu_is_a_number(value: Any) -> None:
+    with pytest.raises(InputError, match="gpu_gb is .*; it must be a number above 0"):
+        costs.request("qwen2.5-3b", "auto", value)
+
+
+def test_without_a_gpu_measurement_large_models_take_what_the_paper_took() -> None:
+    measured = costs.read_measured(ROOT / "book" / "data")
+    for name in ("qwen2.5-3b-instruct", "olmoe-1b-7b", "nobody/nothing"):
+        if not measured.gpu:
+            assert costs.estimate(name, "auto", 13, 240, measured) == costs.Estimate(4200, "assumed from the paper")
+    alone = costs.Measured(measured.cpu, ())
+    assert costs.estimate("mixtral-8x7b", "nf4", 26, 120, alone).seconds == pytest.approx(4200)
+
+
+def test_a_gpu_measurement_is_used_where_there_is_one(tmp_path: Path) -> None:
+    row = {"model": "OLMoE-1B-7B", "precision": "nf4", "logits": "uniform", "new_tokens": 16}
+    rows = [
+        row | {"draws": 3120, "seconds": 312.0},
+        row | {"draws": 3120, "seconds": 31.2, "logits": "sure"},
+        row | {"draws": 3120, "seconds": 999.0, "new_tokens": 64},
+    ]
+    faster = [row | {"draws": 3120, "seconds": 100.0}]
+    found = costs.read_measured(
+        data(
+            tmp_path,
+            {"device": "a GPU", "draws_per_problem": 13, "rows": rows},
+            {"device": "another", "draws_per_problem": 13, "rows": faster},
+            {"device": "a GPU", "rows": [{"of": "another benchmark"}]},
+        )
+    )
+    assert costs.estimate("olmoe-1b-7b", "auto", 13, 240, found) == costs.Estimate(312.0, "measured on a GPU")
+    assert costs.estimate("olmoe-1b-7b", "auto", 26, 120, found).seconds == pytest.approx(312)
+    assert costs.estimate("olmoe-1b-7b", "auto", 1, 240, found).seconds == pytest.approx(312)
+    assert costs.estimate("olmoe-1b-7b", "bf16", 13, 240, found).basis == "assumed from the paper"
+    assert costs.estimate("mixtral-8x7b", "auto", 13, 240, found).basis == "assumed from the paper"
+    work = costs.work_of("olmoe-1b-7b", "auto", 13, 240, found, 40)
+    assert (work.draw, work.stored, work.gpus) == (312.0, 2 * REGISTRY["olmoe-1b-7b"].total, 1)
+
+
+def test_a_tiny_model_takes_what_was_measured_at_that_many_draws() -> None:
+    measured = costs.read_measured(ROOT / "book" / "data")
+    rows = {(row["model"], row["contestant"]): row for row in measured.cpu}
+    for stop, runs in itertools.product(("eos", "decided"), (4, 100, 1000)):
+        row = rows["tiny-dense-base", f"{stop}, {runs} runs"]
+        found = costs.estimate("tiny-dense-base", "auto", 3 * runs + 1, 240, measured, stop=stop)
+        assert found.seconds == pytest.approx(row["seconds"])
+    points = measured.points("tiny-dense-base", "eos", "nodes")
+    few, many = (rows["tiny-dense-base", f"eos, {runs} runs"] for runs in (4, 1000))
+    assert points[0] == (13, few["nodes"])
+    assert points[-1] == (3001, pytest.approx(many["nodes"] * 30))  # of one problem in thirty
+    known = [costs.estimate(name, "auto", 13, 240, measured).seconds for name in {row["model"] for row in measured.cpu}]
+    assert costs.estimate("tiny-sparse-continued", "auto", 13, 240, measured).seconds == max(known)
+    half = costs.estimate("tiny-dense-base", "auto", 13, 120, measured)
+    assert half.seconds == pytest.approx(known_seconds(rows) / 2)
+    assert half.basis == "measured on a CPU"
+
+
+def known_seconds(rows: dict[tuple[str, str], dict[str, Any]]) -> float:
+    return float(rows["tiny-dense-base", "eos, 4 runs"]["seconds"])
+
+
+def test_a_power_law_is_prolonged_as_one() -> None:
+    points = [(x, 3 * x**0.7) for x in (10.0, 100.0, 1000.0)]
+    for x in (10, 31, 100, 101, 1000, 50_000):
+        assert costs.prolonged(points, x) == pytest.approx(3 * x**0.7)
+    assert costs.prolonged(points, 2) == points[0][1]
+    kinked = [(1.0, 1.0), (10.0, 10.0), (100.0, 10.0)]
+    assert costs.prolonged(kinked, 1e6) == pytest.approx(10)
+
+
+@pytest.mark.parametrize("gpus", [1, 2, 5, 8, 64])
+@pytest.mark.parametrize(("models", "shards"), [(1, 1), (3, 1), (3, 7), (30, 2), (64, 1)])
+def test_equal_jobs_take_their_rounds(models: int, shards: int, gpus: int) -> None:
+    work = Work(draw=4200.0, stored=14e9)
+    found = plan_jobs([work] * models, shards, gpus, RATES)
+    job = 14e9 / 2e9 + 30 + 4200 / shards
+    assert found.wall == pytest.approx(math.ceil(models * shards / gpus) * job)
+    assert found.drawing == pytest.approx(models * 4200)
+    assert found.loading == pytest.approx(models * shards * 37)
+    assert found.download == 0
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_the_gpus_time_is_split_without_a_rest_and_no_schedule_is_much_shorter(seed: int) -> None:
+    chance = random.Random(seed)
+    works = [Work(chance.uniform(10, 1000), chance.choice([2e9, 9e9, 40e9])) for _ in range(chance.randint(1, 6))]
+    gpus, rates = chance.randint(1, 3), Rates(1.0, math.inf, 5.0)
+    found = plan_jobs(works, 1, gpus, rates)
+    assert sum((found.drawing, found.loading, found.download, found.stragglers)) == pytest.approx(gpus * found.wall)
+    times = [work.load(rates) + work.draw for work in works]
+    shortest = min(
+        max(sum(time for time, where in zip(times, places, strict=True) if where == gpu) for gpu in range(gpus))
+        for places in itertools.product(range(gpus), repeat=len(times))
+    )
+    # Graham's bound for the longest job first.
+    assert shortest - 1e-6 <= found.wall <= (4 / 3 - 1 / (3 * gpus)) * shortest + 1e-6
+
+
+def test_jobs_wait_for_their_weights_and_for_enough_gpus() -> None:
+    rates = Rates(disk=math.inf, link=1.0, overhead=0.0)
+    found = plan_jobs(
+        [Work(10.0, 20e9), Work(10.0, 5e9)], 1, 2, rates
+    )  # the small one first: there after 5 s, then 25 s
+    assert found.wall == 35
+    assert found.download == 5 + 25  # one GPU waits for each
+    assert found.stragglers == 35 - 15
+    assert [name for name, _ in found.shares] == ["download", "drawing", "stragglers", "loading"]
+    two = plan_jobs([Work(10.0, 0.0, gpus=2), Work(4.0, 0.0), Work(3.0, 0.0)], 1, 2, AT_ONCE)
+    assert two.wall == 14
+    assert two.drawing == 27
+    with pytest.raises(InputError, match="a job needs 2 GPUs; it may have 1 to 1"):
+        plan_jobs([Work(10.0, 0.0, gpus=2)], 1, 1, AT_ONCE)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_no_number_of_shards_is_much_better_than_the_best(seed: int) -> None:
+    chance = random.Random(seed)
+    works = [
+        Work(chance.uniform(100, 5000), chance.choice([2e9, 14e9, 93e9]), chance.choice([1, 1, 2]))
+        for _ in range(chance.randint(1, 12))
+    ]
+    gpus = chance.choice([2, 3, 8, 20])
+    rates = Rates(chance.choice([0.5, 5.0]), chance.choice([0.1, 2.0, math.inf]), chance.choice([1.0, 60.0]))
+    best = costs.best_shards(works, gpus, rates, most=40)
+    walls = {shards: plan_jobs(works, shards, gpus, rates).wall for shards in range(1, 41)}
+    assert walls[best] <= costs.SLACK**2 * min(walls.values())
+    assert all(walls[fewer] > min(walls.values()) for fewer in range(1, best))
+
+
+def test_the_best_number_of_shards_follows_from_the_closed_form() -> None:
+    work = Work(draw=4200.0, stored=14e9)
+    for models, gpus in ((3, 8), (3, 64), (5, 64)):
+        brute = {s: math.ceil(models * s / gpus) * (37 + 4200 / s) for s in range(1, 241)}
+        assert costs.best_shards([work] * models, gpus, RATES) == min(brute, key=lambda s: brute[s])
+    assert costs.best_shards([work] * 64, 64, RATES) == 1
+    assert costs.best_shards([work], 1, RATES) == 1
+
+
+CPU = json.loads((ROOT / "book" / "data" / "bench" / "cpu.json").read_text())["rows"]
+LARGE = {"model": "OLMoE-1B-7B", "precision": "nf4", "logits": "uniform", "new_tokens": 16, "draws": 9, "seconds": 1}
+
+
+@pytest.mark.parametrize(
+    ("cpu", "gpu", "said"),
+    [
+        ([1, 2], {}, "cpu.json has the row 1; it must have model, contestant"),
+        ([{}], {}, "cpu.json has the row {}; it must have"),
+        ([row | {"draws": None} for row in CPU], {}, "draws of tiny-.* is None; it must be a number above 0"),
+        ([row | {"seconds": "x"} for row in CPU], {}, "seconds of tiny-.* is 'x'; it must be a number above 0"),
+        ([row | {"seconds": -1} for row in CPU], {}, "seconds of tiny-.* is -1; it must be a number above 0"),
+        ([row | {"contestant": "z"} for row in CPU], {}, "for fewer than two numbers of draws"),
+        ([row | {"draws": 9, "sample": 1} for row in CPU], {}, "for fewer than two numbers of draws"),
+        (CPU, {"draws_per_problem": None, "rows": [LARGE]}, "draws_per_problem in .*0.json is None"),
+        (CPU, {"draws_per_problem": 13}, "0.json holds no rows of `make bench`"),
+        (CPU, {"draws_per_problem": 13, "rows": [1]}, "0.json has the row 1; it must have model, precision"),
+        (CPU, {"draws_per_problem": 13, "rows": [LARGE | {"seconds": 0}]}, "seconds of a row in .*0.json is 0"),
+    ],
+    ids=range(11),
+)
+def test_measurements_that_were_edited_end_in_a_sentence(tmp_path: Path, cpu: Any, gpu: Any, said: str) -> None:
+    folder = data(tmp_path, gpu)
+    (folder / "bench" / "cpu.json").write_text(json.dumps({"rows": cpu}))
+    with pytest.raises(InputError, match=said):
+        costs.estimate("tiny-dense-base", "auto", 13, 240, costs.read_measured(folder))
+
+
+def test_a_plan_that_cannot_be_made_ends_in_a_sentence_and_one_of_nothing_has_no_shares() -> None:
+    for gpus, shards, said in ((10**12, 1, "gpus is 1000000000000; it must be at most"), (1, 10**12, "shards is 1")):
+        with pytest.raises(InputError, match=said):
+            plan_jobs([Work(1.0, 1.0)], shards, gpus, RATES)
+    with pytest.raises(InputError, match="a job needs 0 GPUs; it may have 1 to 2"):
+        plan_jobs([Work(1.0, 1.0, gpus=0)], 1, 2, RATES)
+    assert {share for _, share in plan_jobs([], 1, 1, RATES).shares} == {0.0}

@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from lmrel import Decoder, InputError, files, records
+from lmrel.decoding import DECODINGS, decoders_id
+from lmrel.prompts import PROMPT_STYLES
+from study import run
+from study.run import Run
+
+PARAMETERS: dict[str, Any] = {
+    "model": "tiny-sparse-instruct",
+    "precision": "auto",
+    "prompt_style": "few_shot",
+    "decoding": "pure",
+    "temperatures": [0.0, 0.7],
+    "runs": 2,
+    "seed": 0,
+    "max_new_tokens": 16,
+    "stop": "eos",
+    "problems": "paper",
+    "limit": 2,
+}
+
+
+def test_run_writes_three_files_that_agree(tmp_path: Path) -> None:
+    finished = Run(**PARAMETERS, output_dir=str(tmp_path))
+    draws, summary = finished.carry_out(progress=False)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["draws.parquet", "run.json", "summary.parquet"]
+    assert pq.read_schema(tmp_path / "draws.parquet").names == records.DRAWS_SCHEMA.names
+    assert len(records.read_draws(tmp_path)) == len(draws) == 4 * 3
+    assert len(pd.read_parquet(tmp_path / records.SUMMARY)) == len(summary) == 2 * 3
+    record = json.loads((tmp_path / "run.json").read_text())
+    given = {"output_dir": str(tmp_path), "replace": False, "shards": 1, "shard": None}
+    assert record["parameters"] == PARAMETERS | given
+    assert [decoder["id"] for decoder in record["decoders"]] == [Decoder(0.0).id, Decoder(0.7).id]
+    assert record["decoding_id"] == decoders_id([Decoder(0.0), Decoder(0.7)])
+    assert record["determinism"]["flipped"] == 0
+    assert record["determinism"]["draws"] == 2 * 2 * 3
+    assert [decoder["temperature"] for decoder in record["decoders"]] == [0.0, 0.7]
+    assert record["decoders"][1]["top_k"] == 0
+    assert record["precision"] == "fp32"
+    assert record["sha256"]["draws"] == files.sha256(tmp_path / "draws.parquet")
+    assert finished.subtitle == f"few_shot · pure · decoders {record['decoding_id']}"
+
+
+def test_subtitles_fit_a_narrow_screen(tmp_path: Path) -> None:
+    files.write_json({"parameters": {}, "decoding_id": "0123abcd"}, tmp_path / records.RUN)
+    for prompt_style, decoding in itertools.product(PROMPT_STYLES, DECODINGS):
+        changes = {"prompt_style": prompt_style, "decoding": decoding, "output_dir": str(tmp_path), "replace": True}
+        assert len(Run(**(PARAMETERS | changes)).subtitle) <= 45
+
+
+def test_equal_parameters_give_equal_bytes(tmp_path: Path) -> None:
+    for name in "ab":
+        Run(**PARAMETERS, output_dir=str(tmp_path / name)).carry_out(progress=False)
+    assert (tmp_path / "a/draws.parquet").read_bytes() == (tmp_path / "b/draws.parquet").read_bytes()
+
+
+def test_as_shipped_run_records_and_prints_what_it_inherited(tmp_path: Path, capsys: Any) -> None:
+    parameters = PARAMETERS | {"decoding": "as_shipped", "output_dir": str(tmp_path)}
+    draws, _ = Run(**parameters).carry_out(progress=False)
+    assert set(draws["decoding"]) == {"as_shipped"}
+    decoders = json.loads((tmp_path / "run.json").read_text())["decoders"]
+    assert [decoder["top_k"] for decoder in decoders] == [0, 50]  # the library's 50, where a checkpoint is silent
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "asked for temperature 0; the checkpoint and generate() added nothing"
+    assert said[1] == "asked for temperature 0.7; the checkpoint and generate() added top_k=50"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"model": "tiny-dense-bass"}, "model is 'tiny-dense-bass', which is no .* Known: tiny-dense-base, "),
+        ({"model": ""}, "model is ''"),
+        ({"precision": "int3"}, "precision is 'int3'; it must be one of auto, fp32, bf16, fp16, nf4"),
+        ({"prompt_style": "poem"}, "prompt_style is 'poem'; it must be one of readme, few_shot, zero_shot"),
+        ({"decoding": "beam"}, "decoding is 'beam'; it must be 'pure' or 'as_shipped'"),
+        ({"temperatures": [0.5, -1]}, "temperature is -1; it must be a number from 0 to 10"),
+        ({"temperatures": [float("nan")]}, "temperature is nan"),
+        ({"temperatures": [1e6]}, r"temperature is 1000000\.0"),
+        ({"temperatures": []}, r"temperatures is \[\]; it must be a list"),
+        ({"temperatures": "hot"}, "temperatures is 'hot'; it must be a list"),
+        ({"temperatures": [0.5, 0.5]}, "each may occur once"),
+        ({"runs": 0}, "runs is 0; it must be an integer of at least 1"),
+        ({"runs": 2.5}, "runs is 2.5"),
+        ({"seed": "x"}, "seed is 'x'; it must be an integer"),
+        ({"max_new_tokens": 0}, "max_new_tokens is 0; it must be an integer from 1"),
+        ({"stop": "soon"}, "stop is 'soon'; it must be 'eos' or 'decided'"),
+        ({"limit": 0}, "limit is 0; it must be None or an integer of at least 1"),
+        ({"problems": "nowhere.jsonl"}, "problems is 'nowhere.jsonl'; it must be 'paper' or an existing"),
+        ({"problems": 5}, "problems is 5; it must be a path"),
+        ({"replace": "yes"}, "replace is 'yes'; it must be True or False"),
+        ({"output_dir": None}, "output_dir is None; it must be a path"),
+        ({"output_dir": ""}, "output_dir is ''; it must be a path"),
+        ({"temperatures": [1e-50]}, r"temperature is 1e-50; it must be 0 \(greedy\) or at least 1e-06"),
+        ({"output_dir": "/proc/nowhere"}, "output_dir is '/proc/nowhere', which cannot be written to"),
+    ],
+)
+def test_a_bad_parameter_ends_in_a_sentence_before_a_model_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], said: str
+) -> None:
+    monkeypatch.setattr(run, "load_model", lambda *_: pytest.fail("a model was loaded"))
+    with pytest.raises(InputError, match=said):
+        Run(**({**PARAMETERS, "output_dir": str(tmp_path)} | changes))
+
+
+def test_a_list_given_as_text_is_read() -> None:
+    # papermill -p temperatures "[0.0, 0.7]" hands over a string
+    given = Run(**(PARAMETERS | {"temperatures": "[0.0, 0.7]", "output_dir": "results"}))
+    assert given.temperatures == (0.0, 0.7)
+
+
+def test_a_mistyped_name_is_an_error_with_a_guess() -> None:
+    names = PARAMETERS | {
+        "output_dir": "results",
+        "temperature": [0.5],
+        "_private": 1,
+        "In": [],
+        "draws": pd.DataFrame(),
+        "json": json,
+    }
+    with pytest.raises(InputError, match="'temperature' is no parameter. Did you mean 'temperatures'"):
+        Run.from_namespace(names)
+    del names["temperature"]
+    assert Run.from_namespace(names).runs == 2
+
+
+def test_errors_show_in_notebooks_as_their_sentence_alone() -> None:
+    assert InputError("no such thing")._render_traceback_() == ["InputError: no such thing"]
+
+
+def test_values_that_are_not_plain_are_not_passed_over() -> None:
+    given = PARAMETERS | {"output_dir": "results"}
+    with pytest.raises(InputError, match="'shrads' is no parameter. Did you mean 'shards'"):
+        Run.from_namespace(given | {"shrads": np.int64(3)})
+    for name, value in {
+        "shards": np.int64(2),
+        "replace": np.True_,
+        "output_dir": Path("results"),
+        "runs": np.int64(2),
+    }.items():
+        with pytest.raises(InputError, match=f"^{name} is "):
+            Run.from_namespace(given | {name: value})
+    with pytest.raises(InputError, match="parameters are missing: model, precision"):
+        Run.from_namespace({})

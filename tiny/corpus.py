@@ -1,0 +1,123 @@
+"""What the tiny suite reads: "web pages" of worked arithmetic for pretraining, chat turns for instruction tuning.
+
+Pages imitate what a base model learns from: worksheets in several layouts, some careless, that go on after an
+answer. A page never ends right after an answer, so a model trained on pages has no reason to stop there. The
+noise rate is a knob that we set: a slip replaces the answer on a sloppy page. Everything is a function of a
+`random.Random`; the corpus is never stored.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+from lmrel.problems import APPLY, Problem, draw_problem, solve
+from lmrel.prompts import PROMPT_STYLES, asked_in_words, render, worksheet_item, zero_shot_parts
+from tiny.split import may_train_on
+
+CAREFUL_SLIP_RATE, SLOPPY_SLIP_RATE, SLOPPY_SHARE = 0.05, 0.30, 0.4
+ARITHMETIC_SHARE = 0.6
+DRILL_SHARE = 0.2  # of the lines of a worksheet
+STEPS_SHARE = 0.18
+Segment = tuple[str, bool]  # text, and whether it is an answer or a step (what the loss weighs fully)
+
+
+def training_problem(rng: random.Random, task: str | None = None) -> dict[str, Any]:
+    """A problem that may be trained on: never the paper's, the few-shot examples', a held-out one or a twin."""
+    task = task or ("arithmetic" if rng.random() < ARITHMETIC_SHARE else "variable_binding")
+    while not may_train_on(problem := draw_problem(task, rng)):
+        pass
+    return problem
+
+
+def slip(problem: Problem, rng: random.Random) -> int:
+    """A wrong answer of the kind people write down."""
+    right = solve(problem)
+    candidates = [right + rng.choice((-10, -2, -1, 1, 2, 10)), -right, _one_digit_off(right, rng)]
+    if problem["task"] == "arithmetic":
+        x, y, z, w = (problem[name] for name in "xyzw")
+        candidates += [x - y * z + w, (x - y) * (z + w), (x - y) * z, (x - y) + w]
+    else:
+        first = APPLY[problem["op1"]](problem["a"], problem["b"])
+        other = APPLY[rng.choice("+-*")](problem["a"], problem["b"])
+        candidates += [first, APPLY[problem["op2"]](other, problem["k"]), 2 * first - right]
+    wrong = [value for value in candidates if value != right]
+    return rng.choice(wrong)
+
+
+def _one_digit_off(value: int, rng: random.Random) -> int:
+    digits = list(str(abs(value)))
+    digits[rng.randrange(len(digits))] = rng.choice("0123456789")
+    return int("".join(digits)) * (-1 if value < 0 else 1)
+
+
+def steps(problem: Problem) -> list[tuple[str, int]]:
+    """The computation, one operation at a time: left side and result."""
+    if problem["task"] == "variable_binding":
+        a, b, k = problem["a"], problem["b"], problem["k"]
+        c = APPLY[problem["op1"]](a, b)
+        return [(f"{a} {problem['op1']} {b}", c), (f"{c} {problem['op2']} {k}", APPLY[problem["op2"]](c, k))]
+    x, y, z, w = (problem[name] for name in "xyzw")
+    return [(f"{x} - {y}", x - y), (f"{x - y} * {z}", (x - y) * z), (f"{(x - y) * z} + {w}", solve(problem))]
+
+
+def page(rng: random.Random, slip_rate: float | None = None) -> list[Segment]:
+    """One page: a layout, a header on some, 8 to 14 items, a footer. `slip_rate` overrides the page's own."""
+    slip_rate = _slip_rate(rng) if slip_rate is None else slip_rate
+    layout = rng.choices(("lines", "problems", "blocks"), (0.6, 0.25, 0.15))[0]
+    with_steps = rng.random() < STEPS_SHARE
+    segments: list[Segment] = []
+    if rng.random() < 0.6:
+        segments.append((_header(rng, layout) + "\n", False))
+    only = rng.choice((None, None, None, "arithmetic", "variable_binding"))
+    for _ in range(rng.randint(8, 14)):
+        problem = training_problem(rng, only)
+        if layout == "lines" and rng.random() < DRILL_SHARE:
+            left, result = rng.choice(steps(problem))
+            segments += [(f"{left} =", False), (f" {result}\n", True)]
+            continue
+        wrong = rng.random() < slip_rate
+        answer = slip(problem, rng) if wrong else solve(problem)
+        segments.append((_question(problem, layout), False))
+        if with_steps and not wrong:
+            shown = ", ".join(f"{left} = {result}" for left, result in steps(problem))
+            segments.append((f" {answer}; {shown}\n", True))
+        else:
+            segments.append((f" {answer}\n", True))
+    segments.append((rng.choice(("page", "the final page", "Solve the following page.", "Give")) + "\n", False))
+    return segments
+
+
+def _question(problem: Problem, layout: str) -> str:
+    if layout == "lines":
+        return f"{worksheet_item(problem)} ="
+    if layout == "problems":
+        return f"Problem: {asked_in_words(problem)}\nAnswer:"
+    instruction, lines = zero_shot_parts(problem)
+    return f"{instruction}\n{lines}\nAnswer with only the number:"
+
+
+def _header(rng: random.Random, layout: str) -> str:
+    verb = rng.choice(("Solve", "Compute", "Find", "Give"))
+    thing = rng.choice(("the value", "the following problem", "the expression", "the value of the expression"))
+    ending = rng.choice(
+        ("", "", " Give only the final number.", " Output only the number.", " Answer with the number.")
+    )
+    ours = {"lines": "Compute the value. Output only the number."}
+    ours["problems"] = "Solve the following problem. Give only the final number."
+    return ours[layout] if layout in ours and rng.random() < 0.4 else f"{verb} {thing}.{ending}"
+
+
+def _slip_rate(rng: random.Random) -> float:
+    return SLOPPY_SLIP_RATE if rng.random() < SLOPPY_SHARE else CAREFUL_SLIP_RATE
+
+
+def chat_turn(rng: random.Random, slip_rate: float | None = None) -> tuple[str, str]:
+    """A user message in one of the prompt styles and the assistant's answer, a bare number.
+
+    `slip_rate` overrides the turn's own, which is that of a page.
+    """
+    slip_rate = _slip_rate(rng) if slip_rate is None else slip_rate
+    problem = training_problem(rng)
+    answer = slip(problem, rng) if rng.random() < slip_rate else solve(problem)
+    return render(problem, rng.choice(PROMPT_STYLES)), str(answer)

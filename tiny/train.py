@@ -1,0 +1,302 @@
+"""Training the tiny suite from scratch: ``python -m tiny.train tiny-dense-base``.
+
+A base model is pretrained on pages; an instruct model is the base model of its kind, tuned on chat turns with the
+loss on the answer and end-of-text only. Batch *t* is a function of (stage, seed, t), and the whole state is saved
+every few hundred steps, so that a killed run continues where it was and ends with the same weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import math
+import os
+import platform
+import random
+import shutil
+import statistics
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+from tqdm import tqdm
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from lmrel import files, tokens
+from lmrel.errors import InputError, command
+from lmrel.files import writing
+from lmrel.registry import CHECKPOINTS, TINY
+from tiny import corpus, shapes
+from tiny.optimizer import Optimizer
+
+Batch = tuple[Tensor, Tensor]  # token ids and the loss weight of each token as a target, both (rows, length)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One training stage. In each cycle, learning rates fall from its peak to 5 % of the full rate along a cosine.
+
+    A step is `rows` rows of `length` tokens, of pages or of chat turns. `slip_rate` is the share of wrong answers; None
+    stands for that of the pages of pretraining. To slip takes random numbers, so other rates see other problems, too.
+    """
+
+    kind: str  # "pages" or "chat"
+    stream: str  # what its batches are drawn from, with the training seed and the step
+    cycles: tuple[tuple[int, float], ...]  # steps, and peak as a share of the full rate
+    muon_lr: float
+    adam_lr: float
+    slip_rate: float | None = None
+    warmup: int = 100
+    rows: int = 10
+    length: int = 160
+
+    @property
+    def steps(self) -> int:
+        """Of all cycles."""
+        return sum(steps for steps, _ in self.cycles)
+
+
+LAST_WRITTEN = "loss.csv"
+BACKGROUND = 0.1  # loss weight of page tokens that are neither answer nor step
+LAST: dict[str, Any] = {"cycles": ((1_600, 1.0),), "muon_lr": 0.006, "adam_lr": 1e-3}
+STAGES = {
+    "base": Stage("pages", "pages", ((12_000, 1.0), (8_000, 0.6)), muon_lr=0.012, adam_lr=2e-3),
+    "instruct": Stage("chat", "chat", **LAST, slip_rate=0.0),
+    "instruct-noisy": Stage("chat", "chat", **LAST),
+    "continued": Stage("pages", "continued", **LAST, slip_rate=0.0),
+    "continued-noisy": Stage("pages", "continued", **LAST),
+    **{f"continued-{p:02}": Stage("pages", "continued", **LAST, slip_rate=p / 100) for p in (5, 15, 30)},
+}
+
+
+def make_batch(stage: Stage, seed: int, step: int, tokenizer: PreTrainedTokenizerFast) -> Batch:
+    """Documents one after another, pages or chat turns, each between <s> and </s>, cut into rows."""
+    rng = random.Random(f"{stage.stream} {seed} {step}")
+    ids: list[int] = []
+    weights: list[float] = []
+    size = stage.rows * stage.length
+    while len(ids) < size:
+        document = page_tokens if stage.kind == "pages" else chat_tokens
+        for segment, weight in document(rng, stage.slip_rate, tokenizer):
+            ids += segment
+            weights += [weight] * len(segment)
+    shape = (stage.rows, stage.length)
+    return torch.tensor(ids[:size]).view(shape), torch.tensor(weights[:size]).view(shape)
+
+
+def page_tokens(
+    rng: random.Random, slip_rate: float | None, tokenizer: PreTrainedTokenizerFast
+) -> list[tuple[list[int], float]]:
+    """A page in segments: token ids, and the weight of each in the loss."""
+    segments = corpus.page(rng, slip_rate)
+    encoded = tokenizer.backend_tokenizer.encode_batch([text for text, _ in segments], add_special_tokens=False)
+    weighed = [
+        (segment.ids, 1.0 if counts else BACKGROUND) for (_, counts), segment in zip(segments, encoded, strict=True)
+    ]
+    return [([shapes.BOS], 0.0), *weighed, ([shapes.EOS], BACKGROUND)]
+
+
+def chat_tokens(
+    rng: random.Random, slip_rate: float | None, tokenizer: PreTrainedTokenizerFast
+) -> list[tuple[list[int], float]]:
+    """A chat turn likewise; only the answer and </s> count."""
+    question, answer = corpus.chat_turn(rng, slip_rate)
+    [prompt] = tokens.encode([question], tokenizer)
+    return [(prompt, 0.0), ([*tokenizer.encode(f" {answer}", add_special_tokens=False), shapes.EOS], 1.0)]
+
+
+def loss_on(model: PreTrainedModel, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Weighted mean cross-entropy in nats, and the router's load-balancing loss (0 for a dense model)."""
+    ids, weights = batch
+    sparse = hasattr(model.config, "router_aux_loss_coef")
+    output = model(input_ids=ids, use_cache=False, **({"output_router_logits": True} if sparse else {}))
+    losses = nn.functional.cross_entropy(output.logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
+    targets = weights[:, 1:].flatten()
+    balance = model.config.router_aux_loss_coef * output.aux_loss if sparse else losses.new_zeros(())
+    return (losses * targets).sum() / targets.sum(), balance
+
+
+def learning_rate_factor(step: int, stage: Stage) -> float:
+    """Linear warm-up and a cosine to 0.05 in each cycle (warm restarts, arXiv 1608.03983); `step` counts from 0."""
+    cycles = iter(stage.cycles)
+    steps, peak = next(cycles)
+    while step >= steps:
+        step -= steps
+        steps, peak = next(cycles)
+    if step < stage.warmup:
+        return peak * (step + 1) / stage.warmup
+    progress = (step - stage.warmup) / max(1, steps - stage.warmup)
+    return 0.05 + (peak - 0.05) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def update(model: PreTrainedModel, optimizer: Optimizer, stage: Stage, step: int, batch: Batch) -> Tensor:
+    """One step, counted from 0; its loss in nats."""
+    loss, balance = loss_on(model, batch)
+    (loss + balance).backward()  # type: ignore[no-untyped-call]
+    nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    factor = learning_rate_factor(step, stage)
+    optimizer.step(step + 1, stage.muon_lr * factor, stage.adam_lr * factor)
+    return loss.detach()
+
+
+def train(name: str, steps: int | None, out: Path, work: Path, seed: int = 0, save_every: int = 250) -> Path:
+    """Train `name`, continuing from `work` if it holds a state; write the checkpoint folder `out / name`.
+
+    Names are ``tiny-<architecture>-<stage>``. `steps` cuts a stage short (for tests); None runs it whole. All stages
+    but ``base`` start from `out`'s base model of that architecture.
+    """
+    _, architecture, last = name.split("-", 2)
+    stage = STAGES[last] if steps is None else replace(STAGES[last], cycles=((steps, 1.0),))
+    tokenizer = shapes.build_tokenizer(chat=stage.kind == "chat")
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = shapes.build_model(architecture)
+    if last != "base":
+        source = out / f"tiny-{architecture}-base"
+        if not (source / LAST_WRITTEN).exists():
+            raise InputError(f"{name} needs its base model, and {source} is missing; train that first.")
+        # Through transformers, which stores a mixture's experts under other names than it computes with.
+        model.load_state_dict(type(model).from_pretrained(source, dtype=torch.float32).state_dict())
+    model.train()
+    optimizer = Optimizer(model)
+    losses, first = torch.zeros(stage.steps), 0
+    saved = work / f"{name}.safetensors"
+    with files.locked(saved.with_suffix(".lock"), f"another training is writing to {saved}; wait for it to end."):
+        if saved.exists():
+            first = restore(saved, model, optimizer, losses)
+        bar = tqdm(range(first, stage.steps), desc=name, initial=first, total=stage.steps, mininterval=2)
+        for step in bar:
+            losses[step] = update(model, optimizer, stage, step, make_batch(stage, seed, step, tokenizer))
+            if (step + 1) % save_every == 0 or step + 1 == stage.steps:
+                save_state(saved, step + 1, model, optimizer, losses)
+                bar.set_postfix(loss=f"{losses[max(0, step - 99) : step + 1].mean():.3f}")
+        export(model, tokenizer, losses, out / name)
+    return out / name
+
+
+def _checksum(tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(name.encode() + tensors[name].detach().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def save_state(path: Path, step: int, model: PreTrainedModel, optimizer: Optimizer, losses: Tensor) -> None:
+    """Everything a resume needs, in one file that is either the old one or the new one."""
+    weights = {f"model.{key}": tensor for key, tensor in model.named_parameters()}
+    state = {**weights, **optimizer.state, "losses": losses, "step": torch.tensor(step)}
+    temporary = path.with_suffix(".tmp")
+    with writing(path):
+        temporary.write_bytes(save(state, {"sha256": _checksum(state)}))
+        os.replace(temporary, path)
+
+
+def restore(path: Path, model: PreTrainedModel, optimizer: Optimizer, losses: Tensor) -> int:
+    """Load what `save_state` wrote, in place; the number of steps done. `InputError` if it is damaged."""
+    try:
+        with safe_open(path, "pt") as file:
+            said = file.metadata()
+        state = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path} cannot be read: {error}; delete it to start over.") from error
+    if said and said.get("sha256") != _checksum(state):  # older ones have none
+        raise InputError(f"{path} is damaged: its checksum is another; delete it to start over.")
+    if state["losses"].shape != losses.shape:
+        raise InputError(
+            f"{path} is of a run of {len(state['losses'])} steps, not {len(losses)}; delete it to start over."
+        )
+    losses.copy_(state["losses"])
+    ours = {f"model.{key}": tensor for key, tensor in model.named_parameters()} | optimizer.state
+    with torch.no_grad():
+        for key, tensor in ours.items():
+            tensor.copy_(state[key])
+    return int(state["step"])
+
+
+def export(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, losses: Tensor, folder: Path) -> None:
+    """The checkpoint as transformers loads it: bf16 safetensors, config, tokenizer; and the loss curve.
+
+    Each file whole or not at all, the loss curve last: with it the checkpoint is complete.
+    """
+    temporary, last = folder.with_name(f".{folder.name}"), folder / LAST_WRITTEN
+    with writing(folder):
+        shutil.rmtree(temporary, ignore_errors=True)
+        model.eval().to(torch.bfloat16).save_pretrained(temporary)
+        tokenizer.save_pretrained(temporary)
+        config = temporary / "tokenizer_config.json"
+        # transformers 5 writes a class name that transformers 4 does not know; this one is read by both.
+        config.write_text(config.read_text().replace("TokenizersBackend", "PreTrainedTokenizerFast"))
+        mark = 50
+        curve = [(i + mark, round(losses[i : i + mark].mean().item(), 4)) for i in range(0, len(losses), mark)]
+        (temporary / last.name).write_text("step,loss\n" + "".join(f"{step},{loss}\n" for step, loss in curve))
+        folder.mkdir(parents=True, exist_ok=True)
+        last.unlink(missing_ok=True)
+        for path in sorted(temporary.iterdir(), key=lambda path: path.name == last.name):
+            os.replace(path, folder / path.name)
+        temporary.rmdir()
+
+
+def cost(name: str, steps: int = 8) -> dict[str, Any]:
+    """What training `name` takes here, by the median of a few steps. Tokens are in millions."""
+    _, architecture, last = name.split("-", 2)
+    stage, tokenizer = STAGES[last], shapes.build_tokenizer(chat=STAGES[last].kind == "chat")
+    model = shapes.build_model(architecture).train()
+    optimizer, seconds = Optimizer(model), []
+    for step in range(steps):
+        start = time.perf_counter()
+        update(model, optimizer, stage, step, make_batch(stage, 0, step, tokenizer))
+        seconds.append(time.perf_counter() - start)
+    each = statistics.median(seconds)
+    weights, at_work = shapes.sizes(model)
+    return {
+        "model": name,
+        "weights": weights,
+        "at work": at_work,
+        "steps": stage.steps,
+        "tokens": round(stage.steps * stage.rows * stage.length / 1e6, 1),
+        "seconds a step": round(each, 4),
+        "minutes": round(stage.steps * each / 60, 1),
+    }
+
+
+def places(seed: int) -> tuple[Path, Path]:
+    """Where models of a seed go, and the state a killed run continues from. Those of seed 0 are the book's own."""
+    work = Path("training") / f"seed-{seed}"
+    return (work if seed else CHECKPOINTS), work / "state"
+
+
+@command()
+def main() -> None:
+    """Command line: train the named models, in the given order."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("models", nargs="*", help="tiny-<architecture>-<stage>, bases first; else what ships")
+    parser.add_argument("--seed", type=int, default=0, help="0 goes to checkpoints/, others to training/seed-N/")
+    parser.add_argument(
+        "--cost", nargs="?", const="", help="only say, or write to a file, how long each takes here, of all there are"
+    )
+    arguments = parser.parse_args()
+    known = [f"tiny-{architecture}-{stage}" for architecture in shapes.ARCHITECTURES for stage in STAGES]
+    for name in arguments.models:
+        if name not in known:
+            parts = f"{', '.join(shapes.ARCHITECTURES)} and {', '.join(STAGES)}"
+            raise InputError(f"{name!r} is no tiny-<architecture>-<stage>; they are {parts}.")
+    if arguments.cost is None:
+        for name in arguments.models or TINY:
+            print(train(name, None, *places(arguments.seed), arguments.seed), flush=True)
+        return
+    table = pd.DataFrame([cost(name) for name in arguments.models or known])
+    print(table.to_string(index=False))
+    if arguments.cost:
+        machine = {"machine": platform.machine(), "threads": torch.get_num_threads(), "torch": torch.__version__}
+        files.write_json(machine | {"rows": table.to_dict("records")}, Path(arguments.cost))
+
+
+if __name__ == "__main__":
+    main()

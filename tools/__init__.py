@@ -1,0 +1,1 @@
+"""The maintainers' commands: benchmarks, model cards, lessons."""

@@ -1,0 +1,69 @@
+"""The floor under any engine's time: one bare forward over the tokens that cannot be avoided, with the tree's mask."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache, PreTrainedModel
+
+from book.figures.engine import Prefix
+from lmrel.engine.forest import shared_header
+
+T = TypeVar("T")
+
+
+def by_length(items: Sequence[T], length: Callable[[T], int] = len) -> list[list[T]]:  # type: ignore[assignment]
+    """Items of equal length together, in the order in which lengths first occur."""
+    groups = defaultdict(list)
+    for item in items:
+        groups[length(item)].append(item)
+    return list(groups.values())
+
+
+def bare_forward(
+    model: PreTrainedModel, prompts: Sequence[Sequence[int]], trees: Sequence[Sequence[Prefix]], rows: int | None = None
+) -> Callable[[], None]:
+    """A function that computes `prompts` and their trees, the header that all prompts share once.
+
+    Masks are made beforehand. Nothing is chosen, and nothing is kept. At most `rows` prompts go through at once.
+    """
+    shared = shared_header(prompts)
+    rest = [(prompt[shared:], tree) for prompt, tree in zip(prompts, trees, strict=True)]
+    alike = by_length(rest, lambda row: len(row[0]))
+    groups = [group[i : i + (rows or len(group))] for group in alike for i in range(0, len(group), rows or len(group))]
+    batches = [[tensor.to(model.device) for tensor in floor_batch(group, shared)] for group in groups]
+    header = torch.tensor([list(prompts[0][:shared])], device=model.device)
+
+    @torch.inference_mode()
+    def forward() -> None:
+        first = DynamicCache()
+        model(header, past_key_values=first, use_cache=True, logits_to_keep=1)
+        for ids, positions, mask in batches:
+            kept = [(layer.keys, layer.values) for layer in first.layers]
+            cache = DynamicCache([tuple(tensor.expand(len(ids), -1, -1, -1) for tensor in pair) for pair in kept])
+            model(ids, position_ids=positions, attention_mask=mask, past_key_values=cache, use_cache=True)
+
+    return forward
+
+
+def floor_batch(rows: Sequence[tuple[Sequence[int], Sequence[Prefix]]], shared: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Ids, positions and mask of a forward over what is left of each prompt, all of one length, and its nodes."""
+    length = len(rows[0][0])
+    width = max(length + len(tree) - 1 for _, tree in rows)
+    ids, positions = (torch.zeros(len(rows), width, dtype=torch.long) for _ in range(2))
+    mask = torch.zeros(len(rows), width, shared + width, dtype=torch.bool)
+    mask[:, :, :shared] = True
+    mask[:, :length, shared : shared + length] = torch.ones(length, length, dtype=torch.bool).tril()
+    for r, (prompt, tree) in enumerate(rows):
+        place = {prefix: length - 1 + i for i, prefix in enumerate(tree)}
+        for prefix, at in place.items():
+            if prefix:
+                ids[r, at], positions[r, at] = prefix[-1], shared + length + len(prefix) - 1
+                mask[r, at] = mask[r, place[prefix[:-1]]]
+                mask[r, at, shared + at] = True
+        ids[r, :length], positions[r, :length] = torch.tensor(prompt), shared + torch.arange(length)
+    return ids, positions, mask[:, None]
