@@ -89,19 +89,20 @@ TITLE = NAMES["end of script"] + NAMES["colour"] + NAMES["turned round"]
 # In a page
 
 CELLS = [
-    "from pathlib import Path\nfrom lmrel import charts, inference, metrics, records, tables\ncharts.enable()",
+    "from pathlib import Path\nfrom book.figures import compare, evaluate, style, text\nfrom lmrel import charts, records\n"
+    "from lmrel.stats import inference, metrics\nfrom study import results as found\nstyle.enable()",
     "place = Path(results)\n"
-    "draws, runs = records.read_draws(place / 'main'), records.read_summaries(place)\n"
+    "draws, runs = records.read_draws(place / 'main'), found.read_summaries(place)\n"
     "summary = inference.summarize_with_intervals(draws)\n"
-    "print(tables.rests_on(names, name))",
+    "print(text.rests_on(names, name))",
     "models = runs.assign(model=runs['checkpoint'])\n"
     "for first in range(0, len(models), 7):\n"
     "    display(charts.response(models[first : first + 7], 'accuracy', name, name, subtitle=name))",
     "charts.runs(metrics.by_run(draws).query(\"task == 'all'\"), name, name, subtitle=name)",
     "charts.failures(inference.failure_shares(draws.assign(failure=draws['text'], correct=False)), name, name)",
-    "tables.by_task(summary)",
-    "tables.samples(draws)",
-    "tables.other_runs(runs)",
+    "evaluate.by_task(summary)",
+    "evaluate.samples(draws)",
+    "compare.other_runs(runs)",
     "{'parameters': {'model': name, 'models': names}}",
 ]
 INDEX = """# Home
@@ -518,7 +519,7 @@ def test_a_chat_template_stays_in_its_sandbox(template: str, said: str) -> None:
 
 def test_a_chat_template_without_end_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     before = signal.getsignal(signal.SIGALRM)
-    monkeypatch.setattr(prompts, "TEMPLATE_SECONDS", 0.2)
+    monkeypatch.setattr(tokens, "TEMPLATE_SECONDS", 0.2)
     with pytest.raises(InputError, match=r"chat template fails: it takes longer than 0\.2 s"):
         templated("{% for i in range(99999) %}" * 3 + "{% endfor %}" * 3)
     assert signal.getsignal(signal.SIGALRM) is before

@@ -18,7 +18,18 @@ from tests.conftest import ROOT
 def project(tmp_path: Path) -> Path:
     """A copy of the built project, times kept, in which files may be changed."""
     others = shutil.ignore_patterns("__pycache__", "log", "locks", "single", ".probe.*")  # others may write these
-    for name in ("book", "notebooks", "lmrel", "checkpoints", "results", ".snakemake", "_build"):
+    for name in (
+        "book",
+        "study",
+        "tiny",
+        "tools",
+        "notebooks",
+        "lmrel",
+        "checkpoints",
+        "results",
+        ".snakemake",
+        "_build",
+    ):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=others)
     for name in ("Snakefile", "study.yaml", "index.md", "_config.yml", "_toc.yml"):
         shutil.copy2(ROOT / name, tmp_path / name)
@@ -124,4 +135,4 @@ def test_another_run_below_results_rebuilds_the_comparison_only(project: Path) -
 def test_make_has_the_study_checked_before_snakemake_which_would_not_say_what_is_wrong() -> None:
     for target in ("book", "study"):
         said = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-        assert re.search(r"python -m lmrel\.cluster local && exec .*snakemake", said)
+        assert re.search(r"python -m study\.cluster local && exec .*snakemake", said)

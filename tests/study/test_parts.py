@@ -26,7 +26,7 @@ SMALL = PARAMETERS | {"limit": 4}
 SCRIPT = """
 import json, os, sys
 import pyarrow.parquet as pq
-from lmrel import Run, parts
+from study import Run, parts
 parts.BLOCK = 2
 for line in sys.stdin:
     parameters, kind, moment, said = json.loads(line)
@@ -236,7 +236,7 @@ def test_new_draws_are_never_beside_the_record_of_an_old_run(tmp_path: Path, mon
     carry_out(tmp_path)
     old = files.sha256(tmp_path / "draws.parquet")
     with monkeypatch.context() as patch:
-        patch.setattr(records, "write_table", lambda *_: (_ for _ in ()).throw(InputError("the power went out.")))
+        patch.setattr(files, "write_table", lambda *_: (_ for _ in ()).throw(InputError("the power went out.")))
         with pytest.raises(InputError, match="power"):
             carry_out(tmp_path, seed=1, replace=True)
     assert files.sha256(tmp_path / "draws.parquet") != old

@@ -41,7 +41,7 @@ def test_what_stands_is_not_made_again_and_what_is_missing_is_trained(
         made.append(f"trained {name}")
         return out / name
 
-    monkeypatch.setattr(factorial, "measure", measure)
+    monkeypatch.setattr(factorial, "measure_checkpoint", measure)
     monkeypatch.setattr(factorial, "DATA", tmp_path)
     monkeypatch.setattr(factorial.train, "train", train)
     monkeypatch.setattr(factorial.train, "places", lambda seed: (tmp_path / f"seed-{seed}", tmp_path / "state"))

@@ -27,7 +27,7 @@ from tests.torture.report import ROOT
 
 SMALL = RUN | {"temperatures": [0.0, 1.0], "runs": 2, "limit": 2}
 BUSY = "Another make is building in this folder; wait for it to end."
-COPIED = ("book", "notebooks", "lmrel", "checkpoints", "profiles", "results", ".snakemake", "_build")
+COPIED = ("book", "study", "tiny", "tools", "notebooks", "lmrel", "checkpoints", "results", ".snakemake", "_build")
 FILES = ("Snakefile", "Makefile", "study.yaml", "index.md", "_config.yml", "_toc.yml", "pyproject.toml")
 FILES += ("constraints.txt",)
 
@@ -128,7 +128,7 @@ def _tags(cell: dict[str, Any]) -> list[str]:
 def runner(place: Path) -> list[str]:
     """The command that evaluates a tiny model in `place`."""
     place.mkdir(parents=True, exist_ok=True)
-    for name in ("notebooks", "lmrel"):
+    for name in ("notebooks", "lmrel", "study", "book", "tiny"):
         if not (place / name).exists():
             (place / name).symlink_to(ROOT / name)
     given = yaml.safe_dump(SMALL | {"output_dir": "results"}, default_flow_style=True, width=10**6).strip()

@@ -176,7 +176,7 @@ def test_the_scripts_are_light_and_in_ascii() -> None:
 
 
 def test_the_colours_are_the_charts() -> None:
-    style = (ROOT / "lmrel" / "static" / "live.css").read_text()
+    style = (ROOT / "book" / "site" / "static" / "live.css").read_text()
     for colour in ("#3b82c4", "#2e9e6b", "#d9730d"):
         assert colour in PALETTE
         assert colour in style
@@ -186,7 +186,9 @@ def test_a_book_with_a_live_figure_and_no_data_says_what_to_do(tmp_path: Path) -
     done = build(tmp_path, page="# Home\n\n```{live} dial\n```\n")
     said = done.stdout + done.stderr
     assert done.returncode != 0
-    assert re.search(r"index\.md:3: .*results/live is missing: run `make book`, or `python -m lmrel\.live", said)
+    assert re.search(
+        r"index\.md:3: .*results/live is missing: run `make book`, or `python -m book\.figures\.live", said
+    )
 
 
 # The page
