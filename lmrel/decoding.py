@@ -10,26 +10,24 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from hashlib import blake2b
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 
-from lmrel.errors import InputError, check_choice, check_number, quoted
+from lmrel.errors import InputError, quoted
+from lmrel.parameters import NEW_TOKENS, STOP_STRINGS, TEMPERATURE, Stop, real, table, whole
 
-MIN_TEMPERATURE, MAX_TEMPERATURE = 1e-6, 10.0  # below the minimum, only 0
-MAX_STOP_STRINGS = 16
 # Fields of a generation config: those that `as_shipped` takes over or replaces, and those that change no distribution.
 HANDLED = frozenset({"temperature", "do_sample", "top_k", "top_p", "min_p", "repetition_penalty"})
 HANDLED |= {"typical_p", "stop_strings", "max_new_tokens", "max_length"}
 HARMLESS = frozenset({"bos_token_id", "eos_token_id", "pad_token_id", "transformers_version", "use_cache"})
 HARMLESS |= {"cache_implementation"}
-DECODINGS = ("pure", "as_shipped")
 
 
-@dataclass(frozen=True)
+@table
 class Decoder:
     """How a next token is chosen. The defaults are *pure* sampling: temperature and nothing else.
 
@@ -40,37 +38,22 @@ class Decoder:
     `InputError` out of range.
     """
 
-    temperature: float = 1.0
-    top_k: int = 0
-    top_p: float = 1.0
-    min_p: float = 0.0
-    typical_p: float = 1.0
-    repetition_penalty: float = 1.0
-    stop_strings: tuple[str, ...] = ()
-    max_new_tokens: int = 16
-    stop: str = "eos"
-
-    def __post_init__(self) -> None:
-        check_number("temperature", self.temperature, 0.0, MAX_TEMPERATURE)
-        if 0 < self.temperature < MIN_TEMPERATURE:
-            raise InputError(
-                f"temperature is {self.temperature!r}; it must be 0 (greedy) or at least {MIN_TEMPERATURE:g}."
-            )
-        check_number("top_k", self.top_k, 0, 10**9, whole=True)
-        check_number("top_p", self.top_p, 0.0, 1.0, open_below=True)
-        check_number("min_p", self.min_p, 0.0, 1.0)
-        check_number("typical_p", self.typical_p, 0.0, 1.0, open_below=True)
-        check_number("repetition_penalty", self.repetition_penalty, 0.0, 100.0, open_below=True)
-        check_number("max_new_tokens", self.max_new_tokens, 1, 32_768, whole=True)
-        object.__setattr__(self, "stop_strings", _checked_strings(self.stop_strings))
-        check_choice("stop", self.stop, ("eos", "decided"))
+    temperature: Annotated[float, TEMPERATURE] = 1.0
+    top_k: Annotated[int, whole(0, 10**9)] = 0
+    top_p: Annotated[float, real(0.0, 1.0, above=True)] = 1.0
+    min_p: Annotated[float, real(0.0, 1.0)] = 0.0
+    typical_p: Annotated[float, real(0.0, 1.0, above=True)] = 1.0
+    repetition_penalty: Annotated[float, real(0.0, 100.0, above=True)] = 1.0
+    stop_strings: Annotated[tuple[str, ...], STOP_STRINGS] = ()
+    max_new_tokens: Annotated[int, NEW_TOKENS] = 16
+    stop: Stop = "eos"
 
     @property
     def greedy(self) -> bool:
         """Whether the highest logit is taken, no draw being made."""
         return self.temperature == 0.0
 
-    def draws(self, runs: int) -> int:
+    def n_draws(self, runs: int) -> int:
         """How many draws a problem gets in that many runs: greedy decoding gives but one."""
         return 1 if self.greedy else runs
 
@@ -79,7 +62,7 @@ class Decoder:
         """Whether temperature is the only knob in use."""
         return self == Decoder(self.temperature, max_new_tokens=self.max_new_tokens, stop=self.stop)
 
-    def probabilities(self, logits: Tensor, seen: Tensor | None = None) -> Tensor:
+    def processed(self, logits: Tensor, seen: Tensor | None = None) -> Tensor:
         """Next-token distributions, float32 (rows, vocabulary), from raw logits of that shape.
 
         Minus infinity is a token that cannot be drawn. Raises `InputError` for a row that holds NaN or infinity, or
@@ -120,9 +103,9 @@ class Decoder:
             logits = logits.masked_fill(self._atypical(logits), -math.inf)
         return logits.softmax(dim=-1)
 
-    def chances(self, logits: Tensor, seen: Tensor | None = None) -> Tensor:
-        """What is drawn, float64: `probabilities`, but that greedy decoding is certain of its token."""
-        probabilities = self.probabilities(logits, seen).double()
+    def distribution(self, logits: Tensor, seen: Tensor | None = None) -> Tensor:
+        """What is drawn, float64: `processed`, but that greedy decoding is certain of its token."""
+        probabilities = self.processed(logits, seen).double()
         if self.greedy:
             return torch.zeros_like(probabilities).scatter_(-1, probabilities.argmax(dim=-1, keepdim=True), 1.0)
         return probabilities
@@ -175,20 +158,6 @@ def stops(before: str, piece: str, strings: Sequence[str]) -> bool:
     return any(text.find(string, max(0, len(before) - len(string) + 1)) >= 0 for string in strings)
 
 
-def _checked_strings(value: Any) -> tuple[str, ...]:
-    if isinstance(value, str):
-        one = quoted(value)
-        raise InputError(f"stop_strings is {one}; it must be a list of strings: for this one alone, [{one}].")
-    fits = isinstance(value, (list, tuple)) and all(isinstance(string, str) and string for string in value)
-    if not fits or len(value) > MAX_STOP_STRINGS:
-        raise InputError(
-            f"stop_strings is {quoted(value)}; it must be a list of at most {MAX_STOP_STRINGS} strings, none empty."
-        )
-    if not all(string.isascii() for string in value):
-        raise InputError(f"stop_strings is {quoted(value)}; it must be ASCII, as tokens may split other characters.")
-    return tuple(value)
-
-
 def pure(temperature: float, **knobs: Any) -> Decoder:
     """Temperature alone."""
     return Decoder(temperature=temperature, **knobs)
@@ -207,18 +176,11 @@ def as_shipped(temperature: float, generation_config: Any, **knobs: Any) -> Deco
                 f"decoding is 'as_shipped' and the checkpoint sets {knob}={value!r}, which is not supported."
             )
     strings = generation_config.stop_strings or ()
-    penalty, typical_p = generation_config.repetition_penalty, generation_config.typical_p
-    inherited: dict[str, Any] = {
-        "repetition_penalty": 1.0 if penalty is None else penalty,
-        "stop_strings": (strings,) if isinstance(strings, str) else strings,
-    }
+    inherited: dict[str, Any] = {"stop_strings": (strings,) if isinstance(strings, str) else strings}
+    names = {"repetition_penalty": 1.0}
     if temperature > 0:
-        top_k = generation_config.top_k
-        top_p, min_p = generation_config.top_p, generation_config.min_p
-        inherited |= {
-            "top_k": 50 if top_k is None else top_k,
-            "top_p": 1.0 if top_p is None else top_p,
-            "min_p": 0.0 if min_p is None else min_p,
-            "typical_p": 1.0 if typical_p is None else typical_p,
-        }
+        names |= {"top_k": 50, "top_p": 1.0, "min_p": 0.0, "typical_p": 1.0}
+    for name, unset in names.items():
+        value = getattr(generation_config, name)
+        inherited[name] = unset if value is None else value
     return Decoder(temperature=temperature, **inherited, **knobs)

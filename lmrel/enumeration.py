@@ -21,7 +21,8 @@ from lmrel.engine.enumerator import METRICS, Enumerator
 from lmrel.engine.forest import walk
 from lmrel.engine.memory import free_memory, in_halves
 from lmrel.engine.probes import check_model, check_tree
-from lmrel.errors import InputError, check_count, quoted
+from lmrel.errors import InputError
+from lmrel.parameters import Enumeration
 from lmrel.problems import as_rows
 from lmrel.tokens import PieceReader, encode_problems, eos_ids
 
@@ -55,33 +56,27 @@ def enumerate_outcomes(
     `knobs` are those of a `Decoder` beside temperature, such as ``top_p=0.8``; without any sampling is pure. Repetition
     penalty and stop strings are not supported. Raises `InputError` for parameters out of range.
     """
-    given: Any = temperatures
-    if isinstance(given, str) or not isinstance(given, Iterable):
-        raise InputError(f"temperatures is {quoted(temperatures)}; it must be a list such as [0.0, 0.7].")
-    decoders = [Decoder(t, max_new_tokens=max_new_tokens, stop=stop, **knobs) for t in temperatures]
-    if len({decoder.temperature for decoder in decoders}) < len(decoders):
-        raise InputError(f"temperatures is {quoted(temperatures)}; each may occur once.")
+    asked = Enumeration(temperatures, tolerance, max_nodes, prompt_style, chunk)  # type: ignore[arg-type]
+    decoders = [Decoder(t, max_new_tokens=max_new_tokens, stop=stop, **knobs) for t in asked.temperatures]
     if any(decoder.repetition_penalty != 1 or decoder.stop_strings for decoder in decoders):
         raise InputError("enumeration supports no repetition_penalty and no stop_strings.")
-    check_count("max_nodes", max_nodes, most=10**9)
-    check_count("chunk", chunk)
-    if isinstance(tolerance, bool) or not isinstance(tolerance, (int, float)) or not 0 <= tolerance <= 1:
-        raise InputError(f"tolerance is {quoted(tolerance)}; it must be a number from 0 to 1.")
     rows = as_rows(problems)
-    if not rows or not decoders:
-        raise InputError("there is nothing to enumerate: no problems or no temperatures.")
-    encoded = encode_problems(rows, prompt_style, tokenizer)
-    check_model(model, encoded, max_new_tokens)
+    if not rows:
+        raise InputError("there is nothing to enumerate: no problems.")
+    encoded = encode_problems(rows, asked.prompt_style, tokenizer)
+    check_model(model, encoded, decoders[0].max_new_tokens)
     check_tree(model, encoded[0])
     eos, vocabulary = eos_ids(model, tokenizer), model.config.get_text_config().vocab_size
     lexer = Lexer(PieceReader(tokenizer), vocabulary, [int(row["answer"]) for row in rows], model.device)
 
     def grow(block: slice) -> tuple[Tensor, Tensor, int]:
-        enumerator = Enumerator(lexer.of(block), decoders, eos, tolerance, max_nodes, max_new_tokens, stop == "eos")
+        enumerator = Enumerator(
+            lexer.of(block), decoders, eos, asked.tolerance, asked.max_nodes, decoders[0].max_new_tokens, stop == "eos"
+        )
         nodes = walk(model, encoded[block], enumerator.children, budget=0.8 * free_memory(model.device))
         return *enumerator.bounds(), nodes
 
-    chunks = [slice(start, min(start + chunk, len(rows))) for start in range(0, len(rows), chunk)]
+    chunks = [slice(start, min(start + asked.chunk, len(rows))) for start in range(0, len(rows), asked.chunk)]
     parts = [part for whole in chunks for _, part in in_halves(whole, grow)]
     lowers, uppers, nodes = zip(*parts, strict=True)
     lower, upper = (torch.cat(column).cpu().flatten().numpy() for column in (lowers, uppers))

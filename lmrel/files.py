@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -14,23 +13,18 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
 from lmrel.errors import InputError, quoted
-
-LONGEST = 255  # bytes of a file's name
+from lmrel.parameters import is_path
 
 
 def as_path(name: str, value: Any) -> Path:
     """`value` as a path; `InputError` for what cannot be one."""
-    text = os.fspath(value) if isinstance(value, (str, Path)) else ""
-    try:
-        parts = text.encode().split(b"/")
-    except UnicodeEncodeError:
-        parts = []
-    if not text or "\0" in text or not parts or max(map(len, parts)) > LONGEST or len(text) > 4000:
+    if not isinstance(value, (str, Path)) or not is_path(str(value)):
         raise InputError(f"{name} is {quoted(value)}; it must be a path.")
-    return Path(text)
+    return Path(value)
 
 
 @contextmanager
@@ -115,24 +109,24 @@ def as_pandas(path: Path, table: pa.Table) -> pd.DataFrame:
 
 
 @contextmanager
-def locked(path: Path, busy: str) -> Iterator[None]:
-    """Holds a lock on a folder, or on a file that is made; `InputError` with the sentence `busy` if another has it.
+def locked(path: Path, busy: str | None = None) -> Iterator[None]:
+    """Holds a lock on the file `path`, which is made if missing; it ends with the process, however that ends.
 
-    It ends with the process.
+    Where another process holds it, it waits, or, if there is a sentence `busy` to say, raises that as `InputError`.
     """
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(path, os.O_RDONLY | (0 if path.is_dir() else os.O_CREAT), 0o644)
-    try:
+        lock = FileLock(path, timeout=-1 if busy is None else 0, mode=0o644)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise InputError(busy) from error
-        except OSError:
-            pass  # some network file systems know no locks
+            lock.acquire()
+        except Timeout:
+            raise InputError(str(busy)) from None
+        except NotImplementedError:  # some network file systems know no locks
+            pass
+    try:
         yield
     finally:
-        os.close(handle)
+        lock.release()
 
 
 def check_writable(folder: Path) -> None:

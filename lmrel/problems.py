@@ -1,4 +1,4 @@
-"""The problems: the paper's 240, and a split of everything else into training and held-out.
+"""The problems: the paper's 240, or a user's own file, checked row by row.
 
 Two task families (arXiv 2601.00942). *Variable binding*: ``c = a op1 b; d = c op2 k``, asked for ``d``.
 *Arithmetic*: ``(x - y) * z + w``. A problem is a row; what a model is shown of it is `lmrel.prompts`' business.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import random
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lmrel.errors import InputError, check_count, is_text, quoted
+from lmrel.errors import InputError, check_count, check_number, is_text, quoted
 from lmrel.files import as_path
 
 OPERANDS: dict[str, tuple[str, ...]] = {
@@ -80,49 +80,11 @@ def load_problems(source: str, limit: int | None = None) -> pd.DataFrame:
     A row has a unique ``problem_id`` and either ``task`` with that family's operands, or a ``question`` in
     words with its integer ``answer`` (task ``custom`` unless named). Raises `InputError` naming the line.
     """
-    check_count("limit", limit, optional=True, most=10**9)
+    if limit is not None:
+        check_count("limit", limit)
     path = as_path("problems", source)
-    problems = paper_problems() if str(path) == "paper" else _read_problems(path)
+    problems = paper_problems() if str(path) == "paper" else as_table(_checked(_read(path)))
     return problems if limit is None else problems.groupby("task", sort=False).head(limit).reset_index(drop=True)
-
-
-def _read_problems(path: Path) -> pd.DataFrame:
-    if not os.path.isfile(path):  # unlike the path's own, false where nothing may be looked up
-        raise InputError(f"problems is {str(path)!r}; it must be 'paper' or an existing .jsonl or .parquet file.")
-    rows: list[tuple[str, Any]] = []
-    if path.suffix == ".parquet":
-        rows = [(f"{path}, row {i}", row) for i, row in enumerate(_parquet_rows(path))]
-    elif path.suffix == ".jsonl":
-        try:
-            lines = path.read_text(encoding="utf-8-sig").split("\n")
-        except UnicodeDecodeError as error:
-            raise InputError(f"{path} is not UTF-8 text: {error}") from error
-        except OSError as error:
-            raise InputError(f"{path} cannot be read: {error.strerror}.") from error
-        for number, line in enumerate(lines, start=1):
-            if line.strip():
-                try:
-                    rows.append((f"{path}, line {number}", json.loads(line, object_pairs_hook=_object)))
-                except (ValueError, RecursionError) as error:
-                    raise InputError(f"{path}, line {number}: not valid JSON ({error}).") from error
-    else:
-        raise InputError(f"problems is {str(path)!r}; its name must end in .jsonl or .parquet.")
-    if not rows:
-        raise InputError(f"{path} holds no problems.")
-    return as_table(_all_checked(rows))
-
-
-def _parquet_rows(path: Path) -> list[dict[str, Any]]:
-    """Without what pandas noted in the file, which may be damaged; no integer becomes a float, which loses digits."""
-    try:
-        with pq.ParquetFile(path) as file:
-            table = file.read()
-        names = [name for name in table.column_names if not name.startswith("__index_level_")]  # pandas adds these
-        if len(set(names)) < len(names):
-            raise ValueError("two columns have one name")
-        return _records(table.select(names).replace_schema_metadata().to_pandas(integer_object_nulls=True))
-    except (OSError, ValueError, OverflowError, pa.ArrowException) as error:
-        raise InputError(f"{path} cannot be read as Parquet: {str(error).partition(chr(10))[0]}") from error
 
 
 def as_rows(problems: Any) -> list[dict[str, Any]]:
@@ -132,23 +94,58 @@ def as_rows(problems: Any) -> list[dict[str, Any]]:
     """
     if not isinstance(problems, pd.DataFrame):
         raise InputError(f"problems is {quoted(problems)}; it must be a table, as from load_problems.")
-    known = problems[[column for column in COLUMNS if column in problems]]
-    if not known.columns.is_unique:
+    if not problems.columns.is_unique:
         raise InputError("problems has two columns of one name.")
-    return _all_checked([(f"problems, row {i}", row) for i, row in enumerate(_records(known))], solved=False)
+    known = problems[[column for column in COLUMNS if column in problems]]
+    return _checked([(f"problems, row {i}", row) for i, row in enumerate(rows_of(known))], solved=False)
 
 
-def one_of(problems: pd.DataFrame, number: Any) -> pd.DataFrame:
+def rows_of(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of a table, what is missing left out; unchecked."""
+    rows: list[dict[str, Any]] = table.to_dict("records")  # type: ignore[assignment]
+    return [{name: value for name, value in row.items() if not _missing(value)} for row in rows]
+
+
+def as_table(rows: Iterable[Problem]) -> pd.DataFrame:
+    """A table of the rows; a column never passes through floats, which would lose digits."""
+    rows = list(rows)
+    kinds: dict[str, Any] = {column: "Int64" if column in INTEGERS else "string" for column in COLUMNS}
+    return pd.DataFrame({name: pd.array([row.get(name) for row in rows], dtype=kind) for name, kind in kinds.items()})
+
+
+def one_of(problems: pd.DataFrame, number: int) -> pd.DataFrame:
     """The table of the one problem in row `number`, from 0."""
-    whole = isinstance(number, int) and not isinstance(number, bool)
-    if not whole or not 0 <= number < len(problems):
-        raise InputError(f"problem is {quoted(number)}; it must be an integer from 0 to {len(problems) - 1}.")
+    check_number("problem", number, 0, len(problems) - 1, whole=True)
     return problems.iloc[[number]]
 
 
-def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = table.to_dict("records")  # type: ignore[assignment]
-    return [{name: value for name, value in row.items() if not _missing(value)} for row in rows]
+def _read(path: Path) -> list[tuple[str, Any]]:
+    """The rows in a file, unchecked, each with where it stands."""
+    if not os.path.isfile(path):  # unlike the path's own, false where nothing may be looked up
+        raise InputError(f"problems is {str(path)!r}; it must be 'paper' or an existing .jsonl or .parquet file.")
+    readers = {".jsonl": _read_lines, ".parquet": _read_parquet}
+    if path.suffix not in readers:
+        raise InputError(f"problems is {str(path)!r}; its name must end in .jsonl or .parquet.")
+    if not (rows := readers[path.suffix](path)):
+        raise InputError(f"{path} holds no problems.")
+    return rows
+
+
+def _read_lines(path: Path) -> list[tuple[str, Any]]:
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8 text: {error}") from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}.") from error
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            try:
+                rows.append((f"{path}, line {number}", json.loads(line, object_pairs_hook=_object)))
+            except (ValueError, RecursionError) as error:
+                raise InputError(f"{path}, line {number}: not valid JSON ({error}).") from error
+    return rows
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -159,58 +156,66 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _all_checked(rows: list[tuple[str, Any]], *, solved: bool = True) -> list[dict[str, Any]]:
+def _read_parquet(path: Path) -> list[tuple[str, Any]]:
+    """Without what pandas noted in the file, which may be damaged; no integer becomes a float, which loses digits."""
+    try:
+        with pq.ParquetFile(path) as file:
+            table = file.read()
+        names = [name for name in table.column_names if not name.startswith("__index_level_")]  # pandas adds these
+        if len(set(names)) < len(names):
+            raise ValueError("two columns have one name")
+        rows = rows_of(table.select(names).replace_schema_metadata().to_pandas(integer_object_nulls=True))
+    except (OSError, ValueError, OverflowError, pa.ArrowException) as error:
+        raise InputError(f"{path} cannot be read as Parquet: {str(error).partition(chr(10))[0]}") from error
+    return [(f"{path}, row {number}", row) for number, row in enumerate(rows)]
+
+
+def _checked(rows: list[tuple[str, Any]], *, solved: bool = True) -> list[dict[str, Any]]:
     """The rows, each with where it stands, checked one by one and against each other; `solved`: answers too."""
     seen: dict[str, str] = {}
     checked = []
     for where, row in rows:
-        problem = _checked(row, where, solved)
-        if problem["problem_id"] in seen:
-            raise InputError(
-                f"{where}: problem_id {quoted(problem['problem_id'])} is already at {seen[problem['problem_id']]}."
-            )
-        seen[problem["problem_id"]] = where
+        try:
+            problem = _checked_row(row, solved)
+        except ValueError as error:
+            raise InputError(f"{where}: {error}.") from error
+        name = problem["problem_id"]
+        if name in seen:
+            raise InputError(f"{where}: problem_id {quoted(name)} is already at {seen[name]}.")
+        seen[name] = where
         checked.append(problem)
     return checked
 
 
-def _checked(row: Any, where: str, solved: bool) -> dict[str, Any]:
+def _checked_row(row: Any, solved: bool) -> dict[str, Any]:
+    """One row, completed; ValueError, which says what is wrong, for one that is no problem."""
     if not isinstance(row, dict):
-        raise InputError(f"{where}: a problem must be a JSON object, not {type(row).__name__}.")
-    unknown = [name for name in row if name not in COLUMNS]
-    if unknown:
-        raise InputError(f"{where}: unknown field {quoted(unknown[0])}; known are {', '.join(COLUMNS)}.")
-    row = {key: value for key, value in row.items() if value is not None}
-    for column in ("problem_id", "task", "op1", "op2", "question"):
-        if column in row and not is_text(row[column]):
-            raise InputError(
-                f"{where}: {column} must be a non-empty string of valid Unicode, not {quoted(row[column])}."
-            )
+        raise ValueError(f"a problem must be a JSON object, not {type(row).__name__}")
+    if unknown := [name for name in row if name not in COLUMNS]:
+        raise ValueError(f"unknown field {quoted(unknown[0])}; known are {', '.join(COLUMNS)}")
+    row = {key: _integer(value, key) if key in INTEGERS else value for key, value in row.items() if value is not None}
+    for column, value in row.items():
+        if column not in INTEGERS and not is_text(value):
+            raise ValueError(f"{column} must be a non-empty string of valid Unicode, not {quoted(value)}")
     if "problem_id" not in row:
-        raise InputError(f"{where}: problem_id is missing.")
-    for column in INTEGERS:
-        if column in row:
-            row[column] = _integer(row[column], f"{where}: {column}")
+        raise ValueError("problem_id is missing")
     if "question" in row:
-        given = [column for column in COLUMNS[3:-1] if column in row]
-        if given or row.get("task") in (*OPERANDS, "all"):
-            raise InputError(f"{where}: a question goes without operands and with a task name of its own.")
+        if row.keys() & set(COLUMNS[3:-1]) or row.get("task") in (*OPERANDS, "all"):
+            raise ValueError("a question goes without operands and with a task name of its own")
         if "answer" not in row:
-            raise InputError(f"{where}: a question needs its integer answer.")
+            raise ValueError("a question needs its integer answer")
         return {"task": "custom", **row}
-    if row.get("task") not in OPERANDS:
-        raise InputError(
-            f"{where}: task is {quoted(row.get('task'))}; without a question it must be one of {', '.join(OPERANDS)}."
-        )
-    missing = [column for column in OPERANDS[row["task"]] if column not in row]
-    if missing:
-        raise InputError(f"{where}: {row['task']} needs {', '.join(OPERANDS[row['task']])}; {missing[0]} is missing.")
-    for column, allowed in (("op1", "+-*"), ("op2", "+-")):
-        if column in row and row[column] not in tuple(allowed):
-            raise InputError(f"{where}: {column} is {quoted(row[column])}; it must be one of {' '.join(allowed)}.")
-    solution = _integer(solve(row), f"{where}: the answer")
+    task = row.get("task")
+    if task not in OPERANDS:
+        raise ValueError(f"task is {quoted(task)}; without a question it must be one of {', '.join(OPERANDS)}")
+    if missing := [column for column in OPERANDS[task] if column not in row]:
+        raise ValueError(f"{task} needs {', '.join(OPERANDS[task])}; {missing[0]} is missing")
+    for column, allowed in (("op1", tuple(APPLY)), ("op2", ("+", "-"))):
+        if row.get(column, "+") not in allowed:
+            raise ValueError(f"{column} is {quoted(row[column])}; it must be one of {' '.join(allowed)}")
+    solution = _integer(solve(row), "the answer")
     if row.setdefault("answer", solution) != solution and solved:
-        raise InputError(f"{where}: answer is {row['answer']}, but the operands give {solution}.")
+        raise ValueError(f"answer is {row['answer']}, but the operands give {solution}")
     return row
 
 
@@ -222,16 +227,9 @@ def _integer(value: Any, what: str) -> int:
     except (TypeError, ValueError, ArithmeticError):
         whole = None
     if whole is None or (isinstance(value, float) and abs(value) >= 2**53):
-        raise InputError(f"{what} is {quoted(value)}; it must be an integer of at most 18 digits.")
+        raise ValueError(f"{what} is {quoted(value)}; it must be an integer of at most 18 digits")
     return whole
 
 
 def _missing(value: Any) -> bool:
     return value is None or (isinstance(value, float) and value != value) or value is pd.NA
-
-
-def as_table(rows: Any) -> pd.DataFrame:
-    """A table of the rows; a column never passes through floats, which would lose digits."""
-    rows = list(rows)
-    kinds: dict[str, Any] = {column: "Int64" if column in INTEGERS else "string" for column in COLUMNS}
-    return pd.DataFrame({name: pd.array([row.get(name) for row in rows], dtype=kind) for name, kind in kinds.items()})

@@ -1,4 +1,4 @@
-"""What a model is shown: three prompt styles, a chat template where the tokenizer has one, exactly one BOS.
+"""A problem as text: three prompt styles. What a tokenizer makes of them is `lmrel.tokens`' business.
 
 Three prompts claim to be the paper's (its README, its generator, its data file) and it is not known which one
 made its table, so the prompt is a factor here. The shapes are the paper's, the wording is ours.
@@ -6,13 +6,13 @@ made its table, so the prompt is a factor here. The shapes are the paper's, the 
 
 from __future__ import annotations
 
-from lmrel.errors import InputError, quoted
+from lmrel.errors import check_choice
+from lmrel.parameters import PROMPT_STYLES
 from lmrel.problems import FEW_SHOT_EXAMPLES, Problem, solve
 
 README = "Solve the following problem. Give only the final number.\nProblem: {problem}\nAnswer:"
 FEW_SHOT = "Compute the value. Output only the number.\n{examples}{problem} ="
 ZERO_SHOT = "{instruction}\n{problem}\nAnswer with only the number:"
-PROMPT_STYLES = ("readme", "few_shot", "zero_shot")
 
 
 def assignments(problem: Problem) -> list[str]:
@@ -63,12 +63,11 @@ def render(problem: Problem, style: str) -> str:
 
     It never ends in white space: the answer's leading space belongs to the answer.
     """
+    check_choice("prompt_style", style, PROMPT_STYLES)
     if style == "readme":
         return README.format(problem=asked_in_words(problem))
     if style == "few_shot":
         examples = "".join(f"{worksheet_item(p)} = {solve(p)}\n" for p in FEW_SHOT_EXAMPLES)
         return FEW_SHOT.format(examples=examples, problem=worksheet_item(problem))
-    if style == "zero_shot":
-        instruction, lines = zero_shot_parts(problem)
-        return ZERO_SHOT.format(instruction=instruction, problem=lines)
-    raise InputError(f"prompt_style is {quoted(style)}; it must be one of {', '.join(PROMPT_STYLES)}.")
+    instruction, lines = zero_shot_parts(problem)
+    return ZERO_SHOT.format(instruction=instruction, problem=lines)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,18 +14,14 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from lmrel import records
 from lmrel.answers import extract_answer, paper_failure, sole_number
 from lmrel.decoding import Decoder, as_decoders
-from lmrel.engine.memory import (
-    check_size,
-    free_memory,
-    in_halves,
-    rows_that_fit_in_memory,
-)
+from lmrel.engine.memory import check_size, free_memory, in_halves, rows_that_fit
 from lmrel.engine.probes import check_model, check_tree
 from lmrel.engine.sampler import Draws, sample_chunk
-from lmrel.errors import MAX_RUNS, InputError, check_count, quoted
+from lmrel.errors import InputError
+from lmrel.parameters import Sampling
 from lmrel.precision import precision_of
 from lmrel.problems import as_rows
-from lmrel.tokens import AS_IS, encode_problems, eos_ids
+from lmrel.tokens import AS_IS, Prepared, encode_problems, eos_ids
 
 INT64 = np.iinfo(np.int64)
 
@@ -57,81 +52,70 @@ def sample(
     `model_name` and `decoding` are labels; by default the checkpoint's folder name, and ``"pure"`` or ``"custom"``.
     Raises `InputError` for parameters out of range and for prompts that do not fit the model.
     """
-    check_count("runs", runs, most=MAX_RUNS)
-    check_count("chunk", chunk, optional=True)
-    check_seed(seed)
-    for name, label in (("model_name", model_name), ("decoding", decoding)):
-        if label is not None and not isinstance(label, str):
-            raise InputError(f"{name} is {quoted(label)}; it must be None or a text.")
-    if isinstance(first_run, bool) or not isinstance(first_run, int) or first_run < 0:
-        raise InputError(f"first_run is {quoted(first_run)}; it must be an integer of at least 0.")
+    asked = Sampling(runs, first_run, seed, prompt_style, chunk, model_name, decoding)  # type: ignore[arg-type]
     rows = as_rows(problems)
-    decoders = [decoder for decoder in as_decoders(decoders) if decoder.draws(runs) > first_run]
+    decoders = [decoder for decoder in as_decoders(decoders) if decoder.n_draws(asked.runs) > asked.first_run]
     if not rows or not decoders:
         raise InputError("there is nothing to sample: no problems, no decoders or no further runs.")
-    check_size(len(rows) * sum(decoder.draws(runs) for decoder in decoders))
-    encoded = encode_problems(rows, prompt_style, tokenizer)
-    check_model(model, encoded, max(decoder.max_new_tokens for decoder in decoders))
-    check_tree(model, encoded[0])
+    check_size(len(rows) * sum(decoder.n_draws(asked.runs) for decoder in decoders))
+    prepared = Prepared(rows, encode_problems(rows, asked.prompt_style, tokenizer))
+    check_model(model, prepared.ids, max(decoder.max_new_tokens for decoder in decoders))
+    check_tree(model, prepared.ids[0])
+    return draw(model, tokenizer, prepared, decoders, asked, progress)
+
+
+def draw(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prepared: Prepared,
+    decoders: Sequence[Decoder],
+    asked: Sampling,
+    progress: bool = False,
+) -> pd.DataFrame:
+    """`sample` behind its door: everything was checked, and every decoder has draws to make."""
     pieces: list[tuple[slice, Draws]] = []
-    bar = tqdm(total=len(rows), unit="problem", disable=not progress)
-    names = [row["problem_id"] for row in rows]
+    bar = tqdm(total=len(prepared), unit="problem", disable=not progress)
 
-    def draw(part: slice) -> Draws:
-        budget = 0.8 * free_memory(model.device)
-        return sample_chunk(model, tokenizer, encoded[part], names[part], decoders, runs, seed, budget, first_run)
+    def of(part: slice) -> Draws:
+        some, budget = prepared[part], 0.8 * free_memory(model.device)
+        return sample_chunk(
+            model, tokenizer, some.ids, some.names, decoders, asked.runs, asked.seed, budget, asked.first_run
+        )
 
-    length, done = max(map(len, encoded)), 0
-    size = chunk or rows_that_fit_in_memory(model, length, decoders, runs)
-    while done < len(rows):
-        whole, widest = slice(done, min(done + size, len(rows))), 0.0
-        for part, draws in in_halves(whole, draw):
+    length, done = max(map(len, prepared.ids)), 0
+    size = asked.chunk or rows_that_fit(model, length, decoders, asked.runs)
+    while done < len(prepared):
+        whole, widest = slice(done, min(done + size, len(prepared))), 0.0
+        for part, draws in in_halves(whole, of):
             pieces.append((part, draws))
             widest = max(widest, draws.widest / (part.stop - part.start))
             bar.update(part.stop - part.start)
         done = whole.stop
-        if chunk is None:  # twice what these problems needed, for the next
-            size = rows_that_fit_in_memory(model, length, decoders, runs, 2 * math.ceil(widest))
+        if asked.chunk is None:  # twice what these problems needed, for the next
+            size = rows_that_fit(model, length, decoders, asked.runs, 2 * math.ceil(widest))
     bar.close()
     all_pure = all(decoder.pure for decoder in decoders)
     labels = {
-        "model": model_name or Path(model.config.name_or_path).name,
+        "model": asked.model_name or Path(model.config.name_or_path).name,
         "precision": precision_of(model),
-        "prompt_style": prompt_style,
-        "decoding": decoding or ("pure" if all_pure else "custom"),
+        "prompt_style": asked.prompt_style,
+        "decoding": asked.decoding or ("pure" if all_pure else "custom"),
     }
-    eos = set(eos_ids(model, tokenizer))
-    frames = [_frame(draws, rows[part], encoded[part], tokenizer, decoders, eos, labels) for part, draws in pieces]
+    ends = set(eos_ids(model, tokenizer))
+    frames = [_frame(draws, prepared[part], tokenizer, decoders, ends, labels) for part, draws in pieces]
     return pd.concat(frames, ignore_index=True)[records.DRAWS_SCHEMA.names]
-
-
-def rows_that_fit(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    problems: pd.DataFrame,
-    decoders: Sequence[Decoder],
-    runs: int,
-    prompt_style: str = "few_shot",
-) -> int:
-    """How many problems are expected to take half of the free memory, all draws of them together; at least 1.
-
-    Raises `InputError` for prompts that do not fit the model.
-    """
-    encoded = encode_problems(as_rows(problems), prompt_style, tokenizer)
-    check_model(model, encoded, max(decoder.max_new_tokens for decoder in decoders))
-    return rows_that_fit_in_memory(model, max(map(len, encoded)), decoders, runs)
 
 
 def _frame(
     draws: Draws,
-    problems: list[dict[str, Any]],
-    encoded: list[list[int]],
+    prepared: Prepared,
     tokenizer: PreTrainedTokenizerBase,
     decoders: Sequence[Decoder],
-    eos: set[int],
-    labels: dict[str, str],
+    ends: set[int],
+    labels: Mapping[str, str],
 ) -> pd.DataFrame:
     """The rows of one chunk. Everything about an answer or a problem is worked out once and shared by its draws."""
+    problems = prepared.rows
     row_of_answer = np.empty(len(draws.token_ids), dtype=int)
     row_of_answer[draws.answer] = draws.row
     answers = []
@@ -145,7 +129,7 @@ def _frame(
                 "text": text,
                 "token_ids": ids,
                 "n_tokens": len(ids),
-                "finished": ids[-1] in eos,
+                "finished": ids[-1] in ends,
                 "extracted": _in_64_bits(extracted),
                 "correct": correct,
                 "compliant": compliant,
@@ -168,7 +152,7 @@ def _frame(
             **labels,
             "problem_id": [problem["problem_id"] for problem in problems],
             "task": [problem["task"] for problem in problems],
-            "prompt": [tokenizer.decode(ids, **AS_IS) for ids in encoded],
+            "prompt": [tokenizer.decode(ids, **AS_IS) for ids in prepared.ids],
             "expected": [int(problem["answer"]) for problem in problems],
         }
     )
@@ -181,9 +165,3 @@ def _frame(
 
 def _in_64_bits(number: int | None) -> int | None:
     return number if number is not None and INT64.min <= number <= INT64.max else None
-
-
-def check_seed(seed: Any) -> None:
-    """Raise `InputError` unless `seed` is an integer, of some 300 digits at most."""
-    if isinstance(seed, bool) or not isinstance(seed, int) or abs(seed) >= 1 << 1024:
-        raise InputError(f"seed is {quoted(seed)}; it must be an integer of at most 1024 bits.")

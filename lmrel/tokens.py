@@ -5,10 +5,9 @@ The module knows the tokenizer, and nothing of what is asked.
 
 from __future__ import annotations
 
-import signal
-import threading
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,7 +18,31 @@ from lmrel.errors import InputError, is_text, quoted
 from lmrel.problems import Problem
 from lmrel.prompts import render
 
-TEMPLATE_SECONDS = 20.0  # that a chat template may take for one prompt
+AS_IS = {"clean_up_tokenization_spaces": False}
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Problems that were checked, and the token ids of their prompts, in one order: what sampling trusts."""
+
+    rows: Sequence[Problem]
+    ids: Sequence[Sequence[int]]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, part: slice) -> Prepared:
+        return Prepared(self.rows[part], self.ids[part])
+
+    @property
+    def names(self) -> list[str]:
+        """The problems' ids."""
+        return [row["problem_id"] for row in self.rows]
+
+
+def encode_problems(rows: Iterable[Problem], style: str, tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
+    """Token ids of the prompts of `rows` in `style`: see `prompts.render` and `encode`."""
+    return encode([render(row, style) for row in rows], tokenizer)
 
 
 def encode(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
@@ -46,48 +69,20 @@ def _templated(text: str, tokenizer: PreTrainedTokenizerBase) -> str:
     """`text` in the chat template: a program of the checkpoint, run in a sandbox, which raises what it likes."""
     chat = [{"role": "user", "content": text}]
     try:
-        with limited(TEMPLATE_SECONDS):
-            found = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+        found = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
     except Exception as error:
         raise InputError(f"the tokenizer's chat template fails: {str(error) or type(error).__name__}") from error
     if not is_text(found):
         raise InputError(f"the tokenizer's chat template gives {found!r:.100}, which is no prompt.")
-    return found
+    return str(found)
 
 
-@contextmanager
-def limited(seconds: float) -> Iterator[None]:
-    """Raises `TimeoutError` in what takes longer. Only the main thread can be interrupted."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(*_: object) -> None:
-        raise TimeoutError(f"it takes longer than {seconds:g} s")
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-
-
-def _tokenized(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, **options: bool) -> list[list[int]]:
+def _tokenized(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, **options: Any) -> list[list[int]]:
     try:
         found: list[list[int]] = tokenizer(list(texts), **options)["input_ids"]
     except Exception as error:  # of its own kind, where a tokenizer has no token for what it does not know
         raise InputError(f"the tokenizer cannot read a prompt: {error}") from error
     return found
-
-
-def encode_problems(problems: Iterable[Problem], style: str, tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
-    """Token ids of the prompts of `problems` in `style`: see `render` and `encode`."""
-    return encode([render(problem, style) for problem in problems], tokenizer)
-
-
-AS_IS = {"clean_up_tokenization_spaces": False}
 
 
 class PieceReader:

@@ -1,10 +1,4 @@
-"""Where the trees live: keys and values of the prompts, a row each, and of all nodes that have grown from them.
-
-The nodes of a step, whatever tree they belong to, go through the model packed into one sequence, without padding.
-Attention alone must know who sees whom. It is replaced for the length of a call by `attend`: a node sees its prompt, in
-one product with the other nodes of that prompt, and its ancestors, which it looks up. So it costs the same however many
-others there are. Prompts may differ in length; what all of them begin with is computed once.
-"""
+"""Every estimate of bytes: what is free, what prompts and nodes take, and how many problems fit at once."""
 
 from __future__ import annotations
 
@@ -21,6 +15,7 @@ from lmrel.decoding import Decoder
 from lmrel.errors import InputError
 
 T = TypeVar("T")
+DRAW_BYTES = 1000  # at least, of a draw in a table; `jobs.ROW_MB` is what one takes at its summary
 OUT_OF_MEMORY = ("out of memory", "not enough memory", "alloc")  # what torch says on one device or another
 
 
@@ -73,16 +68,13 @@ def bytes_of_prompts(model: PreTrainedModel, rows: int, tokens: int, columns: in
     return rows * columns * bytes_per_token(model) * 1.5 + activations + attention + mask
 
 
-DRAW_BYTES = 1000  # at least, of a draw in a table; `jobs.ROW_MB` is what one takes at its summary
-
-
-def rows_that_fit_in_memory(
+def rows_that_fit(
     model: PreTrainedModel, length: int, decoders: Sequence[Decoder], runs: int, width: int | None = None
 ) -> int:
     """Rows for which half of the free memory suffices if a problem has `width` distinct nodes at a depth."""
     config = model.config.get_text_config()
-    draws = sum(decoder.draws(runs) for decoder in decoders)
-    width = min(draws, 16 * math.isqrt(draws) if width is None else max(width, 1))
+    n_draws = sum(decoder.n_draws(runs) for decoder in decoders)
+    width = min(n_draws, 16 * math.isqrt(n_draws) if width is None else max(width, 1))
     steps = max(decoder.max_new_tokens for decoder in decoders)
     cache = bytes_per_token(model) * 2 * width * steps + bytes_of_prompts(model, 1, length, length, length)
     logits = width * config.vocab_size * (model.dtype.itemsize + 1)

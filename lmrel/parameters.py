@@ -1,0 +1,231 @@
+"""Every parameter with what it may be, once: notebook, study, command line and library are checked by this table.
+
+A table is a frozen dataclass whose annotations say what a value may be. One that does not fit is an `InputError`, as in
+"runs is 0; it must be an integer from 1 to 1,000,000,000." Nothing here touches a disk or needs torch.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import numbers
+from collections.abc import Callable
+from dataclasses import dataclass as plain_dataclass
+from typing import Annotated, Any, Literal, TypeVar, cast, dataclass_transform, get_args
+
+from pydantic import ConfigDict, GetCoreSchemaHandler, ValidationError
+from pydantic.dataclasses import dataclass
+from pydantic_core import CoreSchema, core_schema
+
+from lmrel.errors import InputError, guess, is_text, quoted
+
+T = TypeVar("T")
+MAX_RUNS = 10**9
+LONGEST_NAME = 255  # bytes that a file system takes
+MIN_TEMPERATURE, MAX_TEMPERATURE = 1e-6, 10.0  # below the minimum, only 0
+MAX_STOP_STRINGS = 16
+Precision = Literal["auto", "fp32", "bf16", "fp16", "nf4"]
+PromptStyle = Literal["readme", "few_shot", "zero_shot"]
+Decoding = Literal["pure", "as_shipped"]
+Stop = Literal["eos", "decided"]
+
+
+@plain_dataclass(frozen=True)
+class Allowed:
+    """What a value may be, in words; `fits` decides, of what `read` made of it."""
+
+    words: str
+    fits: Callable[[Any], bool]
+    read: Callable[[Any], Any] = lambda value: value
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Pydantic's way to ask how a value with this annotation is checked."""
+        return core_schema.no_info_plain_validator_function(self.checked)
+
+    def checked(self, value: Any) -> Any:
+        """`value` as it was read; ValueError if it does not fit."""
+        found = self.read(value)
+        if not self.fits(found):
+            raise ValueError
+        return found
+
+
+def number(value: Any) -> Any:
+    """A number, numpy's too, as Python's own int or float; None for what is none, as True and False."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        return None
+    return int(value) if isinstance(value, numbers.Integral) else float(value)
+
+
+def whole(low: int, high: int) -> Allowed:
+    """An integer from `low` to `high`."""
+    words = f"an integer from {low:,} to {high:,}"
+    return Allowed(words, lambda found: isinstance(found, int) and low <= found <= high, number)
+
+
+def real(low: float, high: float, *, above: bool = False) -> Allowed:
+    """A number from `low`, or above it, to `high`."""
+    words = f"a number {'above' if above else 'from'} {low:g} to {high:g}"
+    return Allowed(words, lambda n: n is not None and low <= n <= high and not (above and n == low), number)
+
+
+def optional(allowed: Allowed) -> Allowed:
+    """None, or what is `allowed`."""
+    read = lambda value: None if value is None else allowed.checked(value)  # noqa: E731
+    return Allowed(f"None or {allowed.words}", lambda _: True, read)
+
+
+def as_list(value: Any) -> Any:
+    """A list, a numpy array, or a list written as text, as papermill's ``-p`` does, as a list; else `value`."""
+    if isinstance(value, str):
+        try:
+            value = ast.literal_eval(value)
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            return value
+    return list(value) if isinstance(value, (list, tuple)) or hasattr(value, "tolist") else value
+
+
+def _temperatures(value: Any) -> tuple[float, ...]:
+    values = as_list(value)
+    if not isinstance(values, list) or not values:
+        raise ValueError
+    for one in values:
+        if not TEMPERATURE.fits(number(one)):
+            raise ValueError(f"temperature is {quoted(one)}; it must be {TEMPERATURE.words}")
+    if len({number(one) for one in values}) < len(values):
+        raise ValueError(f"temperatures is {quoted(values)}; each may occur once")
+    return tuple(map(number, values))
+
+
+def _stop_strings(value: Any) -> tuple[str, ...]:
+    if isinstance(value, str):
+        one = quoted(value)
+        raise ValueError(f"stop_strings is {one}; it must be a list of strings: for this one alone, [{one}]")
+    if not isinstance(value, (list, tuple)) or len(value) > MAX_STOP_STRINGS:
+        raise ValueError
+    if not all(isinstance(string, str) and string and string.isascii() for string in value):
+        raise ValueError
+    return tuple(value)
+
+
+def is_path(value: Any) -> bool:
+    """Whether `value` is text that can name a file."""
+    if not is_text(value) or "\0" in value or len(value) > 4000:
+        return False
+    return max(map(len, value.encode().split(b"/"))) <= LONGEST_NAME
+
+
+TEMPERATURE = Allowed(
+    f"0 (greedy) or a number from {MIN_TEMPERATURE:g} to {MAX_TEMPERATURE:g}",
+    lambda found: found is not None and (found == 0 or MIN_TEMPERATURE <= found <= MAX_TEMPERATURE),
+    number,
+)
+TEMPERATURES = Allowed("a list such as [0.0, 0.7]", lambda _: True, _temperatures)
+STOP_STRINGS = Allowed(
+    f"a list of at most {MAX_STOP_STRINGS} strings in ASCII (tokens may split other characters), none of them empty",
+    lambda _: True,
+    _stop_strings,
+)
+RUNS, NEW_TOKENS = whole(1, MAX_RUNS), whole(1, 32_768)
+SEED = Allowed(
+    "an integer of at most 1024 bits", lambda found: isinstance(found, int) and abs(found) < 1 << 1024, number
+)
+PATH = Allowed("a path, as text", is_path)
+
+
+@dataclass_transform(frozen_default=True)
+def table(kind: type[T]) -> type[T]:
+    """Makes a class a frozen dataclass that checks its values, and says in a sentence what does not fit."""
+    checked = dataclass(kind, frozen=True, config=ConfigDict(strict=True, extra="forbid"))
+    construct = checked.__init__
+
+    @functools.wraps(construct)
+    def init(self: Any, *values: Any, **named: Any) -> None:
+        try:
+            construct(self, *values, **named)
+        except ValidationError as error:
+            raise InputError(_sentence(checked, error.errors(include_url=False))) from None
+
+    checked.__init__ = init  # type: ignore[method-assign]
+    return cast(type[T], checked)
+
+
+def _sentence(kind: Any, errors: list[Any]) -> str:
+    """What is wrong; of several things the first, but all that is missing."""
+    fields = kind.__pydantic_fields__
+    if missing := [error["loc"][0] for error in errors if error["type"] == "missing"]:
+        return f"parameters are missing: {', '.join(missing)}."
+    if said := str(errors[0].get("ctx", {}).get("error", "")):  # a check has its own words
+        return f"{said}."
+    name, value = errors[0]["loc"][0], errors[0]["input"]
+    if name not in fields:
+        return f"{name!r} is no parameter.{guess(name, fields)} The parameters are {', '.join(fields)}."
+    words, options = in_words(fields[name])
+    return f"{name} is {quoted(value)}; it must be {words}.{guess(value, options)}"
+
+
+def in_words(field: Any) -> tuple[str, tuple[str, ...]]:
+    """What a field of a table may be, and the options if it is one of several words."""
+    if found := [each for each in field.metadata if isinstance(each, Allowed)]:
+        return found[0].words, ()
+    options = get_args(field.annotation)
+    if not options:
+        return "True or False", ()
+    return " or ".join(map(repr, options)) if len(options) == 2 else f"one of {', '.join(options)}", options
+
+
+@table
+class Parameters:
+    """The parameters of one run, as ``notebooks/evaluate.ipynb`` has them; what is not given has its default there."""
+
+    model: Annotated[str, Allowed("a name, a folder or a repo id", is_text)]
+    precision: Precision = "auto"
+    prompt_style: PromptStyle = "few_shot"
+    decoding: Decoding = "pure"
+    temperatures: Annotated[tuple[float, ...], TEMPERATURES] = (0.0, 0.1, 0.5, 1.0)
+    runs: Annotated[int, RUNS] = 4
+    seed: Annotated[int, SEED] = 0
+    max_new_tokens: Annotated[int, NEW_TOKENS] = 16
+    stop: Stop = "eos"
+    problems: Annotated[str, PATH] = "paper"
+    limit: Annotated[int | None, optional(whole(1, MAX_RUNS))] = None
+    output_dir: Annotated[str, PATH] = "results/run"
+    replace: bool = False
+    shards: Annotated[int, whole(1, 10**6)] = 1
+    shard: Annotated[int | None, optional(whole(0, 10**6))] = None
+
+    def __post_init__(self) -> None:
+        if self.shard is not None and self.shard >= self.shards:
+            raise ValueError(f"shard is {self.shard}; it must be None or an integer from 0 to {self.shards - 1}")
+
+    @property
+    def n_draws(self) -> int:
+        """How many draws a problem gets: one at temperature 0, `runs` at each other temperature."""
+        return sum(1 if temperature == 0 else self.runs for temperature in self.temperatures)
+
+
+@table
+class Sampling:
+    """What `lmrel.sample` takes beside model, problems and decoders."""
+
+    runs: Annotated[int, RUNS]
+    first_run: Annotated[int, whole(0, MAX_RUNS)]
+    seed: Annotated[int, SEED]
+    prompt_style: PromptStyle
+    chunk: Annotated[int | None, optional(whole(1, MAX_RUNS))]
+    model_name: Annotated[str | None, optional(Allowed("a text", is_text))]
+    decoding: Annotated[str | None, optional(Allowed("a text", is_text))]
+
+
+@table
+class Enumeration:
+    """What `lmrel.enumerate_outcomes` takes beside model, problems and knobs."""
+
+    temperatures: Annotated[tuple[float, ...], TEMPERATURES]
+    tolerance: Annotated[float, real(0.0, 1.0)]
+    max_nodes: Annotated[int, whole(1, MAX_RUNS)]
+    prompt_style: PromptStyle
+    chunk: Annotated[int, whole(1, MAX_RUNS)]
+
+
+PRECISIONS, PROMPT_STYLES, DECODINGS = map(get_args, (Precision, PromptStyle, Decoding))
