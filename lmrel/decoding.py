@@ -70,7 +70,7 @@ class Decoder:
         """Whether the highest logit is taken, no draw being made."""
         return self.temperature == 0.0
 
-    def draws(self, runs: int) -> int:
+    def n_draws(self, runs: int) -> int:
         """How many draws a problem gets in that many runs: greedy decoding gives but one."""
         return 1 if self.greedy else runs
 
@@ -79,7 +79,7 @@ class Decoder:
         """Whether temperature is the only knob in use."""
         return self == Decoder(self.temperature, max_new_tokens=self.max_new_tokens, stop=self.stop)
 
-    def probabilities(self, logits: Tensor, seen: Tensor | None = None) -> Tensor:
+    def processed(self, logits: Tensor, seen: Tensor | None = None) -> Tensor:
         """Next-token distributions, float32 (rows, vocabulary), from raw logits of that shape.
 
         Minus infinity is a token that cannot be drawn. Raises `InputError` for a row that holds NaN or infinity, or
@@ -120,9 +120,9 @@ class Decoder:
             logits = logits.masked_fill(self._atypical(logits), -math.inf)
         return logits.softmax(dim=-1)
 
-    def chances(self, logits: Tensor, seen: Tensor | None = None) -> Tensor:
-        """What is drawn, float64: `probabilities`, but that greedy decoding is certain of its token."""
-        probabilities = self.probabilities(logits, seen).double()
+    def distribution(self, logits: Tensor, seen: Tensor | None = None) -> Tensor:
+        """What is drawn, float64: `processed`, but that greedy decoding is certain of its token."""
+        probabilities = self.processed(logits, seen).double()
         if self.greedy:
             return torch.zeros_like(probabilities).scatter_(-1, probabilities.argmax(dim=-1, keepdim=True), 1.0)
         return probabilities

@@ -66,10 +66,10 @@ def sample(
     if isinstance(first_run, bool) or not isinstance(first_run, int) or first_run < 0:
         raise InputError(f"first_run is {quoted(first_run)}; it must be an integer of at least 0.")
     rows = as_rows(problems)
-    decoders = [decoder for decoder in as_decoders(decoders) if decoder.draws(runs) > first_run]
+    decoders = [decoder for decoder in as_decoders(decoders) if decoder.n_draws(runs) > first_run]
     if not rows or not decoders:
         raise InputError("there is nothing to sample: no problems, no decoders or no further runs.")
-    check_size(len(rows) * sum(decoder.draws(runs) for decoder in decoders))
+    check_size(len(rows) * sum(decoder.n_draws(runs) for decoder in decoders))
     encoded = encode_problems(rows, prompt_style, tokenizer)
     check_model(model, encoded, max(decoder.max_new_tokens for decoder in decoders))
     check_tree(model, encoded[0])

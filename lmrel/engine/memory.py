@@ -81,7 +81,7 @@ def rows_that_fit_in_memory(
 ) -> int:
     """Rows for which half of the free memory suffices if a problem has `width` distinct nodes at a depth."""
     config = model.config.get_text_config()
-    draws = sum(decoder.draws(runs) for decoder in decoders)
+    draws = sum(decoder.n_draws(runs) for decoder in decoders)
     width = min(draws, 16 * math.isqrt(draws) if width is None else max(width, 1))
     steps = max(decoder.max_new_tokens for decoder in decoders)
     cache = bytes_per_token(model) * 2 * width * steps + bytes_of_prompts(model, 1, length, length, length)
