@@ -53,7 +53,7 @@ def determinism(
             prefixes.extend((*prefixes[p], t) for p, t in zip(parent.tolist(), token.tolist(), strict=True))
             return parent, token
 
-        draws = sampler.draws(walk(model, encoded[members], children, onward=True))
+        draws = sampler.collect(walk(model, encoded[members], children, onward=True))
         per_row = len(draws.row) // len(encoded[members])
         texts = {
             (members.start + row, i % per_row): draws.token_ids[answer]

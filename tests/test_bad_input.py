@@ -188,7 +188,7 @@ def ab_tokenizer() -> Any:
 
 
 def probabilities(logits: Any, seen: Any = None, **knobs: Any) -> Any:
-    return Decoder(**knobs).probabilities(torch.tensor(logits) if isinstance(logits, list) else logits, seen)
+    return Decoder(**knobs).processed(torch.tensor(logits) if isinstance(logits, list) else logits, seen)
 
 
 def json_file(tmp: Path, value: Any, name: str = "some/run.json") -> Path:
@@ -313,7 +313,7 @@ DECODERS += [
     ),
     ("no logits", lambda _: probabilities([[]]), "logits must be a tensor whose last dimension is the vocabulary"),
     ("a single number", lambda _: probabilities(torch.tensor(1.0)), "logits must be a tensor"),
-    ("logits that are no tensor", lambda _: Decoder().probabilities([[1.0]]), "logits must be a tensor"),  # type: ignore[arg-type]
+    ("logits that are no tensor", lambda _: Decoder().processed([[1.0]]), "logits must be a tensor"),  # type: ignore[arg-type]
     ("a penalty without a mask", lambda _: probabilities([[1.0]], repetition_penalty=2.0), "needs the mask of tokens"),
     (
         "a mask of numbers",
@@ -1088,7 +1088,7 @@ KNOBS = {
 def test_any_logits_give_a_distribution_or_a_sentence(knobs: dict[str, Any], logits: list[float]) -> None:
     decoder, row = Decoder(**knobs), torch.tensor([logits])
     try:
-        found = decoder.chances(row, torch.zeros_like(row, dtype=torch.bool))
+        found = decoder.distribution(row, torch.zeros_like(row, dtype=torch.bool))
     except InputError:
         assert not math.isfinite(row.amax())
         return

@@ -96,7 +96,7 @@ def _named(tokenizer: PreTrainedTokenizerBase, token: int) -> str:
 def distribution(table: pd.DataFrame, temperature: float, **knobs: Any) -> pd.DataFrame:
     """`table` with each token's ``probability`` under a `Decoder` with these knobs; greedy puts all of it on one."""
     return table.assign(
-        probability=Decoder(temperature, **knobs).chances(torch.tensor(table["logit"].to_numpy())).numpy()
+        probability=Decoder(temperature, **knobs).distribution(torch.tensor(table["logit"].to_numpy())).numpy()
     )
 
 
@@ -147,7 +147,7 @@ def token_by_token(
 ) -> pd.DataFrame:
     """How likely the answer `text` is, token by token: ``token, probability, product`` (of those so far)."""
     ids = tokenizer.encode(text, add_special_tokens=False)
-    chances = Decoder(temperature).chances(_logits(model, tokenizer, problem, [ids])[0])
+    chances = Decoder(temperature).distribution(_logits(model, tokenizer, problem, [ids])[0])
     p = np.array([chances[place, token].item() for place, token in enumerate(ids)])
     tokens = [_named(tokenizer, token) for token in ids]
     return pd.DataFrame({"token": tokens, "probability": p, "product": p.cumprod()})
@@ -176,7 +176,7 @@ def all_answers(
     found: dict[str, np.ndarray] = {}
     while level and len(next(iter(level))) < longest:
         logits = next_logits(model, tokenizer, problem, list(level))
-        tempered = torch.stack([Decoder(t).chances(logits) for t in temperatures], dim=-1).numpy()
+        tempered = torch.stack([Decoder(t).distribution(logits) for t in temperatures], dim=-1).numpy()
         following: dict[tuple[int, ...], np.ndarray] = {}
         for (prefix, mass), shares in zip(level.items(), tempered, strict=True):
             chances = mass * shares

@@ -102,7 +102,7 @@ def grow(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, problem: di
             _, path, answer = prefixes[number]
             seen = torch.zeros(1, len(row), dtype=torch.bool)
             seen[0, [*prompt, *path]] = True
-            mass = torch.cat([decoder.chances(row[None], seen) for decoder in FOLLOWED]) * masses[number][:, None]
+            mass = torch.cat([decoder.distribution(row[None], seen) for decoder in FOLLOWED]) * masses[number][:, None]
             worth = mass.amax(dim=0) > LEAST
             worth[ends] = False
             if answer is not None:
@@ -128,7 +128,7 @@ def grow(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, problem: di
 
 def answers(tree: Tree, decoder: Decoder) -> dict[str, float]:
     """The probability of each complete answer, by its digits; "none" is a text without any, "other" left the tree."""
-    probabilities = decoder.chances(tree.logits, tree.mask()).tolist()
+    probabilities = decoder.distribution(tree.logits, tree.mask()).tolist()
     child = {(parent, token): i for i, (parent, token) in enumerate(zip(tree.parent, tree.token, strict=True))}
     mass, found = [1.0] + [0.0] * (len(tree.parent) - 1), defaultdict[str, float](float)
     for node, answer in enumerate(tree.answer):

@@ -198,6 +198,6 @@ def _probabilities(decoder: Decoder, logits: Tensor) -> Tensor:
         best = logits.argmax(dim=-1, keepdim=True)
         return torch.zeros_like(logits, dtype=torch.double).scatter_(1, best, 1.0)
     if not decoder.pure:
-        return decoder.probabilities(logits, None).double()
+        return decoder.processed(logits, None).double()
     logits = logits.double()
     return ((logits - logits.amax(dim=-1, keepdim=True)) / decoder.temperature).softmax(dim=-1)

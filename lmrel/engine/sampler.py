@@ -83,7 +83,7 @@ class Sampler:
     def __post_init__(self) -> None:
         rows, device = len(self.prompts), self.device
         pairs = [
-            (d, run) for d, decoder in enumerate(self.decoders) for run in range(self.first, decoder.draws(self.runs))
+            (d, run) for d, decoder in enumerate(self.decoders) for run in range(self.first, decoder.n_draws(self.runs))
         ]
         self.decoder, self.run = (
             torch.tensor(column, device=device).repeat(rows) for column in zip(*pairs, strict=True)
@@ -170,7 +170,7 @@ class Sampler:
             self.tails = [(tail + piece)[-kept:] for tail, piece in zip(tails, pieces, strict=True)]
         return ended
 
-    def draws(self, computed: int) -> Draws:
+    def collect(self, computed: int) -> Draws:
         """The finished draws, with each distinct answer's tokens read off the tree once."""
         parent, token, raw = (torch.cat(column).cpu().numpy() for column in zip(*self.nodes, strict=True))
         answers, answer = (column.cpu().numpy() for column in _distinct(self.node, self.total))
@@ -209,7 +209,7 @@ def sample_chunk(
     """All draws of all decoders for `prompts`, token ids of any lengths, but for runs before the `first`."""
     uniforms, reader = Uniforms(seed, problem_ids), PieceReader(tokenizer)
     sampler = Sampler(prompts, decoders, runs, uniforms, eos_ids(model, tokenizer), reader, model.device, first)
-    return sampler.draws(walk(model, prompts, sampler.children, onward=True, budget=budget))
+    return sampler.collect(walk(model, prompts, sampler.children, onward=True, budget=budget))
 
 
 CANDIDATES = 512  # of each node, the tokens that are sorted, at most; and an eighth of the vocabulary at most
@@ -246,7 +246,7 @@ def choose(
     for block in _blocks(logits):
         mine = (node >= block.start) & (node < block.stop)
         at, uniform = node[mine] - block.start, u[mine]
-        probabilities = decoder.probabilities(logits[block], None if seen is None else seen[block])
+        probabilities = decoder.processed(logits[block], None if seen is None else seen[block])
         if decoder.greedy:
             taken = probabilities.argmax(dim=-1)[at]
         else:

@@ -56,7 +56,7 @@ def test_probabilities_equal_those_of_transformers_processors() -> None:
     for values in itertools.product(*KNOBS.values()):
         decoder = Decoder(**dict(zip(KNOBS, values, strict=True)))
         expected = reference(decoder, logits.clone(), ids)
-        torch.testing.assert_close(decoder.probabilities(logits, seen), expected, atol=1e-6, rtol=1e-4)
+        torch.testing.assert_close(decoder.processed(logits, seen), expected, atol=1e-6, rtol=1e-4)
 
 
 def test_many_random_logits_with_ties_and_in_16_bit_equal_those_of_transformers_processors() -> None:
@@ -74,13 +74,13 @@ def test_many_random_logits_with_ties_and_in_16_bit_equal_those_of_transformers_
         ids = torch.randint(0, vocabulary, (rows, 6), generator=generator)
         seen = torch.zeros(rows, vocabulary, dtype=torch.bool).scatter_(1, ids, True)
         decoder = Decoder(**{knob: rng.choice(values) for knob, values in KNOBS.items()})
-        found, expected = decoder.probabilities(logits, seen), reference(decoder, logits.float(), ids)
+        found, expected = decoder.processed(logits, seen), reference(decoder, logits.float(), ids)
         assert torch.equal(found > 0, expected > 0), (kind, decoder)
         torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-4, msg=f"{kind}, {decoder}")
 
 
 def test_very_low_temperatures_do_not_overflow() -> None:
-    probabilities = Decoder(temperature=1e-4).probabilities(torch.tensor([[500.0, -500.0, 499.0]]))
+    probabilities = Decoder(temperature=1e-4).processed(torch.tensor([[500.0, -500.0, 499.0]]))
     assert probabilities.tolist() == [[1.0, 0.0, 0.0]]
 
 
@@ -129,7 +129,7 @@ def test_as_shipped_is_what_generate_does(shipped: dict[str, Any]) -> None:
             prompt, max_new_tokens=1, output_scores=True, output_logits=True, return_dict_in_generate=True, **how
         )
         decoder = as_shipped(temperature, model.generation_config)
-        torch.testing.assert_close(decoder.probabilities(out.logits[0], seen), out.scores[0].softmax(-1))
+        torch.testing.assert_close(decoder.processed(out.logits[0], seen), out.scores[0].softmax(-1))
     assert as_shipped(0.6, model.generation_config).top_k == shipped.get("top_k", 50)
 
 

@@ -20,7 +20,7 @@ def draws(decoder: Decoder, logits: torch.Tensor, count: int = 4000) -> tuple[to
 def by_the_book(decoder: Decoder, logits: torch.Tensor, node: int, u: float) -> int:
     """The first token, in descending order of logit and then ascending of id, at which the sum exceeds u."""
     row = logits[node].float()
-    p = decoder.probabilities(row[None])[0].double()
+    p = decoder.processed(row[None])[0].double()
     total = 0.0
     for token in sorted(range(len(row)), key=lambda t: (-row[t].item(), t)):
         total += p[token].item() / p.sum().item()
@@ -42,7 +42,7 @@ def test_draws_are_by_inverse_cdf_in_order_of_logit_however_few_tokens_are_sorte
     node, u, token, logprob = draws(decoder, logits)
     expected = [by_the_book(decoder, logits, n, x) for n, x in zip(node[:300].tolist(), u[:300].tolist(), strict=True)]
     assert token[:300].tolist() == expected
-    own = decoder.probabilities(logits)[node, token].log().double()
+    own = decoder.processed(logits)[node, token].log().double()
     torch.testing.assert_close(logprob, own)
 
 

@@ -65,7 +65,7 @@ def brute_force(model: Any, decoder: Decoder) -> dict[tuple[int, ...], float]:
         ids = torch.cat([PROMPT[0], torch.tensor(text, dtype=torch.long)])[None]
         logits = model(ids).logits[:, -1]
         seen = torch.zeros_like(logits, dtype=torch.bool).scatter_(1, ids, True)
-        for token, p in enumerate(decoder.probabilities(logits, seen)[0].tolist()):
+        for token, p in enumerate(decoder.processed(logits, seen)[0].tolist()):
             if p > 0:
                 grow((*text, token), mass * p)
 
