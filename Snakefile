@@ -15,12 +15,12 @@ from study.jobs import Study
 configfile: "study.yaml"
 
 STUDY = Study.of(config)
-RUNS = STUDY.runs  # folder below results/, and model
+RUNS = STUDY.folders  # folder below results/, and model
 OTHERS = sorted(str(path) for path in Path("results").glob("[!.]*/run.json") if path.parent.name not in RUNS and "{" not in str(path))
 OWN_PAGES = sorted(str(path) for path in Path("results").glob("[!.]*/evaluate.ipynb") if "{" not in str(path))
 AUDITED = ("tiny-dense-base", "tiny-dense-instruct", "tiny-sparse-base")
 LIVE = ("tiny-dense-base", "tiny-dense-instruct", "tiny-sparse-base", "tiny-sparse-instruct")
-PROBLEMS = [path for path in [config["parameters"]["problems"]] if path != "paper"]
+PROBLEMS = [path for path in [config["parameters"].get("problems", "paper")] if path != "paper"]
 PAGES = ["index.md", *map(str, sorted(Path("book").rglob("*.md"))), "_config.yml", "_toc.yml", "book/references.bib"]
 PAGES += map(str, sorted(Path("notebooks/learn").glob("*.ipynb")))
 
@@ -32,7 +32,7 @@ def code(*starts):
 
 def shards(run):
     """The marks of a run's finished shards; none where it is not divided."""
-    return [f"{folder}/.evaluated" for folder in STUDY.folders(run)]
+    return [f"{folder}/.evaluated" for folder in STUDY.shard_folders(run)]
 
 
 def grown(asked, name, attempt):
@@ -48,7 +48,7 @@ def asks(name):
 def asks_whole(name):
     """What the job of a whole run asks for: it draws, or joins what was drawn."""
     return lambda wildcards, attempt: grown(
-        STUDY.joining if STUDY.folders(wildcards.run) else STUDY.asked[wildcards.run], name, attempt
+        STUDY.joining if STUDY.shard_folders(wildcards.run) else STUDY.asked[wildcards.run], name, attempt
     )
 
 

@@ -22,7 +22,7 @@ from lmrel.engine.forest import walk
 from lmrel.engine.memory import free_memory, in_halves
 from lmrel.engine.probes import check_model, check_tree
 from lmrel.errors import InputError
-from lmrel.parameters import Enumeration
+from lmrel.parameters import Enumeration, Stop
 from lmrel.problems import as_rows
 from lmrel.tokens import PieceReader, encode_problems, eos_ids
 
@@ -39,7 +39,7 @@ def enumerate_outcomes(
     max_nodes: int = 1000,
     prompt_style: str = "few_shot",
     max_new_tokens: int = 16,
-    stop: str = "decided",
+    stop: Stop = "decided",
     chunk: int = CHUNK,
     **knobs: Any,
 ) -> pd.DataFrame:

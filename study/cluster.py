@@ -77,8 +77,8 @@ def check_partition(wanted: object, path: Path, study: Study) -> None:
     for run, asked in study.asked.items():
         if asked["runtime"] > longest:
             raise InputError(
-                f"{study.runs[run]} asks for {asked['runtime']} minutes, but a job in partition {','.join(chosen)} may "
-                f"take {longest:g}; lower its runtime under requests in study.yaml or change the partition in {path}."
+                f"{study.folders[run]} asks for {asked['runtime']} minutes, but a job in partition {','.join(chosen)} "
+                f"may take {longest:g}; lower its runtime under requests in study.yaml or change the partition in {path}."
             )
 
 

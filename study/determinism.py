@@ -5,27 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import pandas as pd
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from lmrel.decoding import Decoder, as_decoders
+from lmrel.decoding import Decoder
 from lmrel.engine.forest import walk
 from lmrel.engine.sampler import Sampler, Uniforms
-from lmrel.errors import InputError, check_count
-from lmrel.problems import as_rows
-from lmrel.tokens import PieceReader, encode_problems, eos_ids
+from lmrel.tokens import PieceReader, Prepared, eos_ids
 
 
 def determinism(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    problems: pd.DataFrame,
+    prepared: Prepared,
     decoders: Sequence[Decoder],
-    *,
     runs: int = 4,
     seed: int = 0,
-    prompt_style: str = "few_shot",
     probed: int = 4,
 ) -> dict[str, Any]:
     """How far results depend on what is computed together: the first `probed` problems at once and one by one.
@@ -33,14 +28,8 @@ def determinism(
     Keys ``problems``, ``draws``, ``flipped`` (draws with another token somewhere), ``max_logit_difference`` (over the
     nodes that both have; raw logits, of which two that are infinite alike differ by 0).
     """
-    check_count("runs", runs)
-    check_count("probed", probed)
-    rows, decoders = as_rows(problems)[:probed], as_decoders(decoders)
-    if not rows or not decoders:
-        raise InputError("there is nothing to probe: no problems or no decoders.")
-    encoded = encode_problems(rows, prompt_style, tokenizer)
-    names = [row["problem_id"] for row in rows]
-    eos, reader = eos_ids(model, tokenizer), PieceReader(tokenizer)
+    some = prepared[:probed]
+    eos, reader, encoded, names = eos_ids(model, tokenizer), PieceReader(tokenizer), some.ids, some.names
 
     def grown(members: slice) -> tuple[dict[tuple[int, int], list[int]], dict[tuple[int, ...], torch.Tensor]]:
         sampler = Sampler(encoded[members], decoders, runs, Uniforms(seed, names[members]), eos, reader, model.device)
@@ -61,15 +50,15 @@ def determinism(
         }
         return texts, found
 
-    together_texts, together = grown(slice(0, len(rows)))
+    together_texts, together = grown(slice(0, len(some)))
     flipped, difference = 0, 0.0
-    for i in range(len(rows)):
+    for i in range(len(some)):
         texts, alone = grown(slice(i, i + 1))
         flipped += sum(together_texts[draw] != ids for draw, ids in texts.items())
         shared = alone.keys() & together.keys()
         difference = max(difference, *(float((alone[p] - together[p]).abs().nan_to_num().max()) for p in shared))
     return {
-        "problems": len(rows),
+        "problems": len(some),
         "draws": len(together_texts),
         "flipped": flipped,
         "max_logit_difference": difference,

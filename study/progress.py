@@ -138,7 +138,7 @@ def plan_report(study: Study, jobs: Sequence[Mapping[str, str]], measured: costs
             lines.append(f"{run}: join {study.shards[run]} shards")
         elif rule in ("evaluate", "evaluate_shard"):
             share = -(-study.problems // study.shards[run])
-            guess = costs.estimate(study.runs[run], precision, study.draws, share, measured, stop=stop)
+            guess = costs.estimate(study.folders[run], precision, study.n_draws, share, measured, stop=stop)
             gpus = study.asked[run]["gpu"]
             spent["GPU" if gpus else "CPU"].append(costs.Estimate(guess.seconds * max(gpus, 1), guess.basis))
             name = names[run, int(job["shard"]) if "shard" in job else None]

@@ -10,7 +10,7 @@ import json
 import platform
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import asdict, fields
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -23,90 +23,58 @@ from tqdm import tqdm
 from transformers import PreTrainedModel
 
 from lmrel import files, records
-from lmrel.decoding import DECODINGS, Decoder, as_shipped, decoders_id, pure
-from lmrel.engine.memory import check_size
-from lmrel.errors import MAX_RUNS, InputError, check_choice, check_count, guess, is_text, quoted
-from lmrel.files import as_path
+from lmrel.decoding import Decoder, as_shipped, decoders_id, pure
+from lmrel.engine.memory import check_size, rows_that_fit
+from lmrel.engine.probes import check_model, check_tree
+from lmrel.errors import InputError
 from lmrel.models import load_model, resolve, resolve_precision
+from lmrel.parameters import Parameters, Sampling, table
 from lmrel.precision import bits_per_weight, precision_of
-from lmrel.problems import load_problems
-from lmrel.prompts import PROMPT_STYLES
-from lmrel.sampling import check_seed, rows_that_fit, sample
+from lmrel.problems import load_problems, rows_of
+from lmrel.sampling import draw
 from lmrel.stats.inference import summarize_with_intervals
+from lmrel.tokens import Prepared, encode_problems
 from study import parts
 from study.determinism import determinism
-from study.shards import check_shards, combined_records, deal_problems, finished_shard, join_shards, shard_folder
+from study.shards import combined_records, deal_problems, finished_shard, join_shards, shard_folder
 
 IPYTHON_NAMES = frozenset({"In", "Out", "get_ipython", "exit", "quit", "open"})
 PLAIN = (str, int, float, list, tuple, dict, type(None), Path, np.generic)
 VERSIONED = ("lmrel", "torch", "transformers", "tokenizers", "accelerate", "bitsandbytes", "pandas", "numpy", "pyarrow")
 
 
-@dataclass(frozen=True)
-class Run:
-    """The parameters of ``notebooks/evaluate.ipynb``, checked as far as that goes without loading the model."""
-
-    model: str
-    precision: str
-    prompt_style: str
-    decoding: str
-    temperatures: tuple[float, ...]
-    runs: int
-    seed: int
-    max_new_tokens: int
-    stop: str
-    problems: str
-    limit: int | None
-    output_dir: str
-    replace: bool = False
-    shards: int = 1
-    shard: int | None = None
+@table
+class Run(Parameters):
+    """One run by its parameters. To construct it checks their values and touches no disk; see `open`."""
 
     @classmethod
     def from_namespace(cls, namespace: Mapping[str, Any]) -> Run:
-        """From a notebook's globals; a plain value under a name that is no parameter is a mistyped one."""
+        """The run that a notebook's globals describe; a plain value under a name that is no parameter is mistyped."""
         known = [field.name for field in fields(cls)]
-        for name, value in namespace.items():
-            if name in known or name.startswith("_") or name in IPYTHON_NAMES or not isinstance(value, PLAIN):
-                continue
-            raise InputError(f"{name!r} is no parameter.{guess(name, known)} The parameters are {', '.join(known)}.")
-        if missing := [field.name for field in fields(cls) if field.default is MISSING and field.name not in namespace]:
-            raise InputError(f"parameters are missing: {', '.join(missing)}.")
-        return cls(**{name: namespace[name] for name in known if name in namespace})
+        strange = [
+            name
+            for name, value in namespace.items()
+            if not (name in known or name.startswith("_") or name in IPYTHON_NAMES) and isinstance(value, PLAIN)
+        ]
+        return cls(**{name: namespace[name] for name in [*known, *strange] if name in namespace})
 
-    def __post_init__(self) -> None:
-        temperatures = _list(self.temperatures)
-        if not isinstance(temperatures, (list, tuple)) or not temperatures:
-            raise InputError(f"temperatures is {quoted(self.temperatures)}; it must be a list such as [0.0, 0.7].")
-        object.__setattr__(self, "temperatures", tuple(temperatures))
-        for temperature in self.temperatures:
-            pure(temperature, max_new_tokens=self.max_new_tokens, stop=self.stop)
-        if len(set(self.temperatures)) < len(self.temperatures):
-            raise InputError(f"temperatures is {quoted(list(self.temperatures))}; each may occur once.")
-        for name, allowed in (("prompt_style", PROMPT_STYLES), ("decoding", DECODINGS)):
-            check_choice(name, getattr(self, name), allowed)
-        check_count("runs", self.runs, most=MAX_RUNS)
-        check_seed(self.seed)
-        for name in ("problems", "output_dir"):
-            if not is_text(value := getattr(self, name)):
-                raise InputError(f"{name} is {quoted(value)}; it must be a path, as text.")
-            as_path(name, value)
+    def open(self) -> pd.DataFrame:
+        """The run's problems, once all is refused that can be before a model is loaded: its model's files, its
+        problems, a folder that cannot be written or holds another run. Raises `InputError`.
+        """
         resolve(self.model)
         resolve_precision(self.model, self.precision)
         problems = load_problems(self.problems, self.limit)
-        check_shards(self.shards, self.shard, len(problems))
-        check_size(-(-len(problems) // (1 if self.shard is None else self.shards)) * self.draws)
+        if self.shards > len(problems):
+            raise InputError(f"shards is {self.shards}; there are only {len(problems)} problems to deal out.")
+        if self.shard is not None:
+            problems = deal_problems(problems, self.shards, self.shard)
+        check_size(len(problems) * self.n_draws)
         files.check_writable(self.folder)
         parts.tidy(self.folder)
-        if not isinstance(self.replace, bool):
-            raise InputError(f"replace is {quoted(self.replace)}; it must be True or False.")
         if not self.replace:
             parts.refuse_other(self.folder, self.identifying())
-
-    @property
-    def draws(self) -> int:
-        """How many a problem gets."""
-        return sum(1 if temperature == 0 else self.runs for temperature in self.temperatures)
+        return problems
 
     @property
     def folder(self) -> Path:
@@ -156,12 +124,10 @@ class Run:
     def carry_out(self, progress: bool = True) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Write draws.parquet, summary.parquet and, last, run.json. Returns draws and summary.
 
-        A finished run is kept, and with more runs extended; only then a model is loaded. With several shards and none
-        named, theirs are joined.
+        A folder that holds this run, finished, keeps its draws, and with more runs they are extended; only where draws
+        are to be made a model is loaded. With several shards and none named, the shards' draws are joined.
         """
-        problems = load_problems(self.problems, self.limit)
-        if self.shard is not None:
-            problems = deal_problems(problems, self.shards, self.shard)
+        problems = self.open()
         inputs = self.inputs(problems)
         kept = parts.finished(self.folder, self.identifying(), inputs)
         if kept and (kept["parameters"]["runs"] == self.runs or set(self.temperatures) == {0}):
@@ -190,22 +156,29 @@ class Run:
             "device": torch.cuda.get_device_name() if model.device.type == "cuda" else f"cpu ({platform.machine()})",
             "threads": torch.get_num_threads(),
         }
-        settings: dict[str, Any] = {"runs": self.runs, "seed": self.seed, "prompt_style": self.prompt_style}
-        fits = rows_that_fit(model, tokenizer, problems, decoders, self.runs, self.prompt_style)
-        probe = determinism(model, tokenizer, problems, decoders, **settings)
+        rows = rows_of(problems)
+        prepared = Prepared(rows, encode_problems(rows, self.prompt_style, tokenizer))
+        check_model(model, prepared.ids, self.max_new_tokens)
+        check_tree(model, prepared.ids[0])
+        fits = rows_that_fit(model, max(map(len, prepared.ids)), decoders, self.runs)
+        probe = determinism(model, tokenizer, prepared, decoders, self.runs, self.seed)
         bar = tqdm(total=len(problems), unit="problem", disable=not progress)
         name = decoders_id(decoders)
-        settings |= {"model_name": Path(self.model).name, "decoding": self.decoding}
         first, old = (kept["parameters"]["runs"], records.read_draws(self.folder)) if kept else (0, None)
+        due = [decoder for decoder in decoders if decoder.n_draws(self.runs) > first]
         identity = {"parameters": self.identifying(), **environment}
         with parts.opened(self.folder, identity, min(fits, parts.BLOCK), replace=self.replace) as (place, block):
+            asked = Sampling(
+                self.runs, first, self.seed, self.prompt_style, block, Path(self.model).name, self.decoding
+            )
 
-            def draw(some: pd.DataFrame) -> pd.DataFrame:
-                drawn = sample(model, tokenizer, some, decoders, first_run=first, chunk=block, **settings)
+            def drawn(some: pd.DataFrame) -> pd.DataFrame:
+                block_of = slice(int(some.index[0]), int(some.index[-1]) + 1)
+                new = draw(model, tokenizer, prepared[block_of], due, asked)
                 bar.update(len(some))
-                return drawn if old is None else parts.merged(old, drawn, some, self.temperatures)
+                return new if old is None else parts.merged(old, new, some, self.temperatures)
 
-            paths = parts.complete(place, name, problems, block, self.draws, draw)
+            paths = parts.complete(place, name, problems, block, self.n_draws, drawn)
             bar.close()
             sampled = time.perf_counter()
             parts.join_parts(paths, self.folder)
@@ -231,7 +204,7 @@ class Run:
         record = combined_records(found, found[0])
         identity = {"parameters": self.identifying(), **inputs}
         with parts.opened(self.folder, identity, parts.BLOCK, replace=self.replace):
-            join_shards(folders, self.folder, len(problems), self.draws)
+            join_shards(folders, self.folder, len(problems), self.n_draws)
             return self._finish({**record, "hashes": inputs["hashes"]})
 
     def _finish(self, record: dict[str, Any]) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -263,11 +236,3 @@ def added_by_checkpoint(decoders: Sequence[Decoder]) -> str:
         who = f"asked for temperature {decoder.temperature:g}; the checkpoint and generate()"
         lines.append(f"{who} added {added or 'nothing'}")
     return "\n".join(lines)
-
-
-def _list(value: Any) -> Any:
-    """A list that came as text: papermill's ``-p`` parses numbers, but not lists."""
-    try:
-        return json.loads(value) if isinstance(value, str) else value
-    except (ValueError, RecursionError):
-        return value

@@ -13,7 +13,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen2Tokenizer
 
 from lmrel import paper_problems
-from lmrel.prompts import PROMPT_STYLES, render
+from lmrel.parameters import PROMPT_STYLES
+from lmrel.prompts import render
 from tests.conftest import random_model
 
 CHATML = (

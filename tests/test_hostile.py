@@ -90,7 +90,8 @@ TITLE = NAMES["end of script"] + NAMES["colour"] + NAMES["turned round"]
 
 CELLS = [
     "from pathlib import Path\nfrom book.figures import compare, evaluate, style, text\n"
-    "from lmrel import charts, records\nfrom lmrel.stats import inference, metrics\nfrom study import results as found\nstyle.enable()",
+    "from lmrel import charts, records\n"
+    "from lmrel.stats import inference, metrics\nfrom study import results as found\nstyle.enable()",
     "place = Path(results)\n"
     "draws, runs = records.read_draws(place / 'main'), found.read_summaries(place)\n"
     "summary = inference.summarize_with_intervals(draws)\n"

@@ -11,8 +11,9 @@ from __future__ import annotations
 import random
 from typing import Any
 
+from lmrel.parameters import PROMPT_STYLES
 from lmrel.problems import APPLY, Problem, draw_problem, solve
-from lmrel.prompts import PROMPT_STYLES, asked_in_words, render, worksheet_item, zero_shot_parts
+from lmrel.prompts import asked_in_words, render, worksheet_item, zero_shot_parts
 from tiny.split import may_train_on
 
 CAREFUL_SLIP_RATE, SLOPPY_SLIP_RATE, SLOPPY_SHARE = 0.05, 0.30, 0.4

@@ -18,8 +18,8 @@ from lmrel.enumeration import enumerate_outcomes
 from lmrel.errors import InputError, command, needs_columns
 from lmrel.files import as_path
 from lmrel.models import load_model
+from lmrel.parameters import PROMPT_STYLES
 from lmrel.problems import paper_problems
-from lmrel.prompts import PROMPT_STYLES
 from tiny import train
 
 DATA = Path(__file__).resolve().parent.parent / "book" / "data" / "factorial"

@@ -22,9 +22,10 @@ from transformers.utils import logging
 from book.figures.style import enable
 from book.figures.text import plain
 from lmrel.charts import PALETTE, SHAPES, figure, themed
-from lmrel.decoding import MAX_TEMPERATURE, Decoder
+from lmrel.decoding import Decoder
 from lmrel.engine.probes import check_model
 from lmrel.errors import InputError, check_count, check_number, needs_columns
+from lmrel.parameters import MAX_TEMPERATURE
 from lmrel.problems import Problem, solve
 from lmrel.stats.agreement import majority_at_k
 from lmrel.stats.metrics import temperature_name

@@ -37,7 +37,7 @@ def check_model(model: PreTrainedModel, prompts: Sequence[Sequence[int]], new_to
         )
 
 
-def check_tree(model: PreTrainedModel, prompt: list[int]) -> None:
+def check_tree(model: PreTrainedModel, prompt: Sequence[int]) -> None:
     """Raise `InputError` if a branch of a tree gets other logits than a plain forward over the same tokens.
 
     So it is for models that carry a state from token to token instead of attending to them. The error allowed is 0.1 %
@@ -57,7 +57,7 @@ def check_tree(model: PreTrainedModel, prompt: list[int]) -> None:
 
     refusal = f"{type(model).__name__} cannot be run as a tree of prefixes"
     try:
-        walk(model, [prompt + ends, prompt], children)
+        walk(model, [[*prompt, *ends], prompt], children)
         path = torch.tensor([[*prompt, prompt[0], prompt[-1]]], device=model.device)
         with torch.inference_mode():
             plain = model(path).logits[0, -1].float()

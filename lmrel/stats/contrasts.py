@@ -14,7 +14,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from lmrel.errors import MAX_RUNS, InputError, check_count, check_number, needs_columns, quoted
+from lmrel.errors import InputError, check_count, check_number, needs_columns, quoted
+from lmrel.parameters import MAX_RUNS
 from lmrel.stats.inference import differences_by_problem, t_interval
 
 MAX_PROBLEMS = 10**9

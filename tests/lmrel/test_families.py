@@ -12,7 +12,7 @@ from transformers import AutoTokenizer
 from lmrel import paper_problems
 from lmrel.decoding import as_shipped
 from lmrel.models import load_model
-from lmrel.prompts import PROMPT_STYLES
+from lmrel.parameters import PROMPT_STYLES
 from lmrel.tokens import encode, encode_problems
 from study.runner import run_notebook
 from tests.conftest import ROOT

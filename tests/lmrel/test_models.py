@@ -18,8 +18,9 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from lmrel import Decoder, InputError, load_model, models, paper_problems, sample
 from lmrel.models import resolve, resolve_precision
+from lmrel.parameters import PROMPT_STYLES
 from lmrel.precision import bits_per_weight, precision_of
-from lmrel.prompts import PROMPT_STYLES, render
+from lmrel.prompts import render
 from lmrel.registry import CHECKPOINTS, COUNTS, REGISTRY, SHAPES, TINY, TINY_SUITE, known
 from lmrel.tokens import encode_problems
 from tests.conftest import tiny

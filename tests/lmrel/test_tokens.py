@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from lmrel import InputError, paper_problems
-from lmrel.prompts import PROMPT_STYLES, render
+from lmrel.parameters import PROMPT_STYLES
+from lmrel.prompts import render
 from lmrel.tokens import encode
 from tests.conftest import small_tokenizer
 from tiny.shapes import BOS, build_tokenizer

@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from lmrel import Decoder, InputError, files, records
-from lmrel.decoding import DECODINGS, decoders_id
-from lmrel.prompts import PROMPT_STYLES
+from lmrel.decoding import decoders_id
+from lmrel.parameters import DECODINGS, PROMPT_STYLES
 from study import run
 from study.run import Run
 
