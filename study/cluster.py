@@ -78,7 +78,8 @@ def check_partition(wanted: object, path: Path, study: Study) -> None:
         if asked["runtime"] > longest:
             raise InputError(
                 f"{study.folders[run]} asks for {asked['runtime']} minutes, but a job in partition {','.join(chosen)} "
-                f"may take {longest:g}; lower its runtime under requests in study.yaml or change the partition in {path}."
+                f"may take {longest:g}; lower its runtime under requests in study.yaml or change the "
+                f"partition in {path}."
             )
 
 

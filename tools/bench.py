@@ -34,6 +34,7 @@ from lmrel.decoding import Decoder
 from lmrel.engine.forest import shared_header
 from lmrel.errors import command, counted
 from lmrel.models import load_model
+from lmrel.parameters import Stop
 from lmrel.problems import paper_problems
 from lmrel.registry import REGISTRY, TINY_SUITE
 from lmrel.sampling import sample
@@ -72,7 +73,8 @@ TEMPERATURES = (0.0, 0.1, 0.5, 1.0)
 RUNS, SLOW_REPEATS = 4, 3
 DRAWS = [t for t in TEMPERATURES for _ in range(RUNS if t else 1)]  # of a problem
 SINGLY, BATCHED, CONTINUOUS, HARNESS = "one prompt at a time", "batched generate", "continuous batching", "lm-eval"
-ENGINE = {(stop, runs): f"{stop}, {runs} runs" for stop in ("eos", "decided") for runs in (RUNS, 100, 1000)}
+STOPS: tuple[Stop, ...] = ("eos", "decided")
+ENGINE = {(stop, runs): f"{stop}, {runs} runs" for stop in STOPS for runs in (RUNS, 100, 1000)}
 # Of so many problems, spread evenly, the time is scaled up to all. A base model's draws run on and soon share nothing.
 SAMPLED = {SINGLY: 10}
 SAMPLED_BASE = {ENGINE["eos", 100]: 24, ENGINE["eos", 1000]: 8}
