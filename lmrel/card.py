@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from lmrel import charts, corpus, records
+from lmrel.batches import STAGES
 from lmrel.decoding import Decoder
 from lmrel.errors import command
 from lmrel.inference import summarize_with_intervals
@@ -19,7 +20,6 @@ from lmrel.problems import held_out_problems, paper_problems
 from lmrel.registry import CHECKPOINTS, REGISTRY, TINY, ModelSpec
 from lmrel.sampling import sample
 from lmrel.tables import percent_with_interval
-from lmrel.train import STAGES
 
 CARD = """---
 license: mit
