@@ -23,7 +23,7 @@ PROBLEMS = [path for path in [config["parameters"]["problems"]] if path != "pape
 NOT_IN_A_RUN = """
 train tiny corpus card site bench floor drawings profiling bench_gpu factorial audit contrasts calibration routing
 effects factorial_charts muon teaching teaching_charts learn live scale scale_charts study progress cluster devices
-pdf tested licences factorial_tables
+pdf tested licences factorial_tables targets batches arms
 """.split()
 CODE = [str(path) for path in sorted(Path("lmrel").glob("*.py")) if path.stem not in NOT_IN_A_RUN]
 PAGES = ["index.md", *map(str, sorted(Path("book").rglob("*.md"))), "_config.yml", "_toc.yml", "book/references.bib"]

@@ -20,7 +20,8 @@ FLOW = re.findall(
 errors devices memory problems prompts registry scale quantize checkpoint models verdict decoding choice forest tree
 probes lexer enumeration records answers failures taxonomy metrics agreement inference contrasts calibration published
 tables sampling parts shards study progress cluster run charts floor drawings scale_charts audit teaching
-teaching_charts profiling bench bench_gpu routing tiny corpus muon train factorial effects factorial_tables
+teaching_charts profiling bench bench_gpu routing tiny corpus targets batches muon train factorial arms effects
+factorial_tables
 factorial_charts learn live licences tested
 """,
 )
