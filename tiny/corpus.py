@@ -9,6 +9,7 @@ noise rate is a knob that we set: a slip replaces the answer on a sloppy page. E
 from __future__ import annotations
 
 import random
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from lmrel.parameters import PROMPT_STYLES
@@ -20,7 +21,10 @@ CAREFUL_SLIP_RATE, SLOPPY_SLIP_RATE, SLOPPY_SHARE = 0.05, 0.30, 0.4
 ARITHMETIC_SHARE = 0.6
 DRILL_SHARE = 0.2  # of the lines of a worksheet
 STEPS_SHARE = 0.18
-Segment = tuple[str, bool]  # text, and whether it is an answer or a step (what the loss weighs fully)
+# Text, and whether it is an answer or a step (what the loss weighs fully), or else what might stand there, with chances
+Segment = tuple[str, bool | Mapping[str, float]]
+# Writes an answer, from what is asked as on a worksheet, the right answer, the problem (a single step: None), and steps
+Write = Callable[[str, int, Problem | None, str], Segment]
 
 
 def training_problem(rng: random.Random, task: str | None = None) -> dict[str, Any]:
@@ -62,8 +66,11 @@ def steps(problem: Problem) -> list[tuple[str, int]]:
     return [(f"{x} - {y}", x - y), (f"{x - y} * {z}", (x - y) * z), (f"{(x - y) * z} + {w}", solve(problem))]
 
 
-def page(rng: random.Random, slip_rate: float | None = None) -> list[Segment]:
-    """One page: a layout, a header on some, 8 to 14 items, a footer. `slip_rate` overrides the page's own."""
+def page(rng: random.Random, slip_rate: float | None = None, write: Write | None = None) -> list[Segment]:
+    """One page: a layout, a header on some, 8 to 14 items, a footer.
+
+    `slip_rate` overrides the page's own, and `write` what is written as answers; it takes no numbers of `rng`.
+    """
     slip_rate = _slip_rate(rng) if slip_rate is None else slip_rate
     layout = rng.choices(("lines", "problems", "blocks"), (0.6, 0.25, 0.15))[0]
     with_steps = rng.random() < STEPS_SHARE
@@ -75,13 +82,15 @@ def page(rng: random.Random, slip_rate: float | None = None) -> list[Segment]:
         problem = training_problem(rng, only)
         if layout == "lines" and rng.random() < DRILL_SHARE:
             left, result = rng.choice(steps(problem))
-            segments += [(f"{left} =", False), (f" {result}\n", True)]
+            segments += [(f"{left} =", False), write(left, result, None, "") if write else (f" {result}\n", True)]
             continue
         wrong = rng.random() < slip_rate
         answer = slip(problem, rng) if wrong else solve(problem)
         segments.append((_question(problem, layout), False))
-        if with_steps and not wrong:
-            shown = ", ".join(f"{left} = {result}" for left, result in steps(problem))
+        shown = ", ".join(f"{left} = {result}" for left, result in steps(problem)) if with_steps else ""
+        if write:
+            segments.append(write(worksheet_item(problem), answer, problem, shown))
+        elif shown and not wrong:
             segments.append((f" {answer}; {shown}\n", True))
         else:
             segments.append((f" {answer}\n", True))

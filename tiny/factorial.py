@@ -40,18 +40,25 @@ SETTING = ["seed", "architecture", "stage", "precision", "prompt_style"]
 
 
 def measure_checkpoint(
-    folder: Path, seed: int, temperatures: Sequence[float] = GRID, max_nodes: int = 1000
+    folder: Path,
+    seed: int,
+    temperatures: Sequence[float] = GRID,
+    max_nodes: int = 1000,
+    *,
+    problems: pd.DataFrame | None = None,
+    precisions: Sequence[str] = PRECISIONS,
+    styles: Sequence[str] = PROMPT_STYLES,
 ) -> pd.DataFrame:
-    """Exact outcomes of one checkpoint ``.../tiny-<architecture>-<stage>``, per problem.
+    """Exact outcomes of one checkpoint ``.../tiny-<architecture>-<stage>``, per problem, by default the paper's.
 
     Columns `SETTING`, ``task, problem_id, temperature, metric, lower, upper``.
     """
     _, architecture, stage = folder.name.split("-", 2)
-    problems = paper_problems()
+    problems = paper_problems() if problems is None else problems
     tables = []
-    for precision in PRECISIONS:
+    for precision in precisions:
         model, tokenizer = load_model(str(folder), precision)
-        for style in PROMPT_STYLES:
+        for style in styles:
             found = enumerate_outcomes(
                 model, tokenizer, problems, temperatures, prompt_style=style, max_nodes=max_nodes
             )

@@ -1,8 +1,8 @@
 """Training the tiny suite from scratch: ``python -m tiny.train tiny-dense-base``.
 
 A base model is pretrained on pages; an instruct model is the base model of its kind, tuned on chat turns with the
-loss on the answer and end-of-text only. Batch *t* is a function of (stage, seed, t), and the whole state is saved
-every few hundred steps, so that a killed run continues where it was and ends with the same weights.
+loss on the answer and end-of-text only; see `tiny.batches`. The whole state is saved every few hundred steps, so that
+a killed run continues where it was and ends with the same weights.
 """
 
 from __future__ import annotations
@@ -12,12 +12,11 @@ import hashlib
 import math
 import os
 import platform
-import random
 import shutil
 import statistics
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,87 +28,19 @@ from torch import Tensor, nn
 from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from lmrel import files, tokens
+from lmrel import files
+from lmrel.decoding import Decoder
 from lmrel.errors import InputError, command
-from lmrel.files import writing
+from lmrel.files import read_object, writing
+from lmrel.models import load_model
+from lmrel.problems import Problem
 from lmrel.registry import CHECKPOINTS, TINY
-from tiny import corpus, shapes
+from lmrel.sampling import sample
+from tiny import shapes, targets
+from tiny.batches import STAGES, Batch, Stage, make_batch
 from tiny.optimizer import Optimizer
 
-Batch = tuple[Tensor, Tensor]  # token ids and the loss weight of each token as a target, both (rows, length)
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One training stage. In each cycle, learning rates fall from its peak to 5 % of the full rate along a cosine.
-
-    A step is `rows` rows of `length` tokens, of pages or of chat turns. `slip_rate` is the share of wrong answers; None
-    stands for that of the pages of pretraining. To slip takes random numbers, so other rates see other problems, too.
-    """
-
-    kind: str  # "pages" or "chat"
-    stream: str  # what its batches are drawn from, with the training seed and the step
-    cycles: tuple[tuple[int, float], ...]  # steps, and peak as a share of the full rate
-    muon_lr: float
-    adam_lr: float
-    slip_rate: float | None = None
-    warmup: int = 100
-    rows: int = 10
-    length: int = 160
-
-    @property
-    def steps(self) -> int:
-        """Of all cycles."""
-        return sum(steps for steps, _ in self.cycles)
-
-
 LAST_WRITTEN = "loss.csv"
-BACKGROUND = 0.1  # loss weight of page tokens that are neither answer nor step
-LAST: dict[str, Any] = {"cycles": ((1_600, 1.0),), "muon_lr": 0.006, "adam_lr": 1e-3}
-STAGES = {
-    "base": Stage("pages", "pages", ((12_000, 1.0), (8_000, 0.6)), muon_lr=0.012, adam_lr=2e-3),
-    "instruct": Stage("chat", "chat", **LAST, slip_rate=0.0),
-    "instruct-noisy": Stage("chat", "chat", **LAST),
-    "continued": Stage("pages", "continued", **LAST, slip_rate=0.0),
-    "continued-noisy": Stage("pages", "continued", **LAST),
-    **{f"continued-{p:02}": Stage("pages", "continued", **LAST, slip_rate=p / 100) for p in (5, 15, 30)},
-}
-
-
-def make_batch(stage: Stage, seed: int, step: int, tokenizer: PreTrainedTokenizerFast) -> Batch:
-    """Documents one after another, pages or chat turns, each between <s> and </s>, cut into rows."""
-    rng = random.Random(f"{stage.stream} {seed} {step}")
-    ids: list[int] = []
-    weights: list[float] = []
-    size = stage.rows * stage.length
-    while len(ids) < size:
-        document = page_tokens if stage.kind == "pages" else chat_tokens
-        for segment, weight in document(rng, stage.slip_rate, tokenizer):
-            ids += segment
-            weights += [weight] * len(segment)
-    shape = (stage.rows, stage.length)
-    return torch.tensor(ids[:size]).view(shape), torch.tensor(weights[:size]).view(shape)
-
-
-def page_tokens(
-    rng: random.Random, slip_rate: float | None, tokenizer: PreTrainedTokenizerFast
-) -> list[tuple[list[int], float]]:
-    """A page in segments: token ids, and the weight of each in the loss."""
-    segments = corpus.page(rng, slip_rate)
-    encoded = tokenizer.backend_tokenizer.encode_batch([text for text, _ in segments], add_special_tokens=False)
-    weighed = [
-        (segment.ids, 1.0 if counts else BACKGROUND) for (_, counts), segment in zip(segments, encoded, strict=True)
-    ]
-    return [([shapes.BOS], 0.0), *weighed, ([shapes.EOS], BACKGROUND)]
-
-
-def chat_tokens(
-    rng: random.Random, slip_rate: float | None, tokenizer: PreTrainedTokenizerFast
-) -> list[tuple[list[int], float]]:
-    """A chat turn likewise; only the answer and </s> count."""
-    question, answer = corpus.chat_turn(rng, slip_rate)
-    [prompt] = tokens.encode([question], tokenizer)
-    return [(prompt, 0.0), ([*tokenizer.encode(f" {answer}", add_special_tokens=False), shapes.EOS], 1.0)]
 
 
 def loss_on(model: PreTrainedModel, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -117,10 +48,13 @@ def loss_on(model: PreTrainedModel, batch: Batch) -> tuple[Tensor, Tensor]:
     ids, weights = batch
     sparse = hasattr(model.config, "router_aux_loss_coef")
     output = model(input_ids=ids, use_cache=False, **({"output_router_logits": True} if sparse else {}))
-    losses = nn.functional.cross_entropy(output.logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
-    targets = weights[:, 1:].flatten()
+    logits, wanted = output.logits[:, :-1].flatten(0, 1), weights[:, 1:].flatten(0, 1)
+    if wanted.ndim == 1:
+        losses = nn.functional.cross_entropy(logits, ids[:, 1:].flatten(), reduction="none")
+    else:
+        losses = -logits.log_softmax(dim=-1)
     balance = model.config.router_aux_loss_coef * output.aux_loss if sparse else losses.new_zeros(())
-    return (losses * targets).sum() / targets.sum(), balance
+    return (losses * wanted).sum() / wanted.sum(), balance
 
 
 def learning_rate_factor(step: int, stage: Stage) -> float:
@@ -149,8 +83,8 @@ def update(model: PreTrainedModel, optimizer: Optimizer, stage: Stage, step: int
 def train(name: str, steps: int | None, out: Path, work: Path, seed: int = 0, save_every: int = 250) -> Path:
     """Train `name`, continuing from `work` if it holds a state; write the checkpoint folder `out / name`.
 
-    Names are ``tiny-<architecture>-<stage>``. `steps` cuts a stage short (for tests); None runs it whole. All stages
-    but ``base`` start from `out`'s base model of that architecture.
+    Names are ``tiny-<architecture>-<stage>``. `steps` cuts a stage short (for tests); None runs it whole. A stage that
+    starts from another one starts from `out`'s model of that architecture and stage.
     """
     _, architecture, last = name.split("-", 2)
     stage = STAGES[last] if steps is None else replace(STAGES[last], cycles=((steps, 1.0),))
@@ -158,8 +92,8 @@ def train(name: str, steps: int | None, out: Path, work: Path, seed: int = 0, sa
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = shapes.build_model(architecture)
-    if last != "base":
-        source = out / f"tiny-{architecture}-base"
+    source, saved = out / f"tiny-{architecture}-{stage.start}", work / f"{name}.safetensors"
+    if stage.start:
         if not (source / LAST_WRITTEN).exists():
             raise InputError(f"{name} needs its base model, and {source} is missing; train that first.")
         # Through transformers, which stores a mixture's experts under other names than it computes with.
@@ -167,18 +101,46 @@ def train(name: str, steps: int | None, out: Path, work: Path, seed: int = 0, sa
     model.train()
     optimizer = Optimizer(model)
     losses, first = torch.zeros(stage.steps), 0
-    saved = work / f"{name}.safetensors"
     with files.locked(saved.with_suffix(".lock"), f"another training is writing to {saved}; wait for it to end."):
         if saved.exists():
             first = restore(saved, model, optimizer, losses)
+        target = own_target(source, stage, seed, saved.with_suffix(".json")) if stage.target == "own" else None
         bar = tqdm(range(first, stage.steps), desc=name, initial=first, total=stage.steps, mininterval=2)
         for step in bar:
-            losses[step] = update(model, optimizer, stage, step, make_batch(stage, seed, step, tokenizer))
+            losses[step] = update(model, optimizer, stage, step, make_batch(stage, seed, step, tokenizer, target))
             if (step + 1) % save_every == 0 or step + 1 == stage.steps:
                 save_state(saved, step + 1, model, optimizer, losses)
                 bar.set_postfix(loss=f"{losses[max(0, step - 99) : step + 1].mean():.3f}")
         export(model, tokenizer, losses, out / name)
     return out / name
+
+
+def own_target(source: Path, stage: Stage, seed: int, path: Path) -> targets.Target:
+    """The answers of the model in `source` to all that a stage asks, see `ask`; kept at `path`."""
+    base = files.sha256(source / "model.safetensors")
+    known = read_object(path) if path.exists() else {}
+    if known.get("base") != base:
+        known = {"base": base, "answers": ask(source, stage, seed)}
+        files.write_json(known, path)
+    return targets.own(known["answers"])
+
+
+def ask(source: Path, stage: Stage, seed: int) -> dict[str, int | None]:
+    """What the model in `source` answers greedily, in the prompt ``few_shot``, to all that a stage's pages ask."""
+    asked: dict[str, int] = {}
+
+    def note(question: str, answer: int, problem: Problem | None) -> targets.Chances:
+        asked[question] = answer
+        return targets.right(question, answer, problem)
+
+    model, tokenizer = load_model(str(source), "fp32")
+    wider = replace(stage, rows=stage.rows + 2)  # own answers may be shorter, so that more of them fill a batch
+    for step in range(stage.steps):
+        make_batch(wider, seed, step, tokenizer, note)
+    table = pd.DataFrame({"problem_id": list(asked), "question": list(asked), "answer": list(asked.values())})
+    found = sample(model, tokenizer, table, [Decoder(0.0, max_new_tokens=8, stop="decided")])
+    answers = [None if pd.isna(answer) else int(answer) for answer in found["extracted"]]
+    return dict(zip(asked, answers, strict=True))
 
 
 def _checksum(tensors: Mapping[str, Tensor]) -> str:
@@ -249,9 +211,10 @@ def cost(name: str, steps: int = 8) -> dict[str, Any]:
     stage, tokenizer = STAGES[last], shapes.build_tokenizer(chat=STAGES[last].kind == "chat")
     model = shapes.build_model(architecture).train()
     optimizer, seconds = Optimizer(model), []
+    target = targets.right if stage.target == "own" else None  # to ask its base model costs extra
     for step in range(steps):
         start = time.perf_counter()
-        update(model, optimizer, stage, step, make_batch(stage, 0, step, tokenizer))
+        update(model, optimizer, stage, step, make_batch(stage, 0, step, tokenizer, target))
         seconds.append(time.perf_counter() - start)
     each = statistics.median(seconds)
     weights, at_work = shapes.sizes(model)

@@ -21,8 +21,8 @@ from lmrel.registry import CHECKPOINTS, REGISTRY, TINY, ModelSpec
 from lmrel.sampling import sample
 from lmrel.stats.inference import summarize_with_intervals
 from tiny import corpus
+from tiny.batches import STAGES
 from tiny.split import held_out_problems
-from tiny.train import STAGES
 
 CARD = """---
 license: mit
