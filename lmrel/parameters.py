@@ -157,7 +157,8 @@ def _sentence(kind: Any, errors: list[Any]) -> str:
         return f"parameters are missing: {', '.join(missing)}."
     if said := str(errors[0].get("ctx", {}).get("error", "")):  # a check has its own words
         return f"{said}."
-    name, value = errors[0]["loc"][0], errors[0]["input"]
+    place, value = errors[0]["loc"][0], errors[0]["input"]
+    name = list(fields)[place] if isinstance(place, int) else place  # a number where it was given by position
     if name not in fields:
         return f"{name!r} is no parameter.{guess(name, fields)} The parameters are {', '.join(fields)}."
     words, options = in_words(fields[name])

@@ -21,6 +21,7 @@ from transformers import (
 
 from lmrel import Decoder, InputError
 from lmrel.decoding import as_shipped, decoders_id, pure, stops
+from lmrel.errors import quoted
 from tests.conftest import random_model
 
 CHANGES = {"temperature": 0.5, "top_k": 1, "top_p": 0.5, "min_p": 0.5, "typical_p": 0.5, "repetition_penalty": 2}
@@ -112,7 +113,7 @@ def test_very_low_temperatures_do_not_overflow() -> None:
     ],
 )
 def test_a_bad_knob_is_named_with_its_value(knob: str, value: object) -> None:
-    with pytest.raises(InputError, match=re.escape(f"{knob} is {value!r}; it must be")):
+    with pytest.raises(InputError, match=re.escape(f"{knob} is {quoted(value)}; it must be")):
         Decoder(**{knob: value})  # type: ignore[arg-type]
 
 

@@ -162,7 +162,7 @@ def test_chunks_change_nothing() -> None:
         ({"tolerance": -1}, "tolerance is -1"),
         ({"tolerance": math.nan}, "tolerance is nan"),
         ({"max_nodes": 0}, "max_nodes is 0"),
-        ({"temperatures": []}, "nothing to enumerate"),
+        ({"temperatures": []}, r"temperatures is \[\]; it must be a list"),
         ({"temperatures": [-0.5]}, "temperature is -0.5"),
         ({"problems": PROBLEMS.head(0)}, "nothing to enumerate"),
         ({"stop": "never"}, "stop is 'never'"),

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from lmrel import Decoder, InputError, extract_answer, paper_problems, records, sample, sampling
+from lmrel.engine import memory
 from tests.conftest import random_model, small_tokenizer, tiny
 
 PROBLEMS = paper_problems()
@@ -109,7 +110,7 @@ def test_chunks_after_the_first_are_sized_by_what_it_needed(monkeypatch: pytest.
         return real(model, tokenizer, prompts, *rest)
 
     monkeypatch.setattr(sampling, "sample_chunk", watched)
-    monkeypatch.setattr(sampling, "free_memory", lambda device: 100_000_000)
+    monkeypatch.setattr(memory, "free_memory", lambda device: 100_000_000)
     problems = PROBLEMS.head(40)
     draws = sample(model, tokenizer, problems, [Decoder(1.0)], runs=200)
     assert len(draws) == 40 * 200

@@ -3,7 +3,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +10,8 @@ import pytest
 import yaml
 
 from lmrel import InputError
-from lmrel.decoding import DECODINGS, Decoder
 from study import shards
-from study.jobs import CHOICES, Study, defaults
+from study.jobs import Study
 from study.run import Run
 from tests.conftest import ROOT
 
@@ -28,8 +26,8 @@ def test_what_a_job_asks_for_comes_from_the_registry_and_yields_to_the_file() ->
     assert [asked[run]["gpu"] for run in asked] == [2, 1, 0, 1]  # two of 24 GB for Mixtral in NF4
     assert asked["mixtral-8x7b-instruct"]["runtime"] == 99
     assert asked["mixtral-8x7b-instruct"]["mem_mb"] > asked["qwen2.5-3b-instruct"]["mem_mb"]
-    assert study.shards == dict(zip(study.runs, [8, 2, 2, 2], strict=True))
-    assert study.runs["someone--some-model"] == "someone/some-model"
+    assert study.shards == dict(zip(study.folders, [8, 2, 2, 2], strict=True))
+    assert study.folders["someone--some-model"] == "someone/some-model"
 
 
 def test_memory_grows_with_the_draws_of_a_job() -> None:
@@ -39,7 +37,7 @@ def test_memory_grows_with_the_draws_of_a_job() -> None:
         Study.of(CONFIG | {"models": ["tiny-dense-base"], "parameters": many, "shards": n}) for n in (1, 10)
     )
     rows = 240 * 29_001
-    assert (whole.draws, whole.problems) == (29_001, 240)
+    assert (whole.n_draws, whole.problems) == (29_001, 240)
     [base], [most], [least] = ([asked["mem_mb"] for asked in study.asked.values()] for study in (few, whole, tenth))
     assert most - base == pytest.approx(0.002 * rows, abs=10)
     assert least - base == pytest.approx(0.0002 * rows, abs=10)
@@ -52,49 +50,37 @@ def test_a_divided_run_has_a_job_for_each_shard_whose_folder_is_where_the_shard_
     jobs = study.jobs()
     assert [job.name for job in jobs[:3]] == [f"tiny-dense-base, shard {shard} of 3" for shard in range(3)]
     for job in jobs:
-        run = Run(**{"limit": None} | job.parameters)
+        run = Run(**job.parameters)
         assert run.folder == job.folder == shards.shard_folder(Path("results") / job.run, 3, job.shard or 0)
-    assert Run(**{"limit": None} | study.evaluation("tiny-dense-base")).folder == Path("results/tiny-dense-base")
+    assert Run(**study.evaluation("tiny-dense-base")).folder == Path("results/tiny-dense-base")
     [whole] = Study.of(CONFIG | {"models": ["tiny-dense-base"]}).jobs()
     assert (whole.name, whole.folder) == ("tiny-dense-base", Path("results/tiny-dense-base"))
-    assert Run(**{"limit": None} | whole.parameters).folder == whole.folder
+    assert Run(**whole.parameters).folder == whole.folder
 
 
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"parameters": {"temprature": 1}}, r"has 'temprature'\. Did you mean 'temperatures'\? It may have precision,"),
-        ({"parameters": {5: 1}}, "parameters in study.yaml has 5. It may have precision"),
-        ({"parameters": {"temperatures": []}}, r"temperatures in study.yaml is \[\]; it must be a list"),
-        ({"parameters": {"temperatures": [1, 1.0]}}, r"temperatures in study.yaml is \[1, 1.0\]; each may occur once"),
-        ({"parameters": {"max_new_tokens": "x"}}, "max_new_tokens in study.yaml is 'x'; it must be an integer"),
-        (
-            {"parameters": {"max_new_tokens": 32_769}},
-            "max_new_tokens in study.yaml is 32769; it must be at most 32,768",
-        ),
-        ({"parameters": {"seed": 0.5}}, "seed in study.yaml is 0.5; it must be an integer"),
-        ({"parameters": {"seed": 1 << 1024}}, "seed in study.yaml is 1797.*; it must be an integer"),
-        ({"parameters": {"stop": "never"}}, "stop in study.yaml is 'never'; it must be 'eos' or 'decided'"),
-        ({"parameters": {"prompt_style": 1}}, "prompt_style in study.yaml is 1; it must be one of readme"),
-        ({"parameters": {"decoding": ""}}, "decoding in study.yaml is ''; it must be 'pure' or 'as_shipped'"),
+        ({"parameters": {"temprature": 1}}, r"'temprature' is no parameter\. Did you mean 'temperatures'\?"),
+        ({"parameters": {5: 1}}, "study.yaml: '5' is no parameter"),
+        ({"parameters": {"output_dir": "elsewhere"}}, "parameters has 'output_dir', which the study gives to each job"),
         ({"requests": {"tiny-dense-base": {"gpu": False}}}, "gpu, requested for tiny-dense-base, is False"),
         ({"requests": {"tiny-dense-base": {"gpu": 0.0}}}, "gpu, requested for tiny-dense-base, is 0.0"),
         ({"models": ["a" * 200 + "/" + "b" * 90]}, "which gives its run a name of over 255 bytes"),
-        ({"model": ["tiny-dense-base"]}, "study.yaml has 'model'; it may have models, parameters, shards, gpu_gb"),
-        ({"models": []}, r"models in study.yaml is \[\]; it must be a list"),
-        ({"models": "tiny-dense-base"}, "models in study.yaml is 'tiny-dense-base'; it must be a list"),
+        ({"model": ["tiny-dense-base"]}, "study.yaml: 'model' is no parameter. Did you mean 'models'?"),
+        ({"models": []}, r"study.yaml: models is \[\]; it must be a list"),
+        ({"models": "tiny-dense-base"}, "models is 'tiny-dense-base'; it must be a list"),
         ({"models": ["tiny-dense-base"] * 2}, "each may occur once"),
-        ({"parameters": None}, "parameters in study.yaml is None"),
-        ({"parameters": {"temperatures": 0.5}}, "temperatures in study.yaml is 0.5; it must be a list"),
-        ({"parameters": {"runs": 0}}, "runs in study.yaml is 0"),
+        ({"models": ["tiny-dense-bass"]}, "no known name, no folder and no repo id. Did you mean 'tiny-dense-base'?"),
+        ({"parameters": 3}, "parameters is 3; it must be names and values"),
         ({"parameters": {"problems": "nowhere.jsonl"}}, "problems is 'nowhere.jsonl'"),
-        ({"shards": 0}, "shards in study.yaml is 0; it must be an integer of at least 1"),
+        ({"shards": 0}, "shards is 0; it must be an integer from 1"),
         ({"gpu_gb": 0}, "gpu_gb is 0; it must be a number above 0"),
         (
             {"requests": {"tiny-dense-bass": {"gpu": 1}}},
-            "requests in study.yaml has 'tiny-dense-bass'.* the models are",
+            "requests has 'tiny-dense-bass'.* the models are",
         ),
-        ({"requests": {"tiny-dense-base": 3}}, "requests in study.yaml has 'tiny-dense-base': 3"),
+        ({"requests": {"tiny-dense-base": 3}}, "requests has 'tiny-dense-base': 3"),
         ({"requests": {"tiny-dense-base": {"gpus": 1}}}, "has 'gpus'; it may have gpu, mem_mb, runtime"),
         ({"requests": {"tiny-dense-base": {"shards": 0}}}, "shards, requested for tiny-dense-base, is 0"),
         (
@@ -108,22 +94,18 @@ def test_a_study_that_cannot_run_ends_in_a_sentence(changes: dict[str, Any], sai
         Study.of(CONFIG | changes)
 
 
-def test_parameters_that_a_study_leaves_out_are_those_of_the_notebook() -> None:
-    run = Run.from_namespace(defaults())
-    assert list(defaults()) == [field.name for field in fields(Run)]
-    assert Study.of({"models": ["tiny-dense-base"], "parameters": {}}).draws == run.draws
-    assert (CHOICES["decoding"], CHOICES["stop"]) == (DECODINGS, ("eos", "decided"))
-    for stop in CHOICES["stop"]:
-        assert Decoder(stop=stop, max_new_tokens=32_768).stop == stop
-    with pytest.raises(InputError, match="to 32768"):
-        Decoder(max_new_tokens=32_769)
+def test_parameters_that_a_study_leaves_out_are_the_defaults() -> None:
+    run = Run("tiny-dense-base")
+    for parameters in ({}, None):
+        study = Study.of({"models": ["tiny-dense-base"], "parameters": parameters})
+        assert (study.n_draws, study.problems) == (run.n_draws, 240)
 
 
 def test_a_file_that_holds_no_study_ends_in_a_sentence(tmp_path: Path) -> None:
     path = tmp_path / "study.yaml"
     with pytest.raises(InputError, match="study.yaml cannot be read"):
         Study.read(path)
-    for text, said in (("models: [", "cannot be read"), ("- 1", "holds no study"), ("\xff", "holds no study")):
+    for text, said in (("models: [", "cannot be read"), ("- 1", "study.yaml holds"), ("\xff", "study.yaml holds")):
         path.write_text(text, encoding="utf-8")
         with pytest.raises(InputError, match=said):
             Study.read(path)

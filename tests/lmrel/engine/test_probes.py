@@ -5,10 +5,9 @@ from typing import Any
 import pytest
 import torch
 
-from lmrel import Decoder, InputError, paper_problems
+from lmrel import InputError
 from lmrel.engine.probes import check_model, check_tree
-from study.determinism import determinism
-from tests.conftest import ARCHITECTURES, random_model, tiny
+from tests.conftest import ARCHITECTURES, random_model
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -38,43 +37,6 @@ def test_what_the_tree_cannot_run_on_is_refused() -> None:
         check_model(random_model("olmo2"), [[1]], 128)
 
 
-@pytest.mark.parametrize("name", ["tiny-dense-base", "tiny-sparse-instruct"])
-def test_the_determinism_probe_measures_what_chunking_changes(name: str) -> None:
-    model, tokenizer = tiny(name)
-    found = determinism(model, tokenizer, paper_problems(), [Decoder(0.0), Decoder(1.0)], runs=3)
-    assert found == found | {"problems": 4, "draws": 16, "flipped": 0}
-    assert 0 < found["max_logit_difference"] < 1e-3
-
-
-def test_the_determinism_probe_sees_a_model_that_depends_on_its_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, tokenizer = tiny("tiny-dense-base")
-    real = type(model).forward
-
-    def shaky(self: Any, input_ids: Any = None, **kwargs: Any) -> Any:
-        output = real(self, input_ids=input_ids, **kwargs)
-        output.logits = output.logits * (1 + 0.05 * (input_ids.shape[-1] % 7))
-        return output
-
-    monkeypatch.setattr(type(model), "forward", shaky)
-    found = determinism(model, tokenizer, paper_problems(), [Decoder(1.0)], runs=20)
-    assert found["flipped"] > 0
-    assert found["max_logit_difference"] > 0.1
-
-
-def test_logits_that_are_infinite_alike_differ_by_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, tokenizer = tiny("tiny-dense-base")
-    real = type(model).forward
-
-    def never_five(self: Any, *args: Any, **kwargs: Any) -> Any:
-        output = real(self, *args, **kwargs)
-        output.logits[..., 5] = float("-inf")
-        return output
-
-    monkeypatch.setattr(type(model), "forward", never_five)
-    found = determinism(model, tokenizer, paper_problems(), [Decoder(1.0)])
-    assert 0 < found["max_logit_difference"] < 1e-3
-
-
 def test_a_tokenizer_of_another_model_is_refused() -> None:
     with pytest.raises(InputError, match="gives token 12; this model has 12 tokens"):
         check_model(random_model("mistral"), [[1, 12]], 4)
@@ -95,23 +57,6 @@ def test_the_tree_is_tried_once_a_model(monkeypatch: pytest.MonkeyPatch) -> None
     assert len(tried) == first > 0
     check_tree(random_model("mistral"), [1, 5, 3, 9])
     assert len(tried) == 2 * first
-
-
-@pytest.mark.parametrize(
-    ("given", "said"),
-    [
-        ({"probed": 0}, "probed is 0; it must be an integer of at least 1"),
-        ({"runs": 0}, "runs is 0; it must be an integer of at least 1"),
-        ({"decoders": []}, "there is nothing to probe: no problems or no decoders"),
-        ({"problems": paper_problems().head(0)}, "there is nothing to probe: no problems or no decoders"),
-    ],
-    ids=["probed", "runs", "decoders", "problems"],
-)
-def test_a_probe_of_nothing_is_refused(given: dict[str, Any], said: str) -> None:
-    model, tokenizer = tiny("tiny-dense-base")
-    options = {"problems": paper_problems(), "decoders": [Decoder(1.0)]} | given
-    with pytest.raises(InputError, match=said):
-        determinism(model, tokenizer, **options)
 
 
 def test_a_window_of_nothing_and_a_forward_that_fails_are_refused() -> None:
