@@ -28,7 +28,7 @@ from torch.profiler import ProfilerActivity, profile
 from transformers import GenerationConfig
 from transformers.generation.configuration_utils import ContinuousBatchingConfig
 
-from book.figures.engine import distinct_prefixes
+from book.analysis.prefixes import distinct_prefixes
 from lmrel import files
 from lmrel.decoding import Decoder
 from lmrel.engine.forest import shared_header

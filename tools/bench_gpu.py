@@ -21,7 +21,7 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel
 
-from book.figures.engine import distinct_prefixes
+from book.analysis.prefixes import distinct_prefixes
 from lmrel import files, nf4
 from lmrel.decoding import Decoder
 from lmrel.errors import check_choice, command, counted

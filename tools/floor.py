@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
-from book.figures.engine import Prefix
+from book.analysis.prefixes import Prefix
 from lmrel.engine.forest import shared_header
 
 T = TypeVar("T")

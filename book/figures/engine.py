@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from typing import Any
 
 import altair as alt
 import pandas as pd
 from transformers import PreTrainedTokenizerBase
 
+from book.analysis.prefixes import distinct_prefixes
 from book.figures.text import percent_range, plain
 from lmrel.charts import PALETTE, figure, themed, titled
 from lmrel.errors import InputError, needs_columns
@@ -216,17 +216,3 @@ def marks(ratios: pd.DataFrame) -> pd.DataFrame:
         "reached": ratios["reached"].map({True: "yes", False: "no"}),
     }
     return plain(pd.DataFrame(columns))
-
-
-Prefix = tuple[int, ...]
-
-
-def distinct_prefixes(draws: pd.DataFrame, problems: pd.DataFrame) -> list[list[Prefix]]:
-    """Of each problem the prefixes of answers that had to be computed, parents first; the first is the prompt, ()."""
-    texts: dict[str, set[Prefix]] = defaultdict(set)
-    for name, ids in zip(draws["problem_id"].tolist(), draws["token_ids"].tolist(), strict=True):
-        texts[name].add(tuple(ids))
-    return [
-        sorted({text[:n] for text in texts[name] for n in range(len(text))}, key=lambda prefix: (len(prefix), prefix))
-        for name in problems["problem_id"]
-    ]
