@@ -118,7 +118,7 @@ def inverse_cdf(probabilities: Sequence[float] | np.ndarray, u: np.ndarray) -> n
 
 
 def gumbel_max(logits: Sequence[float] | np.ndarray, temperature: float, count: int, seed: int) -> np.ndarray:
-    """The places of `count` drawn tokens: each has the highest logit / T plus Gumbel noise, -log(-log u) (Gumbel 1954)."""
+    """`count` draws, as places: the highest of logit / T plus Gumbel noise, which is -log(-log u) (Gumbel 1954)."""
     check_number("temperature", temperature, 0.0, MAX_TEMPERATURE, open_below=True)
     u = np.random.default_rng(seed).random((count, len(logits)))
     return np.asarray((np.asarray(logits) / temperature - np.log(-np.log(u))).argmax(axis=1))

@@ -213,7 +213,7 @@ def write_live(results: Path, folder: Path) -> None:
 def still(
     problem: dict[str, Any], trees: dict[str, Tree], rolls: dict[str, np.ndarray], right: dict[str, np.ndarray]
 ) -> dict[str, Any]:
-    """A table for each figure, for readers without JavaScript: ``caption`` and ``rows``, the first of which is the head."""
+    """A table per figure for readers without JavaScript: ``caption`` and ``rows``, of which the first is the head."""
     grid, counts, ends = (0.0, 0.5, 1.0, 1.5, 2.0), (1, 4, 16, RUNS), (0.1, 0.5, 0.9)
     answer = str(int(problem["answer"]))
     dial = [["model", *(f"T = {t:g}" for t in grid)]]
@@ -222,7 +222,7 @@ def still(
     for name in TINY_SUITE:
         dial.append([name, *(f"{answers(trees[name], Decoder(t)).get(answer, 0.0):.3f}" for t in grid)])
         found = [clustered_wilson(share) for share in [*(rolls[name][:n].mean(axis=0) for n in counts), right[name]]]
-        runs.append([name, *(with_interval(*shares, "{:.1%}") for shares in found)])
+        runs.append([name, *(with_interval(*shares, form="{:.1%}") for shares in found)])
         bins.append([name, *map(str, np.bincount(np.digitize(right[name], ends), minlength=4).tolist())])
     return {
         "dial": {"caption": f"P(correct) of {worksheet_item(problem)} = {answer} by temperature.", "rows": dial},

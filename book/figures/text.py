@@ -15,7 +15,7 @@ from lmrel.errors import visible
 
 
 def with_interval(
-    estimate: float, low: float = math.nan, high: float = math.nan, form: str = "{:+.1f}", ends: str = ""
+    estimate: float, low: float = math.nan, high: float = math.nan, *, form: str = "{:+.1f}", ends: str = ""
 ) -> str:
     """An estimate and its interval, like ``−1.2 [−3.0, +0.6]``: with a real minus, without brackets if `low` is NaN.
 
@@ -29,7 +29,7 @@ def with_interval(
 
 def percent_with_interval(row: pd.Series, name: str) -> str:
     """The share in column `name` of a summary's row with its interval, in per cent, like ``41.7 % [36, 48]``."""
-    return with_interval(*(100 * row[f"{name}{end}"] for end in ("", "_low", "_high")), "{:.1f} %", "{:.0f}")
+    return with_interval(*(100 * row[f"{name}{end}"] for end in ("", "_low", "_high")), form="{:.1f} %", ends="{:.0f}")
 
 
 def percent_range(lower: float, upper: float) -> str:
