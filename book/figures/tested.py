@@ -5,29 +5,12 @@ Every cell is text. Nothing is tested here.
 
 from __future__ import annotations
 
-import json
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 
 from book.figures.text import plain, with_interval
-from lmrel.errors import InputError
-from lmrel.files import as_path, read_text
-
-
-def report(path: Path) -> Any:
-    """The JSON object or list in `path`; `InputError` if there is none."""
-    path = as_path("report", path)
-    try:
-        found = json.loads(read_text(path))
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path} is no report that can be read: {error}.") from error
-    if not isinstance(found, dict | list):
-        raise InputError(f"{path} is no report that can be read: it is neither a JSON object nor a list.")
-    return found
 
 
 def when(found: Mapping[str, Any]) -> str:
@@ -77,8 +60,8 @@ def soak(found: Mapping[str, Any]) -> pd.DataFrame:
     return plain(pd.DataFrame(rows))
 
 
-def licences(rows: Sequence[Mapping[str, str]]) -> pd.DataFrame:
-    """How many packages have each licence, and what there is to note about it."""
-    counts = Counter((row["licence"] or "not on this machine", row["note"]) for row in rows)
-    table = [{"licence": name, "packages": count, "note": note} for (name, note), count in counts.most_common()]
-    return plain(pd.DataFrame(table))
+def licences(packages: pd.DataFrame) -> pd.DataFrame:
+    """How many of the locked packages have each licence, and what there is to note about it."""
+    licence = packages["licence"].replace("", "not on this machine")
+    counts = packages.groupby([licence, "note"], sort=False).size().sort_values(ascending=False, kind="stable")
+    return plain(counts.rename("packages").reset_index()[["licence", "packages", "note"]])
