@@ -54,7 +54,7 @@ def failure(problem: Problem, text: str, finished: bool) -> tuple[str, str] | No
 
 @needs_columns("problem_id", "text", "finished", empty=True)
 def of_draws(draws: pd.DataFrame, problems: pd.DataFrame) -> pd.Series:
-    """The class of each draw, missing where it did not fail. Texts must have been drawn to their end (``stop="eos"``)."""
+    """The class of each draw, missing where it did not fail. Texts must have been drawn to their end."""
     rows: list[dict[str, Any]] = problems.to_dict("records")  # type: ignore[assignment]
     known = {row["problem_id"]: row for row in rows}
     if strange := set(draws["problem_id"]) - known.keys():
@@ -65,7 +65,7 @@ def of_draws(draws: pd.DataFrame, problems: pd.DataFrame) -> pd.Series:
 
 
 def empty(case: Case) -> str | None:
-    """Nothing but white space."""
+    """A text of nothing but white space."""
     return None if case.text.strip() else "the text is empty"
 
 
@@ -136,6 +136,12 @@ def transposed(case: Case) -> str | None:
     return f"{said} has the digits of {right} in another order" if same else None
 
 
+def _number(case: Case) -> int:
+    """The number of a case that has one: the classes before have taken the others."""
+    assert case.number is not None
+    return case.number
+
+
 def off_by_small(case: Case) -> str | None:
     """A number that is wrong by 1 or 2."""
     off = abs(_number(case) - case.right)
@@ -179,11 +185,6 @@ def precision_and_recall(labels: Sequence[str], said: Sequence[str]) -> pd.DataF
     by_label, by_rule = table.sum(axis=1), table.sum()
     found = {"precision": hits / by_rule, "recall": hits / by_label, "labelled": by_label, "said": by_rule}
     return pd.DataFrame(found).rename_axis("class").reset_index()
-
-
-def _number(case: Case) -> int:
-    assert case.number is not None
-    return case.number
 
 
 OF_TEXT = (empty, refusal, ran_on, truncated, no_number, reasoning)
