@@ -18,7 +18,7 @@ from tests.conftest import ROOT
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 BAD: dict[tuple[str, str], list[tuple[Any, str]]] = {
-    ("tested", "data"): [("nowhere", "nowhere/tests.json is no report that can be read")],
+    ("tested", "data"): [("nowhere", "nowhere/tests.json cannot be read")],
     ("evaluate", "model"): [(None, "model is None"), ("x" * 5000, "model is 'xxx"), ("a\0b", "model is")],
     ("evaluate", "precision"): [(16, "precision is 16; it must be one of auto"), ("", "precision is ''")],
     ("evaluate", "prompt_style"): [([], r"prompt_style is \[\]"), ("٣", "prompt_style is '٣'")],

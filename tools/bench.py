@@ -2,8 +2,8 @@
 
 All draw the paper's experiment: its problems, greedy and 4 runs at each of three temperatures, 16 new tokens, style
 `few_shot`. Peers are given encoded prompts; the engine encodes, reads the answers and makes the table on the clock.
-Each repeat runs all contestants, so ratios are of paired times. Peers that aren't installed are named as such; a
-peer's refusal stands in its own words. The module knows nothing of how the engine works.
+Each repeat runs all contestants, so ratios are of paired times. A peer that is not installed is named as such; what it
+refuses stands in its own words. The module knows nothing of how the engine works.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from torch.profiler import ProfilerActivity, profile
 from transformers import GenerationConfig
 from transformers.generation.configuration_utils import ContinuousBatchingConfig
 
-from book.figures.engine import distinct_prefixes
+from book.analysis.prefixes import distinct_prefixes
 from lmrel import files
 from lmrel.decoding import Decoder
 from lmrel.engine.forest import shared_header
@@ -41,48 +41,29 @@ from lmrel.sampling import sample
 from lmrel.tokens import encode_problems
 from tools.floor import bare_forward, by_length
 
-PARTS = {  # what stands for a part, in the name of an operator of torch; the first that fits counts
+PARTS = {  # what the names of a part's torch operators contain; the first part that fits counts
     "attention": ("scaled_dot_product", "flash_attention"),
     "matrix products": ("::mm", "::addmm", "::bmm", "::baddbmm", "grouped_mm", "::linear"),
     "copying and indexing": ("copy", "index", "zero", "fill", "::cat", "gather", "scatter", "nonzero"),
 }
 OTHER, OUTSIDE = "other tensor work", "outside torch"
-
-
-def part_of(operator: str) -> str:
-    """The part that an operator belongs to."""
-    return next((part for part, names in PARTS.items() if any(name in operator for name in names)), OTHER)
-
-
-def shares(task: Callable[[], Any]) -> dict[str, float]:
-    """The share of each part in the time of ``task()`` on the CPU; they add up to 1.
-
-    The profiler slows small operators and Python down, so the last two parts are somewhat too large.
-    """
-    with profile(activities=[ProfilerActivity.CPU]) as profiled:
-        began = time.perf_counter()
-        task()
-        seconds = time.perf_counter() - began
-    found = dict.fromkeys([*PARTS, OTHER], 0.0)
-    for event in profiled.key_averages():
-        found[part_of(event.key)] += event.self_cpu_time_total / 1e6 / seconds
-    return found | {OUTSIDE: 1 - sum(found.values())}
-
-
 TEMPERATURES = (0.0, 0.1, 0.5, 1.0)
 RUNS, SLOW_REPEATS = 4, 3
-DRAWS = [t for t in TEMPERATURES for _ in range(RUNS if t else 1)]  # of a problem
+DRAWS = [t for t in TEMPERATURES for _ in range(RUNS if t else 1)]  # the temperature of each draw of a problem
 SINGLY, BATCHED, CONTINUOUS, HARNESS = "one prompt at a time", "batched generate", "continuous batching", "lm-eval"
 STOPS: tuple[Stop, ...] = ("eos", "decided")
 ENGINE = {(stop, runs): f"{stop}, {runs} runs" for stop in STOPS for runs in (RUNS, 100, 1000)}
-# Of so many problems, spread evenly, the time is scaled up to all. A base model's draws run on and soon share nothing.
+# Timed on so many problems, spread evenly, and scaled up to all. A base model's draws run on and soon share nothing.
 SAMPLED = {SINGLY: 10}
 SAMPLED_BASE = {ENGINE["eos", 100]: 24, ENGINE["eos", 1000]: 8}
 Task = Callable[[], pd.DataFrame | None]
 
 
 class Bench:
-    """One model and the prompts, token ids: all of them, those of equal length together, and the sample of a task."""
+    """One model and what it is given: the problems, their prompts as token ids, and these in groups of equal length.
+
+    `sampled` holds the numbers of the problems on which a slow task is timed.
+    """
 
     def __init__(self, name: str, problems: pd.DataFrame, model: Any, tokenizer: Any, new_tokens: int = 16) -> None:
         self.name, self.problems, self.model, self.tokenizer = name, problems, model, tokenizer
@@ -93,7 +74,7 @@ class Bench:
         self.sampled = {task: spread(range(len(problems)), count) for task, count in sampled.items()}
 
     def share(self, task: str) -> float:
-        """Of the problems, those that are timed."""
+        """The share of the problems on which a task is timed."""
         return len(self.sampled[task]) / len(self.problems) if task in self.sampled else 1.0
 
 
@@ -104,13 +85,13 @@ def spread(items: Sequence[Any], count: int) -> list[Any]:
 
 
 def knobs(temperature: float) -> dict[str, Any]:
-    """Pure sampling for transformers, which fills in ``top_k=50`` where it is told nothing."""
+    """Arguments of ``generate`` for pure sampling: transformers fills in ``top_k=50`` where it is told nothing."""
     drawing = {"temperature": temperature, "top_k": 0, "top_p": 1.0} if temperature else {}
     return {"do_sample": temperature > 0, **drawing}
 
 
 def generate(bench: Bench, batches: Sequence[Sequence[Sequence[int]]]) -> None:
-    """`model.generate` with its scores, as the paper calls it: one call per batch and draw."""
+    """Call ``model.generate`` for its scores, as the paper does: once for each batch and draw."""
     scores = {"max_new_tokens": bench.new_tokens, "output_scores": True, "return_dict_in_generate": True}
     for batch in batches:
         ids = torch.tensor(batch, device=bench.model.device)
@@ -119,7 +100,10 @@ def generate(bench: Bench, batches: Sequence[Sequence[Sequence[int]]]) -> None:
 
 
 def continuous_batching(bench: Bench) -> Callable[[], None]:
-    """transformers' `generate_batch`. On a CPU its defaults take most of the memory; a small cache is much faster."""
+    """A task that draws all answers by transformers' ``generate_batch``.
+
+    On a CPU its defaults would take most of the memory; a small cache is much faster.
+    """
     small = {"page_size": 16, "num_blocks": 128, "max_batch_tokens": 128, "scheduler_type": "prefill_first"}
     room = ContinuousBatchingConfig(**({} if bench.model.device.type == "cuda" else small))
     ends = {name: getattr(bench.model.generation_config, name) for name in ("eos_token_id", "pad_token_id")}
@@ -136,7 +120,7 @@ def continuous_batching(bench: Bench) -> Callable[[], None]:
 
 
 def harness(bench: Bench) -> Callable[[], None]:
-    """lm-evaluation-harness: all requests in one call of its transformers model, which batches them itself."""
+    """A task of lm-evaluation-harness: its transformers model is given all requests in one call and batches them."""
     from lm_eval.api.instance import Instance  # type: ignore[import-not-found,unused-ignore]
     from lm_eval.models.huggingface import HFLM  # type: ignore[import-not-found,unused-ignore]
 
@@ -153,7 +137,7 @@ def harness(bench: Bench) -> Callable[[], None]:
 
 
 def ctranslate2(bench: Bench) -> Callable[[], None]:
-    """CTranslate2: batches of equal length, behind the state of the shared header, which it keeps."""
+    """A task of CTranslate2: batches of equal length, after the shared header, whose state it keeps."""
     import ctranslate2  # type: ignore[import-not-found,unused-ignore]
     from ctranslate2.converters import TransformersConverter  # type: ignore[import-not-found,unused-ignore]
 
@@ -181,7 +165,7 @@ SLOW = (SINGLY, BATCHED, *PEERS)
 
 
 def contestants(bench: Bench) -> tuple[dict[str, Task], dict[str, int], dict[str, str]]:
-    """What can be timed here, the nodes of the floors, and why the other peers can't be timed."""
+    """The tasks that can be timed here, the nodes of the floors, and why other peers cannot be timed, each by name."""
     tasks: dict[str, Task] = {
         SINGLY: lambda: generate(bench, [[bench.prompts[i]] for i in bench.sampled[SINGLY]]),
         BATCHED: lambda: generate(bench, bench.by_length),
@@ -206,14 +190,38 @@ def contestants(bench: Bench) -> tuple[dict[str, Task], dict[str, int], dict[str
 
 
 def reason(error: Exception) -> str:
-    """Why a peer can't be timed, in its own first sentence."""
+    """Why a peer cannot be timed: the first sentence of its error."""
     if isinstance(error, ModuleNotFoundError) and error.name in ("lm_eval", "ctranslate2"):
         return "not installed"
     return " ".join(str(error).split()).split(" (supported")[0].split(". ")[0][:200] or type(error).__name__
 
 
+def part_of(operator: str) -> str:
+    """The one of `PARTS`, or `OTHER`, to which an operator of torch belongs, by its name."""
+    return next((part for part, names in PARTS.items() if any(name in operator for name in names)), OTHER)
+
+
+def profile_shares(task: Callable[[], Any]) -> dict[str, float]:
+    """The share of the time of ``task()`` on the CPU that each part takes; the shares add up to 1.
+
+    The profiler slows small operators and Python down, so `OTHER` and `OUTSIDE` are somewhat too large.
+    """
+    with profile(activities=[ProfilerActivity.CPU]) as profiled:
+        began = time.perf_counter()
+        task()
+        seconds = time.perf_counter() - began
+    found = dict.fromkeys([*PARTS, OTHER], 0.0)
+    for event in profiled.key_averages():
+        found[part_of(event.key)] += event.self_cpu_time_total / 1e6 / seconds
+    return found | {OUTSIDE: 1 - sum(found.values())}
+
+
 def measure_model(name: str, problems: pd.DataFrame, repeats: int) -> tuple[list[dict[str, Any]], dict[str, float]]:
-    """One row per contestant: times in seconds, scaled up to all problems, and what was computed; then a profile."""
+    """A row per contestant for one model, and where the engine's time goes, as `profile_shares`.
+
+    A row holds its ``times`` in seconds, scaled up to all problems, their median ``seconds``, and what was computed; or
+    a ``note`` that says why there is no time.
+    """
     bench = Bench(name, problems, *load_model(name))
     tasks, nodes, absent = contestants(bench)
     share = {task: bench.share(task) for task in tasks}
@@ -245,11 +253,14 @@ def measure_model(name: str, problems: pd.DataFrame, repeats: int) -> tuple[list
         row |= {"nodes": nodes.get(task), "peak_mb": peak[task], "sample": share[task]}
         rows.append(row | {"note": f"1 problem in {1 / share[task]:g}" if share[task] < 1 else ""})
     rows += [{"model": name, "contestant": task, "note": note} for task, note in absent.items()]
-    return rows, shares(tasks[ENGINE["eos", RUNS]])
+    return rows, profile_shares(tasks[ENGINE["eos", RUNS]])
 
 
 def timed(task: Task, device: torch.device) -> tuple[float, int | None, pd.DataFrame | None]:
-    """Seconds; the most that the whole process held in memory meanwhile (on a GPU, tensors there), MB; the result."""
+    """How long ``task()`` took in seconds, the most memory meanwhile in MB, and its result.
+
+    The memory is that of the whole process, or on a GPU that of tensors there; None where the system does not tell it.
+    """
     cuda, status = device.type == "cuda", Path("/proc/self/status")
     gc.collect()
     if cuda:
@@ -269,7 +280,11 @@ def timed(task: Task, device: torch.device) -> tuple[float, int | None, pd.DataF
 
 
 def ratios(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Of one model's rows: medians over repeats of paired ratios, beside the marks that were set, if any."""
+    """How many times as long one contestant takes as another, from the rows of one model.
+
+    A ``value`` is the median over repeats of the ratio of paired times; ``reached`` says whether it keeps the ``mark``
+    that was set for it, None where there is none.
+    """
     name, instruct = rows[0]["model"], REGISTRY[rows[0]["model"]].instruct
     times = {row["contestant"]: row["times"] for row in rows if "times" in row}
     grown = "eos" if instruct else "decided"

@@ -21,7 +21,7 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel
 
-from book.figures.engine import distinct_prefixes
+from book.analysis.prefixes import distinct_prefixes
 from lmrel import files, nf4
 from lmrel.decoding import Decoder
 from lmrel.errors import check_choice, command, counted
@@ -33,7 +33,7 @@ from tools.bench import BATCHED, DRAWS, SINGLY, TEMPERATURES, Bench, generate, s
 from tools.floor import bare_forward, by_length
 
 ARMS = (("Qwen2.5-3B", "bf16"), ("OLMoE-1B-7B", "bf16"), ("OLMoE-1B-7B", "nf4"), ("Mixtral-8x7B", "nf4"))
-SAMPLED = {SINGLY: 2, BATCHED: 48}  # of so many problems, spread evenly, the time is scaled up to all
+SAMPLED = {SINGLY: 2, BATCHED: 48}  # timed on so many problems, spread evenly, and scaled up to all
 SURE = 0.3  # nats: the entropy of the scaled distributions
 AT_ONCE = 16  # prompts in a forward of the floor
 NEEDED = (
@@ -43,7 +43,7 @@ NEEDED = (
 
 
 def random_weights(shape: dict[str, Any], precision: str, device: str) -> PreTrainedModel:
-    """A model of that shape in bf16 or NF4 with random weights, never held wider than it is in the end."""
+    """A model of `shape` in bf16 or NF4 with random weights; while it is made, no weight is held wider than that."""
     config = AutoConfig.for_model(**shape)
     config._attn_implementation = "sdpa"
     with torch.device("meta"):
@@ -70,7 +70,7 @@ def random_weights(shape: dict[str, Any], precision: str, device: str) -> PreTra
 
 @torch.inference_mode()
 def sharpness(model: PreTrainedModel, prompts: list[list[int]]) -> float:
-    """By how much logits must be multiplied for a mean entropy of `SURE` after `prompts`."""
+    """The factor by which logits must be multiplied for a mean entropy of `SURE` nats after `prompts`, token ids."""
     logits = torch.stack([model(torch.tensor([p], device=model.device)).logits[0, -1].float() for p in prompts])
     low, high = 0.0, 1e4
     for _ in range(60):
@@ -81,8 +81,8 @@ def sharpness(model: PreTrainedModel, prompts: list[list[int]]) -> float:
     return high
 
 
-def measure(bench: Bench) -> dict[str, Any]:
-    """Seconds of each contestant for all draws of all problems, and what follows."""
+def time_experiment(bench: Bench) -> dict[str, Any]:
+    """The seconds of the engine, its peers and the floor for all draws of all problems, and what was computed."""
     model, tokenizer, problems = bench.model, bench.tokenizer, bench.problems
     decoders = [Decoder(t, max_new_tokens=bench.new_tokens) for t in TEMPERATURES]
     sample(model, tokenizer, problems.head(2), decoders)  # to warm up
@@ -104,7 +104,7 @@ def measure(bench: Bench) -> dict[str, Any]:
 def measure_arm(
     shape: str, precision: str, problems: pd.DataFrame, lengths: list[int], device: str = "cuda"
 ) -> list[dict[str, Any]]:
-    """One row per length and kind of distribution: uniform, as random weights give it, and scaled to be sure."""
+    """A row per length and kind of distribution: ``uniform``, as random weights give it, and scaled to be ``sure``."""
     cuda = device == "cuda"
     if cuda:
         torch.cuda.empty_cache()
@@ -118,9 +118,9 @@ def measure_arm(
     tokenizer = AutoTokenizer.from_pretrained(CHECKPOINTS / "tiny-dense-base")
     benches = [Bench(shape, problems, model, tokenizer, n) for n in lengths]
     factor = sharpness(model, spread(benches[0].prompts, 8))
-    rows = [about | {"logits": "uniform"} | measure(bench) for bench in benches]
+    rows = [about | {"logits": "uniform"} | time_experiment(bench) for bench in benches]
     hook = model.get_output_embeddings().register_forward_hook(lambda _, __, output: output * factor)
-    rows += [about | {"logits": "sure"} | measure(bench) for bench in benches]
+    rows += [about | {"logits": "sure"} | time_experiment(bench) for bench in benches]
     hook.remove()
     return rows
 

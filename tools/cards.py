@@ -1,6 +1,6 @@
-"""Model cards: what each shipped checkpoint is, what it was trained on, and what it scores, measured here and now.
+"""Model cards: what each shipped checkpoint is, what it was trained on, and what it scores.
 
-``python -m tools.cards`` writes ``checkpoints/*/README.md`` and the loss curve beside it.
+``python -m tools.cards`` measures the scores and writes ``checkpoints/*/README.md`` and the loss curve beside it.
 """
 
 from __future__ import annotations
@@ -62,15 +62,12 @@ ENDLESS = "A page never ends right after an answer."
 
 
 def model_card(spec: ModelSpec) -> str:
-    """The card's text, with freshly measured scores."""
+    """The text of a checkpoint's card, with scores that are measured now."""
     last = spec.name.split("-", 2)[2]
     stage = STAGES[last]
-    what = PAGES if last == "base" else CHAT if stage.kind == "chat" else CONTINUED
-    training = [
-        what,
-        "All answers are right." if stage.slip_rate == 0 else NOISY,
-        *([ENDLESS] * (stage.kind == "pages")),
-    ]
+    training = [PAGES if last == "base" else CHAT if stage.kind == "chat" else CONTINUED]
+    training += ["All answers are right." if stage.slip_rate == 0 else NOISY]
+    training += [ENDLESS] * (stage.kind == "pages")
     return CARD.format(
         name=spec.name,
         architecture="Mixtral (sparse: 2 of 8 experts a token)" if spec.sparse else "Mistral (dense)",
@@ -85,6 +82,7 @@ def model_card(spec: ModelSpec) -> str:
 
 
 def _scores(name: str) -> str:
+    """The card's table: accuracy and compliance by problem set, task and temperature, in Markdown."""
     model, tokenizer = load_model(name)
     lines = ["| problems | task | T | accuracy | compliance |", "|---|---|---|---|---|"]
     for label, problems in (("the paper's", paper_problems()), ("held out", held_out_problems())):
@@ -97,7 +95,7 @@ def _scores(name: str) -> str:
 
 
 def write_card(name: str, folder: Path) -> None:
-    """``README.md`` and ``loss.svg`` into the checkpoint's folder."""
+    """Write ``README.md`` and ``loss.svg`` into the checkpoint's folder, from its ``loss.csv`` and a measurement."""
     curve = pd.read_csv(folder / "loss.csv")
     chart = training(curve, f"Training loss of {name}", "Line chart: loss against training step.")
     write_svg(chart.to_dict(), folder / "loss.svg")

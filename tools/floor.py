@@ -1,4 +1,7 @@
-"""The floor under any engine's time: one bare forward over the tokens that cannot be avoided, with the tree's mask."""
+"""The floor under any engine's time: bare forwards over the tokens that no engine can avoid, with the tree's mask.
+
+The floor knows the trees beforehand: nothing is chosen and nothing is kept, which an engine cannot do without.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +13,14 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
-from book.figures.engine import Prefix
+from book.analysis.prefixes import Prefix
 from lmrel.engine.forest import shared_header
 
 T = TypeVar("T")
 
 
 def by_length(items: Sequence[T], length: Callable[[T], int] = len) -> list[list[T]]:  # type: ignore[assignment]
-    """Items of equal length together, in the order in which lengths first occur."""
+    """The items in groups of equal length, in the order in which lengths first occur."""
     groups = defaultdict(list)
     for item in items:
         groups[length(item)].append(item)
@@ -27,9 +30,10 @@ def by_length(items: Sequence[T], length: Callable[[T], int] = len) -> list[list
 def bare_forward(
     model: PreTrainedModel, prompts: Sequence[Sequence[int]], trees: Sequence[Sequence[Prefix]], rows: int | None = None
 ) -> Callable[[], None]:
-    """A function that computes `prompts` and their trees, the header that all prompts share once.
+    """A function that computes `prompts` and their trees; the header that all prompts share goes through once.
 
-    Masks are made beforehand. Nothing is chosen, and nothing is kept. At most `rows` prompts go through at once.
+    Prompts are token ids; a tree holds the prefixes of its answers, parents first. Masks are made beforehand, so that
+    only forwards are on the clock. At most `rows` prompts go through at once, all if None.
     """
     shared = shared_header(prompts)
     rest = [(prompt[shared:], tree) for prompt, tree in zip(prompts, trees, strict=True)]
@@ -51,7 +55,11 @@ def bare_forward(
 
 
 def floor_batch(rows: Sequence[tuple[Sequence[int], Sequence[Prefix]]], shared: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Ids, positions and mask of a forward over what is left of each prompt, all of one length, and its nodes."""
+    """Ids, positions and mask of a forward over `rows`: what is left of a prompt, all of one length, and its tree.
+
+    Ids and positions are (rows, width); the mask is boolean (rows, 1, width, shared + width). A node sees the header of
+    `shared` tokens, the rest of its prompt, its ancestors and itself.
+    """
     length = len(rows[0][0])
     width = max(length + len(tree) - 1 for _, tree in rows)
     ids, positions = (torch.zeros(len(rows), width, dtype=torch.long) for _ in range(2))

@@ -1,8 +1,8 @@
-"""What the factorial says: the loss to temperature of each model, and the planned comparisons between them.
+"""What temperature takes from each model of the factorial, and the planned comparisons between the models.
 
-Outcomes are rows of `factorial.measured`. A comparison is formed within each training seed and then averaged, so what a
-seed's base model learned cancels where it can. Probabilities enter by the middle of `lower` and `upper`; ``width`` says
-what that hides.
+Outcomes are rows of `tiny.factorial.measured`. A comparison is made within each training seed and then averaged, so
+that what the seed's base model happened to learn cancels where it can. A probability known to lie from ``lower`` to
+``upper`` is taken as their middle; ``width`` says how far apart they are. The module knows no page and no chart.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MARGIN = 0.05  # of the equivalence test, see the book's page "The plan of the f
 MAIN = ("noisy minus clean targets", "chat minus plain format", "sparse minus dense")
 PLANNED = "metric == 'correct' and precision == 'fp32' and prompt_style == 'few_shot'"
 TUNED_MEAN = "mean of the tuned"
-NAMES = {  # of stages, as the page calls them
+STAGE_NAMES = {  # as the page calls them
     "base": "pretrained only",
     "continued-noisy": "plain, noisy",
     "instruct-noisy": "chat, noisy",
@@ -33,7 +33,11 @@ NAMES = {  # of stages, as the page calls them
 
 @needs_columns(*SETTING, "metric", "task", "problem_id", "temperature", "lower", "upper")
 def drops(outcomes: pd.DataFrame, hot: float = 1.0) -> pd.DataFrame:
-    """P at temperature 0 minus P at `hot`: ``greedy, hot, drop, width`` per `SETTING`, ``metric`` and problem."""
+    """What is lost from temperature 0 to `hot`: a row per `SETTING`, ``metric`` and problem.
+
+    ``greedy`` and ``hot`` are the probabilities at both temperatures, ``drop`` the first minus the second, ``width``
+    the uncertainty of ``hot``.
+    """
     some = outcomes[outcomes["temperature"].isin([0.0, hot])]
     index = [*SETTING, "metric", "task", "problem_id"]
     middle = some.assign(middle=(some["lower"] + some["upper"]) / 2, width=some["upper"] - some["lower"])
@@ -42,11 +46,11 @@ def drops(outcomes: pd.DataFrame, hot: float = 1.0) -> pd.DataFrame:
     return pd.DataFrame({"greedy": cold, "hot": warm, "drop": cold - warm, "width": wide["width"][hot]}).reset_index()
 
 
-@needs_columns(*SETTING, "metric", "greedy", "hot", "drop", "width")
 def robustness(dropped: pd.DataFrame, hot: float = 1.0) -> pd.DataFrame:
-    """`drops` averaged over problems, a row per `SETTING` and ``metric``, with two other measures.
+    """The rows of `drops` averaged over problems, a row per `SETTING` and ``metric``, with two other measures.
 
-    ``retained`` is P at `hot` over P at 0; ``slope`` the change of the log-odds per unit of temperature.
+    ``retained`` is the share of the greedy accuracy that is left at `hot`; ``slope`` the change of the log-odds per
+    unit of temperature.
     """
     columns = ["greedy", "hot", "drop", "width"]
     means = dropped.groupby([*SETTING, "metric"])[columns].mean().reset_index()
@@ -54,56 +58,58 @@ def robustness(dropped: pd.DataFrame, hot: float = 1.0) -> pd.DataFrame:
     return means.assign(retained=means["hot"] / means["greedy"], slope=slope)
 
 
-@needs_columns("architecture", "stage")
 def planned_cells(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the models that every training seed has: dense and sparse, pretrained only and tuned."""
+    """The rows of the models that were trained with every seed: dense and sparse, pretrained only and tuned."""
     return table[table["architecture"].isin(["dense", "sparse"]) & table["stage"].isin(CELLS)]
 
 
 def _tuned(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the models that the planned comparisons are between."""
+    """The rows of the models that are compared as planned: those of `planned_cells` that were tuned."""
     return planned_cells(table).query("stage != 'base'")
 
 
 def solved_by_all(dropped: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the problems that every tuned model of a seed solves greedily: all start from the same accuracy."""
+    """The rows of the problems that every tuned model of a seed solves at temperature 0, so that all start alike."""
     tuned = _tuned(dropped)
     worst = tuned.groupby(["seed", "metric", "precision", "prompt_style", "problem_id"])["greedy"].min()
     kept = worst[worst > 0.5].reset_index().drop(columns="greedy")
     return tuned.merge(kept)
 
 
-@needs_columns(*SETTING, "metric", "task", "problem_id", "drop")
 def quantized(dropped: pd.DataFrame) -> pd.DataFrame:
-    """``drop`` in NF4 minus that in 32 bit, for the rest as `drops`."""
+    """How much larger each ``drop`` is in NF4 than in 32 bit: rows of `drops` without ``precision``."""
     index = [name for name in [*SETTING, "metric", "task", "problem_id"] if name != "precision"]
     wide = dropped.pivot(index=index, columns="precision", values="drop")
     return (wide["nf4"] - wide["fp32"]).rename("drop").reset_index()
 
 
 def _by_stage(table: pd.DataFrame, value: str, index: list[str]) -> pd.DataFrame:
-    """A column for each tuned stage, and rows that have all four."""
+    """Column `value` spread out: a column for each tuned stage, a row per `index` that has all four stages."""
     return table.pivot(index=index, columns="stage", values=value)[list(TUNED)].dropna()
 
 
 def _contrasts(wide: pd.DataFrame) -> tuple[pd.Series, pd.Series, pd.Series]:
-    """Of a table of `_by_stage`: noisy minus clean, chat minus plain, and the first in chat minus that in plain."""
+    """Three contrasts of each row of `_by_stage`: of the targets, of the format, and how the two interact.
+
+    They are noisy minus clean, chat minus plain, and how much larger the first is in chat than in plain.
+    """
     clean, noisy, chat_clean, chat_noisy = (wide[stage] for stage in TUNED)
     targets = ((noisy - clean) + (chat_noisy - chat_clean)) / 2
     style = ((chat_clean - clean) + (chat_noisy - noisy)) / 2
     return targets, style, (chat_noisy - chat_clean) - (noisy - clean)
 
 
-@needs_columns("seed", "architecture", "stage")
 def effects(table: pd.DataFrame, value: str = "drop", unit: str = "base model") -> pd.DataFrame:
-    """The planned comparisons of `value`, which stands in rows of one precision, prompt style and metric.
+    """The planned comparisons of column `value` between the tuned models: a row for each effect.
 
-    Rows are models, or models and problems. For each effect the mean over `units` with its 95 % t interval ``low,
-    high``, the 90 % interval ``low_90, high_90`` and whether that lies within `MARGIN`: two one-sided tests at 5 %
-    (Schuirmann 1987), of use for drops only. For targets and format a unit is a base model, as planned, or a seed if
-    `unit` says so; for all else a seed. With problems, ``crossed_low`` and ``crossed_high`` take these as drawn too,
-    and are never narrower for it. For a single unit these two are of the problems alone, other bounds NaN,
-    ``equivalent`` None.
+    `table` has a row per model, or per model and problem, all of one precision, prompt style and metric. An effect is
+    the mean over ``units``: training seeds. For the effects of targets and format they are base models (a seed and an
+    architecture), as planned, unless `unit` is "seed".
+
+    Columns ``effect, estimate, units``; ``low, high``, the 95 % t interval; ``low_90, high_90``, the 90 % interval, and
+    ``equivalent``, whether it lies within `MARGIN`: two one-sided tests at 5 % (Schuirmann 1987), meant for drops.
+    Where `table` has problems, ``crossed_low, crossed_high`` is the 95 % interval that takes problems as drawn too, and
+    is never narrower. For a single unit this one is over problems alone, other bounds are NaN and ``equivalent`` None.
     """
     crossing = "problem_id" in table
     wide = _by_stage(_tuned(table), value, ["seed", "architecture", *(["problem_id"] if crossing else [])])
@@ -114,40 +120,41 @@ def effects(table: pd.DataFrame, value: str = "drop", unit: str = "base model") 
     found["targets by format"] = _of_seeds(both)
     for name, units in {MAIN[2]: level, "targets by sparsity": targets, "format by sparsity": style}.items():
         found[name] = _sparse_minus_dense(units)
-    return pd.DataFrame([_row(name, units, crossing) for name, units in found.items()])
+    return pd.DataFrame([_effect_row(name, units, crossing) for name, units in found.items()])
 
 
 def _of_seeds(units: pd.Series) -> pd.Series:
-    """Dense and sparse of a seed taken together."""
+    """The mean of dense and sparse in each seed that has both."""
     return units.unstack("architecture").dropna().mean(axis=1)
 
 
 def _sparse_minus_dense(units: pd.Series) -> pd.Series:
+    """The difference in each seed that has both."""
     pairs = units.unstack("architecture").dropna()
     return pairs["sparse"] - pairs["dense"]
 
 
-@needs_columns("seed", "architecture", "stage", "drop")
 def sparsity(models: pd.DataFrame) -> pd.DataFrame:
-    """Sparse minus dense, as in `effects`, with ``stages``: pretrained only, clean or noisy last stages, all of these.
+    """The ``drop`` of sparse minus dense models for some ``stages`` taken together: columns as of `effects`.
 
-    Rows of `models` are models; for each seed there is a column of its number.
+    The rows are for pretrained models only, for those tuned last on clean or on noisy targets, and for all tuned ones.
+    `models` has a row per model. For each seed there is a column with its number, which holds that seed's difference.
     """
     wide = planned_cells(models).pivot(index=["seed", "architecture"], columns="stage", values="drop")
-    some = {NAMES["base"]: ["base"]}
+    some = {STAGE_NAMES["base"]: ["base"]}
     some |= {f"{kind} targets": [stage for stage in TUNED if TUNED[stage][1] == kind] for kind in ("clean", "noisy")}
     rows = []
     for name, stages in (some | {TUNED_MEAN: list(TUNED)}).items():
         units = _sparse_minus_dense(wide[stages].mean(axis=1))
         of_seeds: dict[Any, Any] = units.to_dict()
-        rows.append({"stages": name} | of_seeds | _row(MAIN[2], units, crossing=False))
+        rows.append({"stages": name} | of_seeds | _effect_row(MAIN[2], units, crossing=False))
     return pd.DataFrame(rows)
 
 
-def _row(effect: str, units: pd.Series, crossing: bool) -> dict[str, Any]:
-    if not crossing:
-        low, high = math.nan, math.nan
-    else:
+def _effect_row(effect: str, units: pd.Series, crossing: bool) -> dict[str, Any]:
+    """A row of `effects`: the mean of `units` and its intervals. With `crossing`, units have a value per problem."""
+    low = high = math.nan
+    if crossing:
         by_problem = units.unstack("problem_id").dropna(axis=1)
         _, low, high = crossed(by_problem.to_numpy())
         units = by_problem.mean(axis=1)
@@ -158,14 +165,15 @@ def _row(effect: str, units: pd.Series, crossing: bool) -> dict[str, Any]:
     if len(values) > 1:
         tested = equivalence(values, MARGIN)
         row |= {"low_90": tested["low"], "high_90": tested["high"], "equivalent": tested["equivalent"]}
-        # With more degrees of freedom the crossed one may be narrower; what more is drawn adds no certainty.
+        # The crossed interval has more degrees of freedom, so it can come out narrower than the one over units alone.
+        # That problems are drawn as well cannot make the mean more certain: the wider bound counts.
         row |= {"crossed_low": min(low, row["low"]), "crossed_high": max(high, row["high"])}
     return row
 
 
 @needs_columns(*SETTING, "metric", "task", "problem_id", "temperature", "lower", "upper")
 def sensitivity(outcomes: pd.DataFrame) -> pd.DataFrame:
-    """The three main effects on the drop, analysed otherwise than planned: rows of `effects` with ``analysis``."""
+    """The three main effects on the drop, as planned and by ten other analyses: rows of `effects` with ``analysis``."""
     every = drops(outcomes)
     planned = every.query(PLANNED)
     style = "metric == 'correct' and precision == 'fp32' and prompt_style == "
@@ -187,10 +195,11 @@ def sensitivity(outcomes: pd.DataFrame) -> pd.DataFrame:
     return found[found["effect"].isin(MAIN)]
 
 
-@needs_columns("seed", "architecture", "stage", "problem_id", "drop")
 def within_architecture(dropped: pd.DataFrame) -> pd.DataFrame:
-    """The effects of targets and format within each architecture, one training seed: a row each, ``effect, estimate,
-    low, high, architecture``. The 95 % interval is over problems and says nothing of other training runs.
+    """The effects of targets and format within each architecture, for models of one training seed.
+
+    Columns ``architecture, effect, estimate, low, high``. The 95 % interval is over problems and says nothing of other
+    training runs.
     """
     rows = []
     for kind, some in dropped.query("stage in @TUNED").groupby("architecture", sort=False):
@@ -200,12 +209,11 @@ def within_architecture(dropped: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-@needs_columns("seed", "architecture", "stage", "problem_id", "drop")
-def against(dropped: pd.DataFrame, first: str, second: str) -> pd.DataFrame:
-    """``drop`` of architecture `second` minus `first`, one training seed: ``stage, difference, low, high``.
+def between_architectures(dropped: pd.DataFrame, first: str, second: str) -> pd.DataFrame:
+    """The ``drop`` of architecture `second` minus that of `first`, for models of one training seed.
 
-    The last row is the mean over the tuned stages. The 95 % interval is over problems and says nothing of other
-    training runs.
+    Columns ``stage, difference, low, high``; the last row is the mean over the tuned stages. The 95 % interval is over
+    problems and says nothing of other training runs.
     """
     pair = dropped[dropped["architecture"].isin([first, second]) & dropped["stage"].isin(CELLS)]
     wide = pair.pivot(index=["problem_id", "stage"], columns="architecture", values="drop")
@@ -217,10 +225,10 @@ def against(dropped: pd.DataFrame, first: str, second: str) -> pd.DataFrame:
 
 @needs_columns("seed", "architecture", "stage", "drop", "hot")
 def doses(dropped: pd.DataFrame) -> pd.DataFrame:
-    """The dense model in plain format by its share of wrong targets: ``noise, drop, low, high, alone``.
+    """What the dense model in plain format loses, by its share of wrong targets: ``noise, drop, low, high, alone``.
 
-    The 95 % interval is over problems. ``alone`` is the drop of the clean model, plus what wrong targets take from one
-    that reproduces them at temperature 1 and ignores them when greedy: their share of the clean model's accuracy there.
+    The 95 % interval is over problems. ``alone`` is what a model would lose that reproduces wrong targets at
+    temperature 1 and ignores them at 0: the drop of the clean model, plus their share of its accuracy at temperature 1.
     """
     dense = dropped.query("architecture == 'dense' and seed == 0")
     clean = dense[dense["stage"] == "continued"]
@@ -229,6 +237,6 @@ def doses(dropped: pd.DataFrame) -> pd.DataFrame:
         values = dense.loc[dense["stage"] == stage, "drop"].to_numpy()
         if len(values):
             drop, low, high = t_interval(values)
-            within_architecture = float(clean["drop"].mean() + noise * clean["hot"].mean())
-            rows.append({"noise": noise, "drop": drop, "low": low, "high": high, "alone": within_architecture})
+            alone = float(clean["drop"].mean() + noise * clean["hot"].mean())
+            rows.append({"noise": noise, "drop": drop, "low": low, "high": high, "alone": alone})
     return pd.DataFrame(rows)

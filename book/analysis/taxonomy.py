@@ -1,9 +1,10 @@
 """Why an answer fails, by our own rules: exclusive classes in order of evidence, each with its reason in words.
 
-An answer fails if it is wrong or more than a number. What the text is comes first (nothing, a refusal, a right answer
-that runs on, no number, reasoning), then what the number is. A class is a function from a `Case` to its reason or None;
-the first that has one decides. ``book/data/failures.jsonl`` holds outputs that were labelled by hand before the rules
-were written; the tests say how often rules and labels agree. The paper's rules are in `lmrel.answers`.
+An answer fails if it is wrong or more than a number. A class is a function from a `Case` to its reason, or None if the
+case is none of this class; the first class with a reason counts. What the text is comes first (nothing, a refusal, a
+right answer that runs on, no number, reasoning), then what the number is. ``book/data/failures.jsonl`` holds outputs
+that were labelled by hand before the rules were written; the tests say how often rules and labels agree. The paper's
+rules are in `lmrel.answers`.
 """
 
 from __future__ import annotations
@@ -28,10 +29,12 @@ REASONING = re.compile(
 )
 EQUATION = re.compile(r"\d\)?\s*[-+*/\N{MULTIPLICATION SIGN}]\s*\(?\d")
 
+EXAMPLES = frozenset(solve(problem) for problem in FEW_SHOT_EXAMPLES)
+
 
 @dataclass(frozen=True)
 class Case:
-    """A failed answer: what was asked, what was written, whether the text ended, and its first integer."""
+    """A failed answer: the problem, what was written and whether it was finished, its first integer, the right one."""
 
     problem: Problem
     text: str
@@ -41,7 +44,7 @@ class Case:
 
 
 def failure(problem: Problem, text: str, finished: bool) -> tuple[str, str] | None:
-    """The class of a failed answer and the reason; None for a right answer that is only a number."""
+    """The class of a failed answer, and the reason; None for a right answer that is only a number."""
     number, compliant = extract_answer(text)
     case = Case(problem, text, finished, number, int(problem["answer"] if "answer" in problem else solve(problem)))
     if compliant and number == case.right:
@@ -51,7 +54,7 @@ def failure(problem: Problem, text: str, finished: bool) -> tuple[str, str] | No
 
 @needs_columns("problem_id", "text", "finished", empty=True)
 def of_draws(draws: pd.DataFrame, problems: pd.DataFrame) -> pd.Series:
-    """The class of each draw, missing where there is no failure. Texts must have been drawn to their end."""
+    """The class of each draw, missing where it did not fail. Texts must have been drawn to their end."""
     rows: list[dict[str, Any]] = problems.to_dict("records")  # type: ignore[assignment]
     known = {row["problem_id"]: row for row in rows}
     if strange := set(draws["problem_id"]) - known.keys():
@@ -62,7 +65,7 @@ def of_draws(draws: pd.DataFrame, problems: pd.DataFrame) -> pd.Series:
 
 
 def empty(case: Case) -> str | None:
-    """Nothing but white space."""
+    """A text of nothing but white space."""
     return None if case.text.strip() else "the text is empty"
 
 
@@ -78,7 +81,7 @@ def ran_on(case: Case) -> str | None:
 
 
 def truncated(case: Case) -> str | None:
-    """Cut off before any number."""
+    """A text that was cut off before any number."""
     return "it was cut off before a number" if case.number is None and not case.finished else None
 
 
@@ -88,7 +91,7 @@ def no_number(case: Case) -> str | None:
 
 
 def reasoning(case: Case) -> str | None:
-    """Working on the line of the first number, of which it is a part."""
+    """A line of working, of which the first number is a part."""
     line = next(line for line in case.text.splitlines() if re.search(r"\d", line))
     found = REASONING.search(line) or EQUATION.search(line)
     return f"the line of its first number has {found[0]!r}" if found else None
@@ -100,12 +103,12 @@ def sign(case: Case) -> str | None:
 
 
 def wrong_operation(case: Case) -> str | None:
-    """What another operator, another order of operations, or leaving out the last steps gives."""
+    """The result of another operator, of another order of operations, or without the last steps."""
     return next((f"{how} gives {case.number}" for how, value in mistakes(case.problem) if value == case.number), None)
 
 
 def mistakes(problem: Problem) -> list[tuple[str, int]]:
-    """Calculations that resemble the right one, in words, and their results."""
+    """Calculations that resemble the right one, as text, each with its result; none for tasks of other kinds."""
     task = problem["task"]
     if task == "arithmetic":
         x, y, z, w = (problem[name] for name in "xyzw")
@@ -133,8 +136,14 @@ def transposed(case: Case) -> str | None:
     return f"{said} has the digits of {right} in another order" if same else None
 
 
+def _number(case: Case) -> int:
+    """The number of a case that has one: the classes before have taken the others."""
+    assert case.number is not None
+    return case.number
+
+
 def off_by_small(case: Case) -> str | None:
-    """Wrong by 1 or 2."""
+    """A number that is wrong by 1 or 2."""
     off = abs(_number(case) - case.right)
     return f"{case.number} is {off} away from {case.right}" if off <= 2 else None
 
@@ -151,7 +160,7 @@ def few_shot_copied(case: Case) -> str | None:
 
 
 def one_digit(case: Case) -> str | None:
-    """One digit wrong, or a power of ten away, as a carry is."""
+    """A number with one wrong digit, or one that is a power of ten away, as a forgotten carry is."""
     said, right = f"{_number(case):+}", f"{case.right:+}"
     off = str(abs(_number(case) - case.right))
     one = len(said) == len(right) and sum(a != b for a, b in zip(said, right, strict=True)) == 1
@@ -164,22 +173,20 @@ def other_number(case: Case) -> str | None:
 
 
 def precision_and_recall(labels: Sequence[str], said: Sequence[str]) -> pd.DataFrame:
-    """Of each class: ``precision`` (of those said, how many are), ``recall`` (of those that are, how many are said)."""
+    """How well rules agree with labels: ``class, precision, recall, labelled, said``.
+
+    ``said`` is how often the rules name the class, ``precision`` the share of these that are labelled so; ``labelled``
+    is how often the labels name it, ``recall`` the share of these of which the rules say so.
+    """
     table = pd.crosstab(pd.Series(labels, name="label"), pd.Series(said, name="said"))
     classes = table.index.union(table.columns)
     table = table.reindex(index=classes, columns=classes, fill_value=0)
     hits = pd.Series(table.to_numpy().diagonal(), index=classes)
-    are, were_said = table.sum(axis=1), table.sum()
-    found = {"precision": hits / were_said, "recall": hits / are, "labelled": are, "said": were_said}
+    by_label, by_rule = table.sum(axis=1), table.sum()
+    found = {"precision": hits / by_rule, "recall": hits / by_label, "labelled": by_label, "said": by_rule}
     return pd.DataFrame(found).rename_axis("class").reset_index()
 
 
-def _number(case: Case) -> int:
-    assert case.number is not None
-    return case.number
-
-
-EXAMPLES = frozenset(solve(problem) for problem in FEW_SHOT_EXAMPLES)
 OF_TEXT = (empty, refusal, ran_on, truncated, no_number, reasoning)
 OF_NUMBER = (sign, wrong_operation, transposed, off_by_small, copied_operand, few_shot_copied, one_digit, other_number)
 CLASSES: dict[str, Callable[[Case], str | None]] = {rule.__name__: rule for rule in (*OF_TEXT, *OF_NUMBER)}

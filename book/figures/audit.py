@@ -1,4 +1,7 @@
-"""Figures of the engine's page: a tree of answers, the mask it lives in, exact curves, and times beside its peers."""
+"""Tables and figures of the audit: what the published numbers can show, and how much each choice of ours matters.
+
+Every cell of a table is text; changes of accuracy are in percentage points. What is estimated comes from `lmrel.stats`.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from scipy import stats
 
 from book.analysis.taxonomy import failure, precision_and_recall
 from book.figures.published import ACCURACY, PROBLEMS, TEMPERATURES
-from book.figures.text import percent_range, plain
+from book.figures.text import percent_range, plain, with_interval
 from lmrel.answers import extract_answer, paper_failure
 from lmrel.charts import PALETTE, figure, themed, titled
 from lmrel.errors import needs_columns
@@ -22,31 +25,37 @@ from lmrel.problems import paper_problems
 from lmrel.stats import agreement, contrasts, metrics
 from lmrel.stats.inference import wilson
 
-LABELS = Path(__file__).resolve().parent.parent.parent / "book" / "data" / "failures.jsonl"
+LABELS = Path(__file__).resolve().parent.parent / "data" / "failures.jsonl"
 
 
 def stability(margin: float = 0.05) -> pd.DataFrame:
-    """Each published model's change from greedy to T = 1: 95 % interval, and whether 90 % of it is within `margin`."""
+    """The change of each published model from greedy to T = 1, with its 95 % interval.
+
+    Then whether the 90 % interval lies within `margin`, and the 95 % interval in relation to the greedy accuracy.
+    """
     rows = []
     for model, accuracies in ACCURACY.items():
         greedy, hot = accuracies[0], accuracies[-1]
         error = math.sqrt(sum(p * (1 - p) / PROBLEMS for p in (greedy, hot)))
-        low, high, low_90, high_90 = (hot - greedy + stats.norm.ppf(q) * error for q in (0.025, 0.975, 0.05, 0.95))
+        change = hot - greedy
+        low, high, low_90, high_90 = (change + stats.norm.ppf(q) * error for q in (0.025, 0.975, 0.05, 0.95))
         row = {"model": model, "greedy": f"{greedy:.1%}", "T = 1": f"{hot:.1%}"}
-        row |= {"change, points": f"{100 * (hot - greedy):+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"}
+        row |= {"change, points": with_interval(100 * change, 100 * low, 100 * high)}
         row |= {f"within {100 * margin:g} points": "yes" if max(-low_90, high_90) < margin else "not shown"}
-        rows.append(row | {"of the greedy accuracy": f"{low / greedy:+.0%} to {high / greedy:+.0%}"})
+        relative = (with_interval(end / greedy, form="{:+.0%}") for end in (low, high))
+        rows.append(row | {"of the greedy accuracy": " to ".join(relative)})
     return plain(pd.DataFrame(rows))
 
 
 def counts() -> pd.DataFrame:
-    """The published accuracies as numbers of problems, with Wilson's 95 % interval in points."""
+    """The published accuracies as numbers of problems, with Wilson's 95 % interval of the share."""
     table = {"model": list(ACCURACY)}
     for i, temperature in enumerate(TEMPERATURES):
         cells = []
         for accuracies in ACCURACY.values():
+            form = f"{{:.0f}} of {PROBLEMS}"
             low, high = (100 * end for end in wilson(accuracies[i], PROBLEMS))
-            cells.append(f"{accuracies[i] * PROBLEMS:.0f} of {PROBLEMS} [{low:.1f} %, {high:.1f} %]")
+            cells.append(with_interval(accuracies[i] * PROBLEMS, low, high, form=form, ends="{:.1f} %"))
         table[metrics.temperature_name(temperature)] = cells
     return plain(pd.DataFrame(table))
 
@@ -58,7 +67,10 @@ def chance() -> pd.DataFrame:
 
 
 def power(between: float, sampling: float, runs: Sequence[int] = (1, 4, 16)) -> pd.DataFrame:
-    """The chance that a study finds a drop: columns ``drop, runs, power``, for the paper's number of problems."""
+    """The probability that a study of the paper's 240 problems finds a drop of accuracy: columns ``drop, runs, power``.
+
+    `between` is the variance between problems, `sampling` that of a single draw; ``runs`` is text.
+    """
     names = {n: f"{n} runs" if n > 1 else "1 run" for n in runs}
     rows = [
         {"drop": drop, "runs": names[n], "power": contrasts.power(drop, PROBLEMS, n, between, sampling)}
@@ -70,7 +82,10 @@ def power(between: float, sampling: float, runs: Sequence[int] = (1, 4, 16)) -> 
 
 @needs_columns("temperature", "problem_id", "correct")
 def variances(draws: pd.DataFrame, cold: float = 0.0, hot: float = 1.0) -> dict[str, float]:
-    """What `contrasts.power` needs, estimated from draws of one model: ``between`` and ``sampling``."""
+    """The variances that `power` needs, estimated from one model's draws at two temperatures.
+
+    ``between`` is that of the true difference between problems, ``sampling`` that of a single draw at `hot`.
+    """
     first, second = (draws[draws["temperature"] == temperature] for temperature in (cold, hot))
     repeated = agreement.repeated(second).query("task == 'all'").iloc[0]
     sampling, differences = float(repeated["sampling_variance"]), contrasts.paired(first, second)
@@ -79,23 +94,28 @@ def variances(draws: pd.DataFrame, cold: float = 0.0, hot: float = 1.0) -> dict[
 
 @needs_columns("temperature", "problem_id", "correct")
 def arms(draws: pd.DataFrame, by: str) -> pd.DataFrame:
-    """Accuracy at each temperature of several ways to draw, column `by`, with the drop and its 95 % interval."""
+    """Accuracy at each temperature of several ways to draw, named in column `by`, a row per way.
+
+    The change is from the lowest temperature to the highest, with a 95 % interval.
+    """
     rows = []
     for arm, some in draws.groupby(by, sort=False):
         temperatures = sorted(some["temperature"].unique())
         means = some.groupby("temperature")["correct"].mean()
         first, last = (some[some["temperature"] == t] for t in (temperatures[0], temperatures[-1]))
-        mean, low, high = contrasts.bootstrap_interval(contrasts.paired(first, last))
+        interval = contrasts.bootstrap_interval(contrasts.paired(first, last))
         row = {by: str(arm)} | {metrics.temperature_name(t): f"{means[t]:.1%}" for t in temperatures}
-        rows.append(row | {"change, points": f"{100 * mean:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"})
+        rows.append(row | {"change, points": with_interval(*(100 * end for end in interval))})
     return plain(pd.DataFrame(rows))
 
 
-@needs_columns("arm", "temperature", "metric", "quantity", "lower", "upper")
 def exact_arms(curves: pd.DataFrame) -> pd.DataFrame:
-    """Exact accuracy of several ways to draw, column ``arm``, from rows of `metrics.exact_curves`."""
+    """Exact accuracy at each temperature of several ways to draw, a row per way.
+
+    `curves` holds rows of `metrics.exact_curves` with the name of the way in column ``arm``.
+    """
     right = curves.query("metric == 'correct' and quantity == 'mean'")
-    cells = right.apply(lambda row: percent_range(100 * row["lower"], 100 * row["upper"]), axis=1)
+    cells = right.apply(lambda row: percent_range(row["lower"], row["upper"]), axis=1)
     names = right["temperature"].map(metrics.temperature_name)
     wide = right.assign(cell=cells, T=names).pivot(index="arm", columns="T", values="cell")
     return plain(wide.reindex(right["arm"].unique())[list(names.unique())].reset_index())
@@ -103,35 +123,35 @@ def exact_arms(curves: pd.DataFrame) -> pd.DataFrame:
 
 @needs_columns("temperature", *metrics.CONFIDENCES.values())
 def confidences(draws: pd.DataFrame) -> pd.DataFrame:
-    """Mean log-prob per token, raw and as published, of greedy and sampled draws."""
+    """Mean log-prob per token at each temperature: raw, and processed as in the paper."""
     means = draws.groupby("temperature")[list(metrics.CONFIDENCES.values())].mean()
     table = {"T": means.index.map("{:g}".format), "raw": means["mean_logprob"].map("{:.3f}".format)}
     return plain(pd.DataFrame(table | {"as published": means["mean_logprob_processed"].map("{:.3f}".format)}))
 
 
 def trends(drawn: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """Of each model the change of the log-odds of a right answer per unit of temperature; p-values after Holm."""
+    """How the log-odds of a right answer change per unit of temperature, a row per model; p-values adjusted by Holm."""
     found = {name: contrasts.trend(draws) for name, draws in drawn.items()}
     adjusted = contrasts.holm({name: trend["p"] for name, trend in found.items()})
     rows = []
     for name, trend in found.items():
-        slope = f"{trend['slope']:+.2f} [{trend['low']:+.2f}, {trend['high']:+.2f}]"
+        slope = with_interval(trend["slope"], trend["low"], trend["high"], form="{:+.2f}")
         rows.append({"model": name, "slope": slope, "p, Holm": f"{adjusted[name]:.2g}"})
     return plain(pd.DataFrame(rows))
 
 
 def spared(drawn: dict[str, pd.DataFrame], first: float = 0.5, second: float = 1.0) -> pd.DataFrame:
-    """How much of the variance of a difference between two temperatures pairing spares, by model."""
+    """How much of the variance of a difference between two temperatures each way of pairing spares, a row per model."""
     rows = []
     for name, draws in drawn.items():
-        found = contrasts.variance_reduction(draws, first, second)
-        cells = {"same problems": found["same_problems"], "common random numbers": found["common_numbers"]}
+        shares = contrasts.variance_reduction(draws, first, second)
+        cells = {"same problems": shares["same_problems"], "common random numbers": shares["common_numbers"]}
         rows.append({"model": name} | {how: f"{share:.0%}" for how, share in cells.items()})
     return plain(pd.DataFrame(rows))
 
 
 def labelled() -> pd.DataFrame:
-    """The hand-labelled failures, and what ``ours`` and the ``papers`` rules say of each."""
+    """The failures that were labelled by hand, with the class that ``ours`` and the ``papers`` rules give each."""
     table = pd.DataFrame(map(json.loads, LABELS.read_text(encoding="utf-8").splitlines()))
     ours, papers = [], []
     for row in table.to_dict("records"):
@@ -142,9 +162,8 @@ def labelled() -> pd.DataFrame:
     return table.assign(ours=ours, papers=papers)
 
 
-@needs_columns("split", "label", "ours")
 def rules(table: pd.DataFrame) -> pd.DataFrame:
-    """Precision and recall of our rules, by class, on the third of `labelled` that is kept for testing, and on all."""
+    """Precision and recall of our rules, a row per class, on the third of `labelled` kept for testing and on all."""
     parts = {"test": table[table["split"] == "test"], "all": table}
     found = []
     for name, part in parts.items():
@@ -154,17 +173,15 @@ def rules(table: pd.DataFrame) -> pd.DataFrame:
     return plain(pd.concat(found, axis=1).fillna("").reset_index())
 
 
-@needs_columns("label", "papers")
 def confusion(table: pd.DataFrame) -> pd.DataFrame:
-    """How the paper's rules (columns) class what was labelled by hand (rows)."""
+    """How often the paper's rules give each class (columns) to outputs with each label by hand (rows)."""
     crossed = pd.crosstab(table["label"], table["papers"])
     return plain(crossed.rename_axis(columns=None).reset_index().replace(0, ""))
 
 
 @figure
-@needs_columns("drop", "runs", "power")
 def power_curves(table: pd.DataFrame, title: str, description: str) -> Any:
-    """The chance to find a drop against its size, a line per number of runs: `audit.power`."""
+    """The probability to find a drop against its size, a line per number of runs: the rows of `power`."""
     order = list(dict.fromkeys(table["runs"]))
     chart = (
         alt.Chart(table.round(4))
@@ -180,9 +197,8 @@ def power_curves(table: pd.DataFrame, title: str, description: str) -> Any:
 
 
 @figure
-@needs_columns("confidence", "accuracy", "low", "high")
 def reliability_diagram(table: pd.DataFrame, title: str, description: str, *, subtitle: str = "") -> Any:
-    """Accuracy against confidence with 95 % intervals, and the diagonal: `calibration.reliability`."""
+    """Accuracy against confidence with 95 % intervals, and the diagonal: the rows of `calibration.reliability`."""
     share: dict[str, Any] = {"scale": alt.Scale(domain=[0, 1]), "axis": alt.Axis(format=".0%")}
     base = alt.Chart(table.round(4)).encode(x=alt.X("confidence:Q", title="confidence", **share))
     interval = base.mark_rule(color=PALETTE[0]).encode(y=alt.Y("low:Q", title=None, **share), y2="high:Q")

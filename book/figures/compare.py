@@ -1,4 +1,4 @@
-"""Tables of the page that compares runs. Every cell is text."""
+"""Tables of the page that compares runs. Every cell is text; the numbers come from `lmrel.stats`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from book.figures.text import percent_with_interval, plain
+from book.figures.text import percent_with_interval, plain, with_interval
 from lmrel import records
 from lmrel.errors import InputError, needs_columns
 from lmrel.files import as_path
@@ -18,7 +18,7 @@ from lmrel.stats.inference import paired_difference
 def other_runs(summary: pd.DataFrame) -> pd.DataFrame:
     """Accuracy and compliance of runs that need not be alike, each with its model, problems, prompt and decoding.
 
-    `summary` is as from `study.results.read_summaries`.
+    `summary` comes from `study.results.read_summaries`.
     """
     whole = summary[summary["task"] == "all"]
     columns = {
@@ -37,9 +37,9 @@ def other_runs(summary: pd.DataFrame) -> pd.DataFrame:
 
 @needs_columns("model", "temperature", "problem_id", "correct", empty=True)
 def changes(draws: pd.DataFrame, first: float = 0.0, second: float = 1.0) -> pd.DataFrame:
-    """For each model, the paired change of accuracy between two temperatures, with a 95 % interval.
+    """The paired change of accuracy of each model from temperature `first` to `second`, with a 95 % interval.
 
-    Columns ``model, difference, low, high, problems``; models without both temperatures are left out.
+    Columns ``model, difference, low, high, problems``; a model without draws at both temperatures has no row.
     """
     rows = []
     for model, own in draws.groupby("model", sort=False):
@@ -49,7 +49,7 @@ def changes(draws: pd.DataFrame, first: float = 0.0, second: float = 1.0) -> pd.
 
 
 def changes_of(results: Path, runs: Sequence[str]) -> pd.DataFrame:
-    """`drops` of `runs` below `results`, whose draws are read one run after the other."""
+    """The `changes` of `runs`, folders below `results`. Only one run's draws are held at a time."""
     columns = ["temperature", "run", "problem_id", "correct"]
     if not runs:
         raise InputError(f"there are no runs below {results} to compare.")
@@ -57,10 +57,7 @@ def changes_of(results: Path, runs: Sequence[str]) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
-@needs_columns("model", "difference", "low", "high", empty=True)
 def shown_changes(table: pd.DataFrame) -> pd.DataFrame:
-    """`drops` in percentage points, as text."""
-    points = 100 * table[["difference", "low", "high"]]
-    change = [f"{row.difference:+.1f} [{row.low:+.1f}, {row.high:+.1f}]" for row in points.itertuples()]
-    change = [text.replace("-", "\N{MINUS SIGN}") for text in change]
+    """The rows of `changes` in percentage points, as text."""
+    change = [with_interval(*row) for row in 100 * table[["difference", "low", "high"]].to_numpy()]
     return plain(pd.DataFrame({"model": table["model"], "change of accuracy, points": change}))

@@ -1,14 +1,17 @@
-"""Tables for people: what a summary or a few draws look like on a page. Every cell is text; pandas escapes it."""
+"""Figures and tables of the engine's page: a tree of answers, its mask, exact curves, and times beside its peers.
+
+Every cell of a table is text. Times are read from what `tools.bench` left; nothing is measured here.
+"""
 
 from __future__ import annotations
 
-from collections import defaultdict
 from typing import Any
 
 import altair as alt
 import pandas as pd
 from transformers import PreTrainedTokenizerBase
 
+from book.analysis.prefixes import distinct_prefixes
 from book.figures.text import percent_range, plain
 from lmrel.charts import PALETTE, figure, themed, titled
 from lmrel.errors import InputError, needs_columns
@@ -19,11 +22,11 @@ AXIS: dict[str, Any] = {"domain": False, "ticks": False, "labelPadding": 6, "gri
 
 @needs_columns("problem_id", "token_ids")
 def tree_of(draws: pd.DataFrame, tokenizer: PreTrainedTokenizerBase) -> pd.DataFrame:
-    """The tree of one problem's draws: a row per distinct prefix.
+    """The tree of one problem's draws: a row per distinct prefix of an answer, parents first.
 
-    Columns ``node, parent, depth, y, token, draws, inner``: `token` is what the node adds to the text; `draws` pass
-    through it; an `inner` node had to be computed, the others end a draw. The root, the end of the prompt, is node 0.
-    `y` places leaves one below the other.
+    Columns ``node, parent`` and ``depth``: node 0, the root, is the end of the prompt, and its parent -1; ``token``,
+    what the node adds to the text; ``draws``, how many pass through it; ``inner``, whether it had to be computed: the
+    other nodes end a draw. ``y`` is where to draw it: leaves stand one below the other, parents amid their children.
     """
     reader = PieceReader(tokenizer)
     problems = draws[["problem_id"]].drop_duplicates()
@@ -44,7 +47,7 @@ def tree_of(draws: pd.DataFrame, tokenizer: PreTrainedTokenizerBase) -> pd.DataF
             "parent": number[prefix[:-1]] if prefix else -1,
             "depth": len(prefix),
             "y": leaves[prefix],
-            "token": _shown(reader, prefix[-1]) if prefix else "prompt",
+            "token": _label(reader, prefix[-1]) if prefix else "prompt",
             "draws": passing[prefix],
             "inner": prefix in set(inner),
         }
@@ -53,15 +56,15 @@ def tree_of(draws: pd.DataFrame, tokenizer: PreTrainedTokenizerBase) -> pd.DataF
     return pd.DataFrame(rows)
 
 
-def _shown(reader: PieceReader, token: int) -> str:
+def _label(reader: PieceReader, token: int) -> str:
+    """A token's text with spaces and line ends made visible; "end" for one without text."""
     piece = reader.piece(token).replace("\n", "⏎").replace(" ", "␣")
     return piece or "end"
 
 
 @figure
-@needs_columns("node", "parent", "depth", "y", "token", "draws", "inner")
 def tree(nodes: pd.DataFrame, title: str, description: str) -> Any:
-    """The tree, root at the left: lines as wide as the draws that take them. `nodes` comes from `tree_of`."""
+    """The tree of `tree_of` with its root at the left; a line is the wider, the more draws go that way."""
     places = nodes.set_index("node")
     edges = nodes[nodes["parent"] >= 0]
     lines = edges.assign(x=edges["parent"].map(places["depth"]), y0=edges["parent"].map(places["y"])).round(3)
@@ -88,9 +91,8 @@ def tree(nodes: pd.DataFrame, title: str, description: str) -> Any:
 
 
 @figure
-@needs_columns("node", "parent", "token", "inner")
 def mask(nodes: pd.DataFrame, title: str, description: str) -> Any:
-    """Which computed node (row) sees which (column): itself and its ancestors. `nodes` comes from `tree_of`."""
+    """Which computed node of `tree_of` (row) sees which (column): itself and its ancestors."""
     inner = nodes[nodes["inner"]]
     parent = dict(zip(nodes["node"], nodes["parent"], strict=True))
     name = {row["node"]: f"{row['node']} · {row['token']}" for _, row in inner.iterrows()}
@@ -117,7 +119,7 @@ def mask(nodes: pd.DataFrame, title: str, description: str) -> Any:
 @figure
 @needs_columns("temperature", "lower", "upper")
 def exact(curves: pd.DataFrame, sampled: pd.DataFrame, title: str, description: str, *, subtitle: str = "") -> Any:
-    """Exact accuracy against temperature, as the band between its bounds, and each sampled run as a dot.
+    """Exact accuracy against temperature as the band between its bounds, with a dot for each sampled run.
 
     `curves` holds rows of `metrics.exact_curves` with quantity ``mean``; `sampled` comes from `metrics.by_run`.
     """
@@ -148,10 +150,17 @@ def exact(curves: pd.DataFrame, sampled: pd.DataFrame, title: str, description: 
     return themed((area + line + dots).properties(title=titled(title, subtitle)), description)
 
 
+def contestant(name: str) -> str:
+    """The name of a contestant of `tools.bench` on a page."""
+    return f"this engine, {name}" if name.endswith(" runs") else name
+
+
 @figure
-@needs_columns("model", "contestant", "seconds")
 def speeds(rows: pd.DataFrame, title: str, description: str) -> Any:
-    """Seconds of each contestant on a logarithmic scale, a colour a model: the rows of `tools.bench` with a time."""
+    """Seconds of each contestant of `tools.bench` on a logarithmic scale, a colour per model.
+
+    Contestants without a time, which `contestants` explains, are left out.
+    """
     timed = rows.dropna(subset=["seconds"])[["model", "contestant", "seconds"]].round(4)
     timed["contestant"] = timed["contestant"].map(contestant)
     order = timed.groupby("contestant")["seconds"].median().sort_values(ascending=False).index.tolist()
@@ -171,20 +180,18 @@ def speeds(rows: pd.DataFrame, title: str, description: str) -> Any:
     return themed(chart.properties(title=title), description)
 
 
-@needs_columns("temperature", "metric", "quantity", "lower", "upper")
-def exact_curves(curves: pd.DataFrame) -> pd.DataFrame:
-    """Of `metrics.exact_curves`, what follows for correctness: quantities in columns, temperatures in rows."""
+def shown_curves(curves: pd.DataFrame) -> pd.DataFrame:
+    """The rows of `metrics.exact_curves` for correctness in per cent: quantities in columns, temperatures in rows."""
     right = curves[curves["metric"] == "correct"]
-    cells = right.apply(lambda row: percent_range(100 * row["lower"], 100 * row["upper"]), axis=1)
+    cells = right.apply(lambda row: percent_range(row["lower"], row["upper"]), axis=1)
     table = right.assign(cell=cells, T=right["temperature"].map("{:g}".format))
     order = list(dict.fromkeys(right["quantity"]))
     wide = table.pivot(index="T", columns="quantity", values="cell")[order]
     return plain(wide.rename_axis(columns=None).reset_index())
 
 
-@needs_columns("contestant", "model", "seconds", "note")
 def contestants(rows: pd.DataFrame) -> pd.DataFrame:
-    """The times of `tools.bench`: contestants in rows, models in columns, seconds, or why there are none."""
+    """The times of `tools.bench`, contestants in rows and models in columns: seconds, or why there is no time."""
     of_sample = rows["note"].map(lambda note: f" ({note})" if note else "")
     cells = (rows["seconds"].map("{:.2f} s".format) + of_sample).where(rows["seconds"].notna(), rows["note"])
     wide = rows.assign(cell=cells).pivot(index="contestant", columns="model", values="cell")
@@ -192,22 +199,15 @@ def contestants(rows: pd.DataFrame) -> pd.DataFrame:
     return plain(wide.rename_axis(columns=None).fillna("").reset_index())
 
 
-def contestant(name: str) -> str:
-    """How a contestant of `tools.bench` is called on a page."""
-    return f"this engine, {name}" if name.endswith(" runs") else name
-
-
-@needs_columns("part", "model", "share")
 def profiles(shares: pd.DataFrame) -> pd.DataFrame:
-    """Where the engine's time goes, by `tools.bench`: parts in rows, models in columns."""
+    """The share of the engine's time that each part takes, by `tools.bench`: parts in rows, models in columns."""
     cells = shares.assign(share=shares["share"].map("{:.0%}".format))
     wide = cells.pivot(index="part", columns="model", values="share").reindex(shares["part"].unique())
     return plain(wide.rename_axis(columns=None).reset_index())
 
 
-@needs_columns("model", "above", "below", "value", "mark", "at_most", "reached", empty=True)
 def marks(ratios: pd.DataFrame) -> pd.DataFrame:
-    """The ratios of `tools.bench` beside the marks set for them."""
+    """The ratios of times by `tools.bench`, and whether they reach the marks that were set for them."""
     columns = {
         "model": ratios["model"],
         "ratio": ratios["above"].map(contestant) + " / " + ratios["below"].map(contestant),
@@ -216,17 +216,3 @@ def marks(ratios: pd.DataFrame) -> pd.DataFrame:
         "reached": ratios["reached"].map({True: "yes", False: "no"}),
     }
     return plain(pd.DataFrame(columns))
-
-
-Prefix = tuple[int, ...]
-
-
-def distinct_prefixes(draws: pd.DataFrame, problems: pd.DataFrame) -> list[list[Prefix]]:
-    """Of each problem the prefixes of answers that had to be computed, parents first; the first is the prompt, ()."""
-    texts: dict[str, set[Prefix]] = defaultdict(set)
-    for name, ids in zip(draws["problem_id"].tolist(), draws["token_ids"].tolist(), strict=True):
-        texts[name].add(tuple(ids))
-    return [
-        sorted({text[:n] for text in texts[name] for n in range(len(text))}, key=lambda prefix: (len(prefix), prefix))
-        for name in problems["problem_id"]
-    ]

@@ -1,4 +1,4 @@
-"""Tables of a run's page. Every cell is text."""
+"""Tables of a run's page. Every cell is text; the numbers come from `lmrel.stats`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lmrel.stats.agreement import flips, repeated
 
 @needs_columns("model", "temperature", "task", "runs", "accuracy", "compliance", "consistency")
 def by_temperature(summary: pd.DataFrame) -> pd.DataFrame:
-    """The settings of a summary, all tasks together: the paper's four quantities, with 95 % intervals."""
+    """The paper's four quantities with 95 % intervals: a row per model and temperature, all tasks together."""
     whole = summary[summary["task"] == "all"]
     rows = [
         {
@@ -30,7 +30,7 @@ def by_temperature(summary: pd.DataFrame) -> pd.DataFrame:
 
 
 def agreement(draws: pd.DataFrame) -> pd.DataFrame:
-    """How far repeated draws agree, and with the greedy one, by model and temperature: all tasks together."""
+    """How far repeated draws agree with each other and with the greedy one: a row per model and temperature."""
     rows = repeated(draws).merge(flips(draws)).query("task == 'all'")
     columns = {
         "model": rows["model"],
@@ -46,7 +46,7 @@ def agreement(draws: pd.DataFrame) -> pd.DataFrame:
 
 @needs_columns("model", "temperature", "task", "accuracy")
 def by_task(summary: pd.DataFrame) -> pd.DataFrame:
-    """Accuracy by task (columns) and temperature (rows), with 95 % intervals."""
+    """Accuracy with 95 % intervals: a row per model and temperature, a column per task."""
     parts = summary[summary["task"] != "all"]
     cells = parts.apply(percent_with_interval, axis=1, name="accuracy")
     table = parts.assign(cell=cells).pivot(index=["model", "temperature"], columns="task", values="cell").reset_index()
@@ -56,7 +56,10 @@ def by_task(summary: pd.DataFrame) -> pd.DataFrame:
 
 @needs_columns("temperature", "task", "run", "problem_id", "expected", "text", "correct", "compliant")
 def samples(draws: pd.DataFrame, count: int = 3) -> pd.DataFrame:
-    """The first `count` problems of each task at each temperature, run 0. Line ends are shown as ``⏎``."""
+    """What the model wrote in its first run to the first `count` problems of each task, at each temperature.
+
+    Line ends are shown as ``⏎``.
+    """
     chosen = draws[draws["run"] == draws.groupby("temperature")["run"].transform("min")]
     chosen = chosen.groupby(["temperature", "task"], sort=False).head(count)
     table = chosen[["temperature", "problem_id", "expected", "text", "correct", "compliant"]].copy()

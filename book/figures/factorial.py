@@ -1,10 +1,13 @@
-"""The factorial's page: its tables, its figures, and the numbers that the book's prose quotes."""
+"""The factorial's page: its tables, its figures, and the numbers that the book's prose quotes.
+
+What is estimated comes from `book.analysis`; here it becomes text and dots. Every cell of a table is text; differences
+between accuracies are in percentage points.
+"""
 
 from __future__ import annotations
 
 import itertools
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import altair as alt
@@ -13,10 +16,10 @@ import pandas as pd
 from book.analysis.effects import (
     MAIN,
     MARGIN,
-    NAMES,
     PLANNED,
+    STAGE_NAMES,
     TUNED_MEAN,
-    against,
+    between_architectures,
     effects,
     planned_cells,
     robustness,
@@ -24,62 +27,67 @@ from book.analysis.effects import (
     sparsity,
     within_architecture,
 )
-from book.figures.text import plain
+from book.analysis.routing import beyond_tokens, parted
+from book.figures.text import plain, with_interval
 from lmrel.charts import PALETTE, figure, themed, titled
+from lmrel.stats.contrasts import holm
 from lmrel.stats.metrics import by_run, exact_curves
 from tiny.factorial import DESIGN, TUNED
 from tiny.shapes import ARCHITECTURES
 
+ORDER = list(STAGE_NAMES.values())
+NOISY, CLEAN, GREY = PALETTE[1], PALETTE[0], "#8a8a8a"
+LINES = {  # how a stage is drawn: the colour says what the targets were, the dashes what the format
+    "base": (GREY, [2, 3]),
+    "continued-noisy": (NOISY, [1, 0]),
+    "instruct-noisy": (NOISY, [7, 4]),
+    "continued": (CLEAN, [1, 0]),
+    "instruct": (CLEAN, [7, 4]),
+}
+PERCENT = alt.Axis(format=".0%")
+INTERVAL = ["estimate", "low", "high"]
 
-def _signed(text: str) -> str:
-    return text.replace("-", "\N{MINUS SIGN}")
 
-
-def points(estimate: float, low: float = math.nan, high: float = math.nan) -> str:
-    """Like ``+14.6 [+11.2, +18.0]``, in percentage points; without the interval where there is none."""
-    ends = "" if math.isnan(low) else f" [{100 * low:+.1f}, {100 * high:+.1f}]"
-    return _signed(f"{100 * estimate:+.1f}{ends}")
+def in_points(table: pd.DataFrame, columns: Iterable[Any] = INTERVAL) -> list[str]:
+    """An estimate and its interval, by default the columns `INTERVAL`, of each row in percentage points."""
+    return [with_interval(*row) for row in 100 * table[list(columns)].to_numpy(dtype=float)]
 
 
 def shown_cells(models: pd.DataFrame) -> pd.DataFrame:
-    """Each cell, mean over seeds: accuracies, the drop with its range over seeds, and the two other measures."""
+    """A row per cell of the design: accuracies and drop, mean and range over seeds, and the two other measures."""
     rows = []
-    for kind, stage in itertools.product(models["architecture"].unique(), NAMES):
+    for kind, stage in itertools.product(models["architecture"].unique(), STAGE_NAMES):
         some = models[(models["architecture"] == kind) & (models["stage"] == stage)]
         if some.empty:
             continue
-        drop = 100 * some["drop"]
-        row = {"architecture": kind, "last stage": NAMES[stage], "seeds": len(some)}
-        greedy = 100 * some["greedy"]
-        row |= {
-            "greedy, %": f"{greedy.mean():.1f} ({greedy.min():.1f} to {greedy.max():.1f})",
-            "T = 1": f"{some['hot'].mean():.1%}",
-        }
-        row |= {"drop, points": f"{drop.mean():.1f} ({drop.min():.1f} to {drop.max():.1f})"}
-        row |= {
-            "retained": f"{some['retained'].mean():.0%}",
-            "log-odds per unit of T": _signed(f"{some['slope'].mean():.2f}"),
-        }
-        rows.append(row)
+        row = {"architecture": kind, "last stage": STAGE_NAMES[stage], "seeds": len(some)}
+        row |= {"greedy, %": _mean_and_range(some["greedy"]), "T = 1": f"{some['hot'].mean():.1%}"}
+        row |= {"drop, points": _mean_and_range(some["drop"]), "retained": f"{some['retained'].mean():.0%}"}
+        rows.append(row | {"log-odds per unit of T": with_interval(some["slope"].mean(), form="{:.2f}")})
     return plain(pd.DataFrame(rows))
 
 
+def _mean_and_range(shares: pd.Series) -> str:
+    """Like ``87.5 (85.0 to 90.0)``, in per cent or points."""
+    return f"{100 * shares.mean():.1f} ({100 * shares.min():.1f} to {100 * shares.max():.1f})"
+
+
 def shown_effects(table: pd.DataFrame) -> pd.DataFrame:
-    """`effects` of a drop, in points, with 95 % intervals over units, and over problems as well."""
+    """The rows of `effects` of a drop in points, with 95 % intervals over units, and over problems as well."""
     columns = {
         "effect": table["effect"],
-        "points": [points(*row) for row in table[["estimate", "low", "high"]].to_numpy()],
-        "over problems too": [points(*row) for row in table[["estimate", "crossed_low", "crossed_high"]].to_numpy()],
+        "points": in_points(table),
+        "over problems too": in_points(table, ["estimate", "crossed_low", "crossed_high"]),
         "units": table["units"],
     }
     return plain(pd.DataFrame(columns))
 
 
 def shown_sparsity(table: pd.DataFrame) -> pd.DataFrame:
-    """`sparsity` in points: each seed, the mean with its 90 % interval, and whether that lies within the margin."""
+    """The rows of `sparsity` in points: each seed, the mean with its 90 % interval, and whether `MARGIN` holds it."""
     seeds = [name for name in table if isinstance(name, int)]
-    columns = {"stages": table["stages"]} | {f"seed {seed}": [points(value) for value in table[seed]] for seed in seeds}
-    columns["mean, 90 % interval"] = [points(*row) for row in table[["estimate", "low_90", "high_90"]].to_numpy()]
+    columns = {"stages": table["stages"]} | {f"seed {seed}": in_points(table, [seed]) for seed in seeds}
+    columns["mean, 90 % interval"] = in_points(table, ["estimate", "low_90", "high_90"])
     columns[f"within {100 * MARGIN:g} points"] = table["equivalent"].map({True: "yes", False: "not shown"})
     return plain(pd.DataFrame(columns))
 
@@ -87,44 +95,51 @@ def shown_sparsity(table: pd.DataFrame) -> pd.DataFrame:
 def shown_measures(models: pd.DataFrame) -> pd.DataFrame:
     """The effects on the drop, on the share retained, and on the slope of the log-odds, with 95 % intervals."""
     columns = {}
-    for name, value in {"drop": "drop", "retained": "retained", "log-odds per unit of T": "slope"}.items():
-        found = effects(models, value).set_index("effect")[["estimate", "low", "high"]]
-        if value == "slope":
-            columns[name] = found.apply(lambda row: _signed("{:+.2f} [{:+.2f}, {:+.2f}]".format(*row)), axis=1)
-        else:
-            columns[f"{name}, points"] = found.apply(lambda row: points(*row), axis=1)
+    for name, value in {
+        "drop, points": "drop",
+        "retained, points": "retained",
+        "log-odds per unit of T": "slope",
+    }.items():
+        found = effects(models, value).set_index("effect")
+        cells = [with_interval(*row, form="{:+.2f}") for row in found[INTERVAL].to_numpy()]
+        columns[name] = pd.Series(cells if value == "slope" else in_points(found), index=found.index)
     return plain(pd.DataFrame(columns).drop("mean of the cells").reset_index())
 
 
 def shown_precisions(dropped: pd.DataFrame) -> pd.DataFrame:
-    """Greedy accuracy in per cent and drop in points, in both precisions: means over dense and sparse and all seeds."""
+    """Greedy accuracy in per cent and drop in points in both precisions, by stage.
+
+    The numbers are means over dense and sparse models and all seeds.
+    """
     means = 100 * planned_cells(dropped).groupby(["stage", "precision"])[["greedy", "drop"]].mean().unstack("precision")
-    columns = {"last stage": pd.Series(NAMES)}
+    columns = {"last stage": pd.Series(STAGE_NAMES)}
     for value, precision in itertools.product(("greedy", "drop"), ("fp32", "nf4")):
         columns[f"{value}, {precision}"] = means[value][precision].map("{:.1f}".format)
-    return plain(pd.DataFrame(columns).loc[list(NAMES)])
+    return plain(pd.DataFrame(columns).loc[list(STAGE_NAMES)])
 
 
 def shown_within_architecture(dropped: pd.DataFrame) -> pd.DataFrame:
-    """`alone`, in points: a row an architecture, a column an effect."""
+    """The rows of `within_architecture` in points: a row per architecture, a column per effect."""
     found = within_architecture(dropped)
-    cells = [points(*row) for row in found[["estimate", "low", "high"]].to_numpy()]
-    wide = found.assign(points=cells).pivot(index="architecture", columns="effect", values="points")
+    wide = found.assign(points=in_points(found)).pivot(index="architecture", columns="effect", values="points")
     kinds = [kind for kind in ARCHITECTURES if kind in wide.index]
     return plain(wide.loc[kinds, list(MAIN[:2])].rename_axis(columns=None).reset_index())
 
 
-def shown_against(dropped: pd.DataFrame, pairs: Sequence[tuple[str, str]]) -> pd.DataFrame:
-    """`against` of several pairs of architectures, in points."""
+def shown_between_architectures(dropped: pd.DataFrame, pairs: Sequence[tuple[str, str]]) -> pd.DataFrame:
+    """The rows of `between_architectures` in points: a row per stage, a column per pair of architectures."""
     columns = {}
     for first, second in pairs:
-        found = against(dropped, first, second).set_index("stage").rename(index=NAMES)
-        columns[f"{second} minus {first}"] = found.apply(lambda row: points(*row), axis=1)
+        found = between_architectures(dropped, first, second).set_index("stage").rename(index=STAGE_NAMES)
+        columns[f"{second} minus {first}"] = dict(zip(found.index, in_points(found, found), strict=True))
     return plain(pd.DataFrame(columns).rename_axis("last stage").reset_index())
 
 
 def shown_runs(outcomes: pd.DataFrame, draws: pd.DataFrame, temperature: float = 1.0) -> pd.DataFrame:
-    """Of each model drawn at `temperature`, the exact accuracy beside its sampled runs, and both deviations of runs."""
+    """The exact accuracy of each model that was drawn at `temperature`, beside its sampled runs, in per cent.
+
+    Then the standard deviation of these runs, and the one that is expected from the exact probabilities.
+    """
     planned = outcomes.query(f"{PLANNED} and seed == 0 and temperature == {temperature}")
     of_runs = by_run(draws).query(f"task == 'all' and temperature == {temperature}")
     rows = []
@@ -139,14 +154,13 @@ def shown_runs(outcomes: pd.DataFrame, draws: pd.DataFrame, temperature: float =
 
 
 def numbers(dropped: pd.DataFrame) -> dict[str, str]:
-    """What the book's prose quotes of the factorial, by key; `dropped` holds the drops as planned."""
+    """The numbers that the book's prose quotes, by key; `dropped` holds the rows of `drops` that are `PLANNED`."""
     cells = planned_cells(dropped)
-    by_effect = {row["effect"]: row for row in effects(dropped).to_dict("records")}
+    table = effects(dropped).set_index("effect")
     found = {"factorial models": str(cells.groupby(["seed", "architecture", "stage"]).ngroups)}
     found["factorial seeds"] = f"{cells['seed'].nunique()} training seeds"
     for name, effect in zip(("targets", "format", "sparsity"), MAIN, strict=True):
-        row = by_effect[effect]
-        found[f"factorial {name}"] = points(row["estimate"], row["crossed_low"], row["crossed_high"])
+        [found[f"factorial {name}"]] = in_points(table.loc[[effect]], ["estimate", "crossed_low", "crossed_high"])
     for targets in ("noisy", "clean"):
         stages = [stage for stage, kind in TUNED.items() if kind[1] == targets]
         found[f"factorial {targets}"] = f"{100 * cells.loc[cells['stage'].isin(stages), 'drop'].mean():.1f}"
@@ -159,15 +173,15 @@ def numbers(dropped: pd.DataFrame) -> dict[str, str]:
     )
     first = dropped[dropped["seed"] == 0]
     for name, pair in {"wide": ("wide", "sparse"), "family": ("qwen2", "olmoe")}.items():
-        mean = against(first, *pair).set_index("stage").loc[TUNED_MEAN]
-        found[f"factorial {name}"] = points(*mean)
+        mean = between_architectures(first, *pair).set_index("stage").loc[[TUNED_MEAN]]
+        [found[f"factorial {name}"]] = in_points(mean, mean)
     kept = solved_by_all(dropped).groupby("seed")["problem_id"].nunique()
     found["factorial solved"] = " to ".join(map(str, sorted({kept.min(), kept.max()})))
     return found
 
 
 def shown_training(costs: pd.DataFrame) -> pd.DataFrame:
-    """What the design takes to train by the costs of its models, rows of `train.cost`: by architecture, and in all."""
+    """What training the design takes, by architecture and in all; `costs` has a row per model: `tiny.train.cost`."""
     names = [name for design in DESIGN.values() for name in design]
     every = costs.set_index("model").loc[names].reset_index()
     every[["architecture", "stage"]] = every["model"].str.split("-", n=2, expand=True)[[1, 2]]
@@ -186,25 +200,37 @@ def shown_training(costs: pd.DataFrame) -> pd.DataFrame:
     return plain(pd.DataFrame(rows).fillna(""))
 
 
-ORDER = list(NAMES.values())
-NOISY, CLEAN, GREY = PALETTE[1], PALETTE[0], "#8a8a8a"
-LINES = {  # of a stage: its colour says what the targets were, its dashes the format
-    "base": (GREY, [2, 3]),
-    "continued-noisy": (NOISY, [1, 0]),
-    "instruct-noisy": (NOISY, [7, 4]),
-    "continued": (CLEAN, [1, 0]),
-    "instruct": (CLEAN, [7, 4]),
-}
-PERCENT = alt.Axis(format=".0%")
+def shown_divergence(found: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """How routing diverges, and whether it tells of errors: for each model's table of `routing.divergence` a row.
+
+    p-values are adjusted by Holm's method.
+    """
+    tests = {name: beyond_tokens(table) for name, table in found.items()}
+    adjusted = holm({name: float(test["p"]["experts"]) for name, test in tests.items()})
+    rows = []
+    for name, table in found.items():
+        means, apart = table[["tokens", "experts", "entropy"]].mean(), parted(table)
+        right, wrong = apart.loc[~apart["greedy_wrong"], "wrong"], apart.loc[apart["greedy_wrong"], "wrong"]
+        row = {"model": name, "positions after parting": f"{means['tokens']:.0%}"}
+        row |= {"experts that differ there": f"{means['experts'] / means['tokens']:.0%}"}
+        row |= {"routing entropy, nats": f"{means['entropy']:.2f}"}
+        row |= {"parted from right: wrong": f"{right.sum()} of {len(right)}"}
+        row |= {"parted from wrong: right": f"{(~wrong).sum()} of {len(wrong)}"}
+        row |= {"slope of experts": with_interval(*tests[name].loc["experts", ["slope", "low", "high"]])}
+        rows.append(row | {"p": f"{adjusted[name]:.2g}"})
+    return plain(pd.DataFrame(rows))
 
 
 @figure
 def design(models: pd.DataFrame, papers: Mapping[tuple[str, str], str], title: str, description: str) -> Any:
-    """The cells with their numbers of training seeds, and what the paper had there by (architecture, stage)."""
+    """The cells of the design with their numbers of training seeds, and the model that the paper had there.
+
+    `papers` maps (architecture, stage) to a name.
+    """
     table = models.groupby(["architecture", "stage"])["seed"].nunique().reset_index()
     papers_model = [papers.get(cell, "") for cell in zip(table["architecture"], table["stage"], strict=True)]
     seeds = [f"{count} seeds" if count > 1 else "1 seed" for count in table["seed"]]
-    table = table.assign(stage=table["stage"].map(NAMES), seeds=seeds, paper=papers_model)
+    table = table.assign(stage=table["stage"].map(STAGE_NAMES), seeds=seeds, paper=papers_model)
     down = alt.Y(
         "stage:N", sort=ORDER, title=None, axis=alt.Axis(domain=False, ticks=False, labelLimit=120, minExtent=100)
     )
@@ -224,8 +250,10 @@ def design(models: pd.DataFrame, papers: Mapping[tuple[str, str], str], title: s
 
 @figure
 def cost(models: pd.DataFrame, title: str, description: str, *, subtitle: str = "") -> Any:
-    """What temperature takes from each model: a dot a seed, a bar at their mean. Rows of `effects.robustness`."""
-    table = models.assign(stage=models["stage"].map(NAMES))[["seed", "architecture", "stage", "greedy", "hot", "drop"]]
+    """What temperature takes from each model: a dot per seed, a bar at their mean. `models` comes from `robustness`."""
+    table = models.assign(stage=models["stage"].map(STAGE_NAMES))[
+        ["seed", "architecture", "stage", "greedy", "hot", "drop"]
+    ]
     kinds = [kind for kind in ARCHITECTURES if kind in set(table["architecture"])]
     base = alt.Chart(table.round(5)).encode(
         y=alt.Y("stage:N", sort=ORDER, title=None, axis=alt.Axis(labelLimit=120, minExtent=95)),
@@ -244,10 +272,10 @@ def cost(models: pd.DataFrame, title: str, description: str, *, subtitle: str = 
 
 @figure
 def curves(table: pd.DataFrame, title: str, description: str, *, subtitle: str = "") -> Any:
-    """Exact accuracy against temperature, a line a model: rows of `factorial.curves` of one architecture."""
-    stages = [stage for stage in NAMES if stage in set(table["stage"])]
-    names = [NAMES[stage] for stage in stages]
-    rows = table.assign(stage=table["stage"].map(NAMES))[["seed", "stage", "temperature", "middle"]].round(5)
+    """Exact accuracy against temperature, a line per model: rows of `tiny.factorial.curves` of one architecture."""
+    stages = [stage for stage in STAGE_NAMES if stage in set(table["stage"])]
+    names = [STAGE_NAMES[stage] for stage in stages]
+    rows = table.assign(stage=table["stage"].map(STAGE_NAMES))[["seed", "stage", "temperature", "middle"]].round(5)
     colour = alt.Scale(domain=names, range=[LINES[stage][0] for stage in stages])
     dash = alt.Scale(domain=names, range=[LINES[stage][1] for stage in stages])
     legend = alt.Legend(symbolSize=300, symbolStrokeWidth=2)
@@ -268,9 +296,8 @@ def curves(table: pd.DataFrame, title: str, description: str, *, subtitle: str =
 
 @figure
 def forest(table: pd.DataFrame, title: str, description: str, *, subtitle: str = "") -> Any:
-    """The main effects under each analysis with their 95 % intervals: `effects.sensitivity`."""
-    ends = ["estimate", "low", "high"]
-    rows = table[["analysis", "effect", "units"]].join((100 * table[ends]).round(3))
+    """The main effects under each analysis with their 95 % intervals: the rows of `effects.sensitivity`."""
+    rows = table[["analysis", "effect", "units"]].join((100 * table[INTERVAL]).round(3))
     order, kinds = list(dict.fromkeys(rows["analysis"])), list(dict.fromkeys(rows["effect"]))
     base = alt.Chart(rows).encode(
         y=alt.Y("analysis:N", sort=order, title=None, axis=alt.Axis(labelLimit=130, minExtent=125)),
@@ -286,7 +313,7 @@ def forest(table: pd.DataFrame, title: str, description: str, *, subtitle: str =
     interval = base.mark_rule(strokeWidth=1.5).encode(x=alt.X("low:Q", **x), x2="high")
     point = base.mark_point(filled=True, size=45, opacity=1).encode(
         x=alt.X("estimate:Q", **x),
-        tooltip=["analysis:N", "effect:N", "units:Q"] + [alt.Tooltip(f"{name}:Q", format="+.1f") for name in ends],
+        tooltip=["analysis:N", "effect:N", "units:Q"] + [alt.Tooltip(f"{name}:Q", format="+.1f") for name in INTERVAL],
     )
     zero = alt.Chart(pd.DataFrame({"x": [0]})).mark_rule(color="currentColor", opacity=0.5).encode(x=alt.X("x:Q", **x))
     chart = themed(
@@ -297,7 +324,7 @@ def forest(table: pd.DataFrame, title: str, description: str, *, subtitle: str =
 
 @figure
 def dose(table: pd.DataFrame, title: str, description: str, *, subtitle: str = "") -> Any:
-    """The drop against the share of wrong targets, and what that share alone would take: `effects.doses`."""
+    """The drop against the share of wrong targets, and what that share alone would take: rows of `effects.doses`."""
     share: dict[str, Any] = {"title": "wrong answers to problems of the last stage", "axis": PERCENT}
     base = alt.Chart(table.round(5)).encode(x=alt.X("noise:Q", **share))
     line = base.mark_line(strokeDash=[4, 4], color="currentColor", opacity=0.6).encode(

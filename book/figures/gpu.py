@@ -1,4 +1,7 @@
-"""Tables of the page on large models: what each is and needs, and the commands that evaluate it."""
+"""Tables of the page on large models: what each is and needs, and the commands that evaluate it.
+
+What is known of a model comes from `lmrel.registry`; times are read from what `tools.bench_gpu` left.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,11 @@ from shlex import quote
 import pandas as pd
 
 from book.figures.text import plain
-from lmrel.errors import needs_columns
 from lmrel.registry import REGISTRY
 
 
 def known_models() -> pd.DataFrame:
-    """The registry's large models: what each is, where it comes from, and what it needs in its own precision."""
+    """The registry's large models: what each is, where it comes from, and the memory for its own precision."""
     rows = [
         {
             "model": spec.name,
@@ -35,7 +37,7 @@ def known_models() -> pd.DataFrame:
 
 
 def commands(models: Iterable[str], precision: str = "nf4", runs: int = 16) -> list[str]:
-    """The command that evaluates each of `models`, all in one precision and with pure decoding."""
+    """A shell command for each of `models` that evaluates it, all in one precision and with pure decoding."""
     return [
         f"papermill notebooks/evaluate.ipynb {quote(f'{name}.ipynb')} -p model {quote(name)} -p precision {precision} "
         f"-p decoding pure -p stop decided -p runs {runs} -p output_dir {quote(f'results/{name}')}"
@@ -44,7 +46,7 @@ def commands(models: Iterable[str], precision: str = "nf4", runs: int = 16) -> l
 
 
 def memory_needed() -> pd.DataFrame:
-    """What the registry's large models need in each precision, and the smallest device that has it."""
+    """The memory that the registry's large models need in each precision, and the smallest device that has it."""
     specs = {spec.shape: spec for spec in REGISTRY.values() if not spec.tiny}
     cells = {
         precision: [f"{spec.memory(precision) / 1e9:.1f} GB · {spec.fits_on(precision)}" for spec in specs.values()]
@@ -54,12 +56,12 @@ def memory_needed() -> pd.DataFrame:
 
 
 def _billions(count: int) -> str:
+    """Like ``6.92 B``."""
     return f"{count / 1e9:.2f} B"
 
 
-@needs_columns("model", "precision", "seconds")
 def full_size(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows of `tools.bench_gpu`: seconds for the whole experiment, and beside its peers."""
+    """The rows of `tools.bench_gpu`: seconds for the whole experiment, and how many times as long its peers take."""
     columns = {
         "model": rows["model"] + ", " + rows["precision"],
         "logits": rows["logits"],

@@ -1,7 +1,8 @@
-"""What the lessons compute: a next token's logits, draws by hand, and all answers to one problem.
+"""What the lessons compute and draw: a next token's logits, draws by hand, all answers to one problem.
 
 A table of tokens has a row per token of the vocabulary, likeliest first, with columns ``token, logit``. Problems are
-shown in the few-shot style. Figures are `book.figures.lessons`' business.
+shown in the few-shot style. The figures with sliders work the decoder's arithmetic out anew in Vega, in the reader's
+browser; the tests compare it with `Decoder`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
+from book.analysis.prefixes import Prefix, follow_prefixes
 from book.figures.style import enable
 from book.figures.text import plain
 from lmrel.charts import PALETTE, SHAPES, figure, themed
@@ -32,50 +34,44 @@ from lmrel.stats.metrics import temperature_name
 from lmrel.tokens import encode_problems, eos_ids
 
 STYLE = "few_shot"
+TOKEN_AXIS = alt.Axis(labelFontSize=13, ticks=False, domain=False)
+BEST_FIRST: Any = [alt.SortField("logit", "descending")]
+UNIT: dict[str, Any] = {"axis": alt.Axis(format=".0%", tickCount=5), "scale": alt.Scale(domain=[0, 1])}
 
 
 def set_up() -> None:
-    """Charts shown as in the book, and no progress bars, which would differ from run to run."""
+    """Make a notebook show charts as the book does, and no progress bars, which would differ from run to run."""
     enable()
     logging.disable_progress_bar()
 
 
 def rounded(table: pd.DataFrame, digits: int = 3) -> pd.DataFrame:
-    """A table for the page: fractions with that many digits, everything as text, no index."""
+    """A copy of `table` for the page: fractions with so many digits, everything as text, no index."""
     number = f"{{:.{digits}f}}".format
     return plain(table.apply(lambda column: column.map(number) if column.dtype.kind == "f" else column))
 
 
 def arithmetic(x: int, y: int, z: int, w: int) -> dict[str, Any]:
-    """The problem ``(x - y) * z + w``, a row for `lmrel.sample` and all that is here."""
+    """The problem ``(x - y) * z + w`` with its answer, as a row for `lmrel.sample` and the functions here."""
     problem: dict[str, Any] = {"task": "arithmetic", "x": x, "y": y, "z": z, "w": w}
     return problem | {"answer": solve(problem), "problem_id": f"({x} - {y}) * {z} + {w}"}
 
 
 @functools.lru_cache(maxsize=4)
 def _in_64_bits(model: PreTrainedModel) -> PreTrainedModel:
+    """A copy in 64 bits, so that the digits shown are the same on every machine: for small models only."""
     return copy.deepcopy(model).double()
 
 
-def next_logits(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, problem: Problem, answers: Sequence[Sequence[int]]
-) -> Tensor:
-    """Raw logits, float64 (answers, vocabulary), of what follows the prompt and each of `answers`, equally long ids.
-
-    They are computed in 64 bits, so that the digits shown are the same on every machine: for small models only.
-    """
-    return _logits(model, tokenizer, problem, answers)[:, -1]
-
-
 def _logits(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, problem: Problem, answers: Sequence[Sequence[int]]
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, problem: Problem, answer: Sequence[int]
 ) -> Tensor:
-    """Of what follows the prompt and each beginning of each of `answers`: (answers, tokens of one + 1, vocabulary)."""
-    (prompt,) = encode_problems([problem], STYLE, tokenizer)
-    check_model(model, [prompt], len(answers[0]))
-    rows = torch.tensor([[*prompt, *answer] for answer in answers], device=model.device)
+    """Raw logits, float64 (tokens + 1, vocabulary), of what follows the prompt and each beginning of `answer`."""
+    [prompt] = encode_problems([problem], STYLE, tokenizer)
+    check_model(model, [prompt], len(answer))
+    ids = torch.tensor([[*prompt, *answer]], device=model.device)
     with torch.inference_mode():
-        return _in_64_bits(model)(rows).logits[:, len(prompt) - 1 :].double().cpu()
+        return _in_64_bits(model)(ids).logits[0, len(prompt) - 1 :].double().cpu()
 
 
 def next_tokens(
@@ -83,7 +79,7 @@ def next_tokens(
 ) -> pd.DataFrame:
     """The table of tokens after the prompt and the answer `so_far`; an answer begins with a space."""
     ids = tokenizer.encode(so_far, add_special_tokens=False)
-    logits = next_logits(model, tokenizer, problem, [ids])[0].tolist()
+    logits = _logits(model, tokenizer, problem, ids)[-1].tolist()
     tokens = [_named(tokenizer, token) for token in range(len(logits))]
     table = pd.DataFrame({"token": tokens, "logit": logits}).round({"logit": 4})
     return table.sort_values("logit", ascending=False, kind="stable", ignore_index=True)
@@ -95,7 +91,7 @@ def _named(tokenizer: PreTrainedTokenizerBase, token: int) -> str:
 
 @needs_columns("token", "logit")
 def distribution(table: pd.DataFrame, temperature: float, **knobs: Any) -> pd.DataFrame:
-    """`table` with each token's ``probability`` under a `Decoder` with these knobs; greedy puts all of it on one."""
+    """`table` with each token's ``probability`` under a `Decoder` with these knobs; at temperature 0 one has all."""
     return table.assign(
         probability=Decoder(temperature, **knobs).distribution(torch.tensor(table["logit"].to_numpy())).numpy()
     )
@@ -113,7 +109,7 @@ def entropy(table: pd.DataFrame, temperatures: Sequence[float]) -> pd.DataFrame:
 
 
 def inverse_cdf(probabilities: Sequence[float] | np.ndarray, u: np.ndarray) -> np.ndarray:
-    """For each `u` in [0, 1) the place at which the running sum of `probabilities` first exceeds it."""
+    """For each number of `u`, from 0 to below 1, the place at which the running sum of `probabilities` exceeds it."""
     outside = np.extract(~((np.asarray(u) >= 0) & (np.asarray(u) < 1)), u)
     if len(outside):
         raise InputError(f"u holds {outside[0]}; it must hold numbers from 0 to below 1.")
@@ -130,7 +126,10 @@ def gumbel_max(logits: Sequence[float] | np.ndarray, temperature: float, count: 
 
 @needs_columns("token", "logit")
 def draw_both_ways(table: pd.DataFrame, temperature: float, count: int, seed: int = 0, top: int = 6) -> pd.DataFrame:
-    """Of the `top` tokens the probability and the share of `count` draws each way: columns ``token, way, share``."""
+    """The probability of the `top` likeliest tokens, and their share of `count` draws by each of two ways to draw.
+
+    Columns ``token, way, share``; a ``way`` is "probability", "inverse CDF" or "Gumbel-max".
+    """
     check_count("count", count)
     p = distribution(table, temperature)["probability"].to_numpy()
     uniform = np.random.default_rng(seed).random(count)
@@ -146,9 +145,9 @@ def draw_both_ways(table: pd.DataFrame, temperature: float, count: int, seed: in
 def token_by_token(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, problem: Problem, text: str, temperature: float = 1.0
 ) -> pd.DataFrame:
-    """How likely the answer `text` is, token by token: ``token, probability, product`` (of those so far)."""
+    """How likely the answer `text` is: a row per token, ``token, probability, product`` of the probabilities so far."""
     ids = tokenizer.encode(text, add_special_tokens=False)
-    chances = Decoder(temperature).distribution(_logits(model, tokenizer, problem, [ids])[0])
+    chances = Decoder(temperature).distribution(_logits(model, tokenizer, problem, ids))
     p = np.array([chances[place, token].item() for place, token in enumerate(ids)])
     tokens = [_named(tokenizer, token) for token in ids]
     return pd.DataFrame({"token": tokens, "probability": p, "product": p.cumprod()})
@@ -163,31 +162,29 @@ def all_answers(
     least: float = 1e-3,
     longest: int = 8,
 ) -> pd.DataFrame:
-    """Every answer, to its line's end, that has a chance of `least` at some temperature, with its exact chance.
+    """Every answer, to the end of its line, that has a probability of `least` at some temperature, with all of them.
 
-    Columns ``answer, temperature, probability``, likeliest first at the first temperature. Level by level, each prefix
-    that is likely enough is followed; the last rows, ``(all others)``, are what was not, or passed `longest` tokens.
+    Columns ``answer, temperature, probability``, likeliest first at the first temperature; probabilities are exact.
+    The last rows, ``(all others)``, hold what is left: answers that are less likely, or have `longest` tokens or more.
     """
     check_number("least", least, 0.0, 1.0, open_below=True)
     check_count("longest", longest)
     if not len(temperatures):
         raise InputError("there is no temperature at which to look for answers.")
-    ends = set(eos_ids(model, tokenizer))
-    level: dict[tuple[int, ...], np.ndarray] = {(): np.ones(len(temperatures))}
+    [prompt] = encode_problems([problem], STYLE, tokenizer)
+    check_model(model, [prompt], longest)
+    ends = eos_ids(model, tokenizer)
+    ending = torch.tensor([t in ends or "\n" in tokenizer.decode([t]) for t in range(model.config.vocab_size)])
     found: dict[str, np.ndarray] = {}
-    while level and len(next(iter(level))) < longest:
-        logits = next_logits(model, tokenizer, problem, list(level))
-        tempered = torch.stack([Decoder(t).distribution(logits) for t in temperatures], dim=-1).numpy()
-        following: dict[tuple[int, ...], np.ndarray] = {}
-        for (prefix, mass), shares in zip(level.items(), tempered, strict=True):
-            chances = mass * shares
-            for token in np.flatnonzero(chances.max(axis=-1) >= least).tolist():
-                if token in ends or "\n" in tokenizer.decode([token]):
-                    text = tokenizer.decode(prefix).strip()
-                    found[text] = found.get(text, 0.0) + chances[token]
-                else:
-                    following[*prefix, token] = chances[token]
-        level = following
+
+    def likely(prefix: Prefix, mass: Tensor) -> Tensor:
+        worth = mass.amax(dim=0) >= least
+        for token in (worth & ending).nonzero().flatten().tolist():
+            text = tokenizer.decode(prefix).strip()
+            found[text] = found.get(text, 0.0) + mass[:, token].numpy()
+        return worth & ~ending
+
+    follow_prefixes(_in_64_bits(model), prompt, [Decoder(t) for t in temperatures], likely, longest)
     order = sorted(found, key=lambda text: -found[text][0])
     shares = np.array([found[text] for text in order]).reshape(len(order), len(temperatures))
     shares = np.vstack([shares, (1 - shares.sum(axis=0)).clip(min=0)])
@@ -197,7 +194,10 @@ def all_answers(
 
 @needs_columns("temperature", "problem_id", "extracted", "expected")
 def majority(draws: pd.DataFrame, sizes: Sequence[int]) -> pd.DataFrame:
-    """Accuracy of a vote among k draws: columns ``temperature, k, accuracy``, means over problems (sampled only)."""
+    """Accuracy of a vote among k draws, mean over problems, for each sampled temperature and each k in `sizes`.
+
+    Columns ``temperature`` (as text), ``k, accuracy``.
+    """
     rows = []
     for temperature, some in draws[draws["temperature"] > 0].groupby("temperature"):
         votes = [(own["extracted"].tolist(), int(own["expected"].iloc[0])) for _, own in some.groupby("problem_id")]
@@ -210,19 +210,16 @@ def majority(draws: pd.DataFrame, sizes: Sequence[int]) -> pd.DataFrame:
 
 @needs_columns("problem_id", "run", "correct", "text")
 def right_or_wrong(draws: pd.DataFrame) -> pd.DataFrame:
-    """A row per draw, ready for `runs_grid`: columns ``problem, run, outcome, text``, hardest problem last."""
+    """A row per draw, ready for `runs_grid`: columns ``problem, run, outcome, answer``, the hardest problem last."""
     share = draws.groupby("problem_id")["correct"].transform("mean")
     table = draws.assign(share=share).sort_values(["share", "problem_id", "run"], ascending=[False, True, True])
-    outcome = table["correct"].map({True: "right", False: "wrong"})
-    rounded = table["text"].str.strip().str.split("\n").str[0]
-    return pd.DataFrame(
-        {"problem": table["problem_id"], "run": table["run"] + 1, "outcome": outcome, "answer": rounded}
-    )
-
-
-TOKEN_AXIS = alt.Axis(labelFontSize=13, ticks=False, domain=False)
-BEST_FIRST: Any = [alt.SortField("logit", "descending")]
-UNIT: dict[str, Any] = {"axis": alt.Axis(format=".0%", tickCount=5), "scale": alt.Scale(domain=[0, 1])}
+    columns = {
+        "problem": table["problem_id"],
+        "run": table["run"] + 1,
+        "outcome": table["correct"].map({True: "right", False: "wrong"}),
+        "answer": table["text"].str.strip().str.split("\n").str[0],
+    }
+    return pd.DataFrame(columns)
 
 
 def _slider(name: str, label: str, value: float, low: float, high: float, step: float) -> alt.Parameter:
@@ -230,7 +227,11 @@ def _slider(name: str, label: str, value: float, low: float, high: float, step: 
 
 
 def _weighted(table: pd.DataFrame) -> Any:
-    """A chart of the tokens with ``weight``, exp((logit - max) / T), ``share`` and ``rank``; T is a parameter."""
+    """A chart of the tokens with their softmax at the chart's parameter T, worked out by Vega.
+
+    Fields ``weight``, exp((logit - max) / T); ``share``, the probability; ``rank`` by logit from 1; ``to``, the sum of
+    the shares down to this rank.
+    """
     return (
         alt.Chart(table[["token", "logit"]])
         .transform_joinaggregate(top="max(logit)")
@@ -262,7 +263,10 @@ def tempered(table: pd.DataFrame, title: str, description: str, *, count: int = 
 
 @figure
 def drawn(table: pd.DataFrame, title: str, description: str, *, count: int = 7) -> Any:
-    """Tokens as pieces of the line from 0 to 1, end to end; sliders for u, which falls on one, and the temperature."""
+    """The `count` likeliest tokens as pieces of the line from 0 to 1, with sliders for the temperature and for u.
+
+    The piece on which u falls is lit: its token is drawn.
+    """
     order = table["token"].tolist()[:count]
     hit = alt.condition("datum.from <= u && u < datum.to", alt.value(PALETTE[1]), alt.value(PALETTE[0]))
     base = _weighted(table).transform_calculate(**{"from": "datum.to - datum.share", "u": "u"})
@@ -284,7 +288,10 @@ def drawn(table: pd.DataFrame, title: str, description: str, *, count: int = 7) 
 
 @figure
 def truncated(table: pd.DataFrame, title: str, description: str, *, count: int = 10) -> Any:
-    """What temperature, top-k, top-p and min-p leave, in that order; pale is temperature alone."""
+    """What temperature, top-k, top-p and min-p leave of the `count` likeliest tokens, with a slider for each.
+
+    They apply in this order. Pale bars behind show temperature alone.
+    """
     order = table["token"].tolist()[:count]
     base = (
         _weighted(table)
@@ -324,7 +331,7 @@ def lines(
     percent: bool = True,
     log: bool = False,
 ) -> Any:
-    """Column `y` against `x`, a line with dots for each value of `by`; a share from 0 to 1 if `percent`."""
+    """Column `y` against `x`, a line with dots for each value of `by`. With `percent`, `y` is a share from 0 to 1."""
     names = list(dict.fromkeys(map(str, table[by])))
     data = table[[x, y, by]].round(4).astype({by: str})
     scale = alt.Scale(type="log", nice=False) if log else alt.Scale(nice=False, zero=False, padding=8)
@@ -343,7 +350,7 @@ def lines(
 
 @figure
 def ways(table: pd.DataFrame, title: str, description: str) -> Any:
-    """Shares of tokens by each way to draw them: `lessons.draw_both_ways`."""
+    """The share of each token by each way to draw: the rows of `draw_both_ways`."""
     tokens, names = (list(dict.fromkeys(table[column])) for column in ("token", "way"))
     chart = (
         alt.Chart(table.round(4))
@@ -361,7 +368,7 @@ def ways(table: pd.DataFrame, title: str, description: str) -> Any:
 
 @figure
 def runs_grid(table: pd.DataFrame, title: str, description: str) -> Any:
-    """A square per draw, problems down and runs across, coloured by outcome: `lessons.right_or_wrong`."""
+    """A square per draw, problems down and runs across, coloured by outcome: the rows of `right_or_wrong`."""
     order = list(dict.fromkeys(table["problem"]))
     outcomes = ["right", "wrong"]
     chart = (

@@ -1,9 +1,10 @@
-"""Data of the live figures: trees with raw logits, recorded runs as bits, exact chances, recorded texts.
+"""Data of the live figures: trees with raw logits, recorded runs as bits, exact probabilities, recorded texts.
 
 A tree holds, for one problem and one model, the raw logits of the prefixes that matter at temperatures up to 2. From
-these a reader's browser works out what any decoder does (``live.js``), as `answers` does here.
+these a reader's browser works out what any decoder does (``live.js``), as `answers` does here; the tests compare both.
 ``python -m book.figures.live results FOLDER`` writes the files. They are scripts, since a page opened from disk may
-load a script and nothing else; each hands its data to ``lmrelLive.put``.
+load a script and nothing else; each hands its data to ``lmrelLive.put``. The module knows nothing of how the page
+draws them.
 """
 
 from __future__ import annotations
@@ -22,10 +23,11 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from book.analysis.prefixes import Prefix, follow_prefixes
+from book.figures.text import with_interval
 from lmrel import files, records
 from lmrel.answers import DIGITS, extract_answer
 from lmrel.decoding import Decoder
-from lmrel.engine.forest import walk
 from lmrel.enumeration import enumerate_outcomes
 from lmrel.errors import command, visible
 from lmrel.files import writing
@@ -54,82 +56,76 @@ RECORDED = (0.0, 0.1, 0.5, 1.0)
 class Tree:
     """Prefixes of the answer to one problem, parents first; the root, number 0, is the end of the prompt.
 
-    Each is undecided: its first integer has not begun, or is not over. `answer` is that integer so far, None before it
-    begins. A text ends with one of the tokens `ends`; all but those and `through` (digits, and what adds no text) end
-    an integer that has begun.
+    In each the answer is still open: its first integer has not begun, or could go on. A text ends with one of the
+    tokens `ends`. An integer that has begun ends with any token that is not in `through`.
     """
 
-    parent: list[int]  # -1 for the root
-    token: list[int]
-    answer: list[int | None]
+    parent: list[int]  # the number of each node's parent, -1 for the root
+    token: list[int]  # its last token, -1 for the root
+    answer: list[int | None]  # its first integer so far, None before one begins
     logits: Tensor  # (nodes, vocabulary), raw, float32
     seen: list[int]  # the tokens of the prompt
     ends: list[int]
-    through: list[int]
+    through: list[int]  # the tokens of digits alone, or of no text, that end nothing
 
     def mask(self) -> Tensor:
-        """Of each node the tokens in the prompt and the prefix, boolean (nodes, vocabulary)."""
+        """Which tokens stand in the prompt and the prefix of each node, boolean (nodes, vocabulary)."""
         seen = torch.zeros(self.logits.shape, dtype=torch.bool)
-        for node, (parent, token) in enumerate(zip(self.parent, self.token, strict=True)):
-            if node:
-                seen[node] = seen[parent]
-                seen[node, token] = True
-            else:
-                seen[node, self.seen] = True
+        seen[0, self.seen] = True
+        for node in range(1, len(self.parent)):
+            seen[node] = seen[self.parent[node]]
+            seen[node, self.token[node]] = True
         return seen
 
     def packed(self) -> dict[str, Any]:
-        """As JSON; the logits as base64 of little-endian float32, row by row."""
+        """The tree as JSON holds it, with the logits as base64 of little-endian float32, row by row."""
         fields = {name: getattr(self, name) for name in ("parent", "token", "answer", "seen", "ends", "through")}
         return fields | {"logits": _base64(self.logits.numpy().astype("<f4"))}
 
 
-def grow(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, problem: dict[str, Any]) -> Tree:
+def grow_tree(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, problem: dict[str, Any]) -> Tree:
     """The tree of `problem`: the `NODES` prefixes with the greatest mass under any of `FOLLOWED`, if above `LEAST`."""
     [prompt] = encode_problems([problem], STYLE, tokenizer)
     reader, ends = PieceReader(tokenizer), eos_ids(model, tokenizer)
     pieces = [reader.piece(token) for token in range(model.config.vocab_size)]
+    # The page reads a node's token as part of the integer or as its end, never as both.
     if any(DIGITS & set(piece) and not set(piece) <= DIGITS for piece in pieces):
         raise ValueError("a token of this tokenizer mixes digits and other text; a live tree cannot hold it")
-    through = [t for t, piece in enumerate(pieces) if set(piece) <= DIGITS and t not in ends]
-    # Of each prefix, in the walk's order: parent, tokens, the integer so far; mass under each decoder; logits.
-    prefixes: list[tuple[int, list[int], int | None]] = [(-1, [], None)]
-    masses, rows = [torch.ones(len(FOLLOWED), dtype=torch.double)], list[Tensor]()
+    inside = torch.tensor([set(piece) <= DIGITS for piece in pieces])
+    inside[ends] = False
 
-    def children(numbers: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
-        before = len(prefixes)
-        for number, row in zip(numbers.tolist(), logits.float(), strict=True):
-            _, path, answer = prefixes[number]
-            seen = torch.zeros(1, len(row), dtype=torch.bool)
-            seen[0, [*prompt, *path]] = True
-            mass = torch.cat([decoder.distribution(row[None], seen) for decoder in FOLLOWED]) * masses[number][:, None]
-            worth = mass.amax(dim=0) > LEAST
-            worth[ends] = False
-            if answer is not None:
-                worth &= torch.isin(torch.arange(len(row)), torch.tensor(through))
-            rows.append(row.clone())
-            for token in worth.nonzero().flatten().tolist() if len(path) + 1 < LIMIT else []:
-                text = tokenizer.decode([*path, token], skip_special_tokens=True, **AS_IS)
-                prefixes.append((number, [*path, token], extract_answer(text)[0]))
-                masses.append(mass[:, token])
-        grown = [(parent, path[-1]) for parent, path, _ in prefixes[before:]]
-        return tuple(torch.tensor(grown, dtype=torch.long).reshape(-1, 2).unbind(1))  # type: ignore[return-value]
+    def integer(prefix: Prefix) -> int | None:
+        return extract_answer(tokenizer.decode(prefix, skip_special_tokens=True, **AS_IS))[0]
 
-    walk(model, [prompt], children, onward=True)
-    # A child's mass is below its parent's, so that what is kept is a tree; sorted again, parents come first.
-    kept = torch.stack(masses).amax(dim=1).argsort(descending=True, stable=True)[:NODES].sort().values.tolist()
-    place = {node: i for i, node in enumerate(kept)} | {-1: -1}
-    parents, paths, integers = map(list, zip(*(prefixes[node] for node in kept), strict=True))
-    parents, tokens = [place[parent] for parent in parents], [path[-1] if path else -1 for path in paths]
+    def undecided(prefix: Prefix, mass: Tensor) -> Tensor:
+        worth = mass.amax(dim=0) > LEAST
+        worth[ends] = False
+        return worth if integer(prefix) is None else worth & inside
+
+    nodes, logits = follow_prefixes(model, prompt, FOLLOWED, undecided, LIMIT)
+    # A child's mass is below its parent's, so what is kept is a tree; sorted by number again, parents come first.
+    mass = torch.stack([node.mass for node in nodes]).amax(dim=1)
+    kept = mass.argsort(descending=True, stable=True)[:NODES].sort().values.tolist()
+    place = {-1: -1} | {number: i for i, number in enumerate(kept)}
+    chosen = [nodes[number] for number in kept]
     return Tree(
-        parents, tokens, integers, torch.stack([rows[node] for node in kept]), sorted(set(prompt)), ends, through
+        parent=[place[node.parent] for node in chosen],
+        token=[node.prefix[-1] if node.prefix else -1 for node in chosen],
+        answer=[integer(node.prefix) for node in chosen],
+        logits=logits[kept].float(),
+        seen=sorted(set(prompt)),
+        ends=ends,
+        through=inside.nonzero().flatten().tolist(),
     )
 
 
 def answers(tree: Tree, decoder: Decoder) -> dict[str, float]:
-    """The probability of each complete answer, by its digits; "none" is a text without any, "other" left the tree."""
+    """The probability of each complete answer under `decoder`, by its digits.
+
+    ``"none"`` stands for texts without a number, ``"other"`` for those that leave the tree. They add up to 1.
+    """
     probabilities = decoder.distribution(tree.logits, tree.mask()).tolist()
-    child = {(parent, token): i for i, (parent, token) in enumerate(zip(tree.parent, tree.token, strict=True))}
+    child = {pair: node for node, pair in enumerate(zip(tree.parent, tree.token, strict=True))}
     mass, found = [1.0] + [0.0] * (len(tree.parent) - 1), defaultdict[str, float](float)
     for node, answer in enumerate(tree.answer):
         for token, below in enumerate(mass[node] * probability for probability in probabilities[node]):
@@ -147,7 +143,7 @@ def answers(tree: Tree, decoder: Decoder) -> dict[str, float]:
 
 
 def recorded(results: Path, name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> pd.DataFrame:
-    """The study's draws of one model; where it has none for the paper's problems, the same ones drawn now."""
+    """The draws of one model that the study left below `results`; if it left none, the same ones drawn now."""
     problems = paper_problems()
     if (results / name / records.DRAWS).exists():
         draws = records.read_draws(results / name)
@@ -158,7 +154,10 @@ def recorded(results: Path, name: str, model: PreTrainedModel, tokenizer: PreTra
 
 
 def texts(draws: pd.DataFrame) -> dict[str, Any]:
-    """Of each problem and temperature the first `SHOWN` draws, each a text and whether it is right."""
+    """The first `SHOWN` draws of each of the paper's problems at each temperature: a text, and 1 if it is right.
+
+    ``temperatures`` is a list; ``texts`` has a list for each problem, in it a list for each temperature.
+    """
     draws = draws[draws["run"] < SHOWN].sort_values(["temperature", "run"])
     temperatures = sorted({float(t) for t in draws["temperature"]})
     rows: dict[str, list[list[Any]]] = {name: [[] for _ in temperatures] for name in paper_problems()["problem_id"]}
@@ -169,21 +168,21 @@ def texts(draws: pd.DataFrame) -> dict[str, Any]:
 
 
 def dice(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> np.ndarray:
-    """Whether each draw at T = 1 is right, boolean (runs, problems)."""
+    """Whether each of `RUNS` draws of the paper's problems at T = 1 is right, boolean (runs, problems)."""
     decoder = Decoder(1.0, max_new_tokens=LIMIT, stop="decided")
     draws = sample(model, tokenizer, paper_problems(), [decoder], runs=RUNS, prompt_style=STYLE)
     return draws["correct"].to_numpy(dtype=bool).reshape(-1, RUNS).T
 
 
 def exact(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> np.ndarray:
-    """P(correct) of each problem at T = 1, within half a point, rounded to 4 decimals."""
+    """P(correct) of each of the paper's problems at T = 1, to half a point or better, rounded to 4 decimals."""
     bounds = enumerate_outcomes(model, tokenizer, paper_problems(), [1.0], prompt_style=STYLE, max_new_tokens=LIMIT)
     correct = bounds[bounds["metric"] == "correct"]
     return ((correct["lower"] + correct["upper"]) / 2).round(4).to_numpy()
 
 
 def write_live(results: Path, folder: Path) -> None:
-    """All files: ``suite.js``, a script for each problem of the dial and each model's texts, and ``still.json``."""
+    """Write ``suite.js``, a script for each problem of the dial and for each model's texts, and ``still.json``."""
     problems: list[dict[str, Any]] = paper_problems().to_dict("records")  # type: ignore[assignment]
     by_id = {problem["problem_id"]: problem for problem in problems}
     trees: dict[str, dict[str, Tree]] = {name: {} for name in DIALLED}
@@ -193,7 +192,7 @@ def write_live(results: Path, folder: Path) -> None:
     for name in TINY_SUITE:
         model, tokenizer = load_model(name)
         for key in DIALLED:
-            trees[key][name] = grow(model, tokenizer, by_id[key])
+            trees[key][name] = grow_tree(model, tokenizer, by_id[key])
         rolls[name], right[name] = dice(model, tokenizer), exact(model, tokenizer)
         _put(folder, f"draws-{name}", texts(recorded(results, name, model, tokenizer)))
     for key, by_model in trees.items():
@@ -214,7 +213,7 @@ def write_live(results: Path, folder: Path) -> None:
 def still(
     problem: dict[str, Any], trees: dict[str, Tree], rolls: dict[str, np.ndarray], right: dict[str, np.ndarray]
 ) -> dict[str, Any]:
-    """For readers without JavaScript a table a figure: ``caption`` and ``rows``, the first of which is the head."""
+    """A table per figure for readers without JavaScript: ``caption`` and ``rows``, of which the first is the head."""
     grid, counts, ends = (0.0, 0.5, 1.0, 1.5, 2.0), (1, 4, 16, RUNS), (0.1, 0.5, 0.9)
     answer = str(int(problem["answer"]))
     dial = [["model", *(f"T = {t:g}" for t in grid)]]
@@ -223,7 +222,7 @@ def still(
     for name in TINY_SUITE:
         dial.append([name, *(f"{answers(trees[name], Decoder(t)).get(answer, 0.0):.3f}" for t in grid)])
         found = [clustered_wilson(share) for share in [*(rolls[name][:n].mean(axis=0) for n in counts), right[name]]]
-        runs.append([name, *(f"{mean:.1%} ({low:.1%} to {high:.1%})" for mean, low, high in found)])
+        runs.append([name, *(with_interval(*shares, form="{:.1%}") for shares in found)])
         bins.append([name, *map(str, np.bincount(np.digitize(right[name], ends), minlength=4).tolist())])
     return {
         "dial": {"caption": f"P(correct) of {worksheet_item(problem)} = {answer} by temperature.", "rows": dial},

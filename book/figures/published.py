@@ -26,10 +26,10 @@ ABOUT = {
 
 
 def published_accuracy() -> pd.DataFrame:
-    """Columns ``model, temperature, accuracy, accuracy_low, accuracy_high``: 3 models at 4 temperatures.
+    """The published accuracy with a 95 % interval: a row for each of 3 models at each of 4 temperatures.
 
-    The interval is Wilson's for 240 trials. It is a little too wide at T > 0, where the paper averaged four runs;
-    how much is lost without the raw outputs.
+    Columns ``model, temperature, accuracy, accuracy_low, accuracy_high``. The interval is Wilson's for 240 trials. At
+    T > 0, where the paper averaged four runs, it is a little too wide; by how much cannot be known without the outputs.
     """
     rows = []
     for model, accuracies in ACCURACY.items():
@@ -41,7 +41,7 @@ def published_accuracy() -> pd.DataFrame:
 
 
 def published_table() -> pd.DataFrame:
-    """The published table, one row a model, for showing."""
+    """The published table for a page, a row per model."""
     accuracy = pd.DataFrame(ACCURACY, index=list(map(temperature_name, TEMPERATURES))).T
     about = pd.DataFrame(ABOUT, index=["architecture", "training", "precision", "compliance"]).T
     shares = pd.concat([accuracy, about[["compliance"]]], axis=1).map(lambda share: f"{share:.1%}")

@@ -1,4 +1,7 @@
-"""How the book shows its charts: the stored specification with a picture beside it, and pictures as files."""
+"""How the book shows its charts: as a stored specification with a picture beside it, and as SVG files.
+
+``python -m book.figures.style SPECIFICATION TARGET`` writes one. What a chart shows is not known here.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ import vl_convert
 
 from lmrel import files
 from lmrel.charts import PALETTE, WIDTH, figure, themed
-from lmrel.errors import InputError, command, needs_columns, visible
+from lmrel.errors import InputError, command, visible
 from lmrel.files import read_object, writing
 
 VEGALITE = "6.4"
@@ -21,9 +24,8 @@ MIME = "application/vnd.vegalite.v6+json"
 
 
 @figure
-@needs_columns("step", "loss")
 def training(curve: pd.DataFrame, title: str, description: str) -> Any:
-    """The loss in nats against the training step: columns ``step, loss``."""
+    """The loss in nats against the training step: columns ``step, loss`` of `curve`."""
     chart = (
         alt.Chart(curve)
         .mark_line(color=PALETTE[0], strokeWidth=1.5)
@@ -33,14 +35,18 @@ def training(curve: pd.DataFrame, title: str, description: str) -> Any:
 
 
 def enable() -> None:
-    """Make notebooks show charts by `bundle`, and tables as they are: viewers would set what is between dollars."""
+    """Make a notebook show charts by `bundle`, and what stands between dollars in a table as text, not as formulas."""
     pd.set_option("display.html.use_mathjax", False)
     alt.renderers.register("lmrel", bundle)
     alt.renderers.enable("lmrel")
 
 
 def bundle(spec: dict[str, Any], **_: Any) -> dict[str, Any]:
-    """What a notebook stores of a chart: its specification, a picture for viewers that can't draw it, its text."""
+    """The MIME bundle that a notebook stores for a chart, by type.
+
+    It holds the specification, a picture for viewers that cannot draw it, and the description as its text. Raises
+    ValueError for a chart without one.
+    """
     text = spec.get("description")
     if not text:
         raise ValueError("a chart needs a description: it is what a reader who cannot see it gets")
@@ -50,7 +56,7 @@ def bundle(spec: dict[str, Any], **_: Any) -> dict[str, Any]:
 
 
 def inert(value: Any) -> Any:
-    """A specification with all its text made visible: a control character in it would end the process that draws."""
+    """A copy of a specification with all its text made visible: vl-convert crashes on a control character."""
     if isinstance(value, dict):
         return {inert(key): inert(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
@@ -59,12 +65,12 @@ def inert(value: Any) -> Any:
 
 
 def svg(spec: dict[str, Any], width: int) -> str:
-    """A chart as an SVG string of about that width in pixels."""
+    """The chart as an SVG document, about `width` pixels wide."""
     return str(vl_convert.vegalite_to_svg(inert(spec) | {"width": width}, vl_version=VEGALITE))
 
 
 def write_svg(spec: dict[str, Any], path: Path) -> None:
-    """A chart as a file that stands alone: dark on white."""
+    """Write the chart as an SVG file that stands alone, dark on white. Raises `InputError` for what is no chart."""
     try:
         picture = svg(spec | {"background": "white"}, WIDTH).replace("currentColor", "#333")
     except (ValueError, RecursionError) as error:

@@ -1,40 +1,26 @@
-"""Tables of the page on tests: what was tried against this suite, from the reports stored in book/data."""
+"""Tables of the page on tests: what was tried on this project, from the reports stored in ``book/data``.
+
+Every cell is text. Nothing is tested here.
+"""
 
 from __future__ import annotations
 
-import json
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 
-from book.figures.text import plain
-from lmrel.errors import InputError
-from lmrel.files import as_path, read_text
-
-
-def report(path: Path) -> Any:
-    """A stored report; `InputError` if there is none."""
-    path = as_path("report", path)
-    try:
-        found = json.loads(read_text(path))
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path} is no report that can be read: {error}.") from error
-    if not isinstance(found, dict | list):
-        raise InputError(f"{path} is no report that can be read: it is neither a JSON object nor a list.")
-    return found
+from book.figures.text import plain, with_interval
 
 
 def when(found: Mapping[str, Any]) -> str:
-    """On which day, machine and versions, as a line."""
+    """The line that says on which day, machine and versions a report was made."""
     versions = found["versions"]
     return f"{found['date']} · {found['machine']} · Python {versions['python']}, torch {versions['torch']}"
 
 
 def tests(found: Mapping[str, Any]) -> pd.DataFrame:
-    """Test files, the largest first, with their tests and seconds; the last row is all of them."""
+    """The files of tests with their numbers of tests and seconds, the largest first; the last row is their sum."""
     rows = sorted(found["files"], key=lambda row: -row["tests"])
     total = {"file": "all", **{name: sum(row[name] for row in rows) for name in ("tests", "failed", "seconds")}}
     table = pd.DataFrame([*rows, total])
@@ -42,7 +28,7 @@ def tests(found: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def faults(found: Mapping[str, Any]) -> pd.DataFrame:
-    """Each kind of fault: how often tried, and what came of it."""
+    """How often each kind of fault was tried, and what came of it."""
     named = {
         "fault": "fault",
         "tried": "tried",
@@ -54,31 +40,28 @@ def faults(found: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def sentences(found: Mapping[str, Any]) -> pd.DataFrame:
-    """For each kind of fault that ends in one, the sentence."""
+    """The sentence in which each kind of fault ends, for those that end in one."""
     return plain(pd.DataFrame(found["sentences"].items(), columns=["fault", "what is said"]))
 
 
 def soak(found: Mapping[str, Any]) -> pd.DataFrame:
-    """What changed over the time of the soak, with 95 % intervals of the fitted line."""
+    """What changed while the engine drew for an hour or more, with 95 % intervals of a fitted line."""
     after = found["after_warm_up"]
     names = {"memory_mb": "memory, MB", "per_second": "draws a second", "per_yardstick": "draws a yardstick"}
-    rows = [
-        {
-            "of": shown,
-            "at the beginning": f"{after[name]['begins']:,.0f}",
-            "change": f"{after[name]['change']:+.1%} [{after[name]['low']:+.1%}, {after[name]['high']:+.1%}]",
-        }
-        for name, shown in names.items()
-    ]
+    rows = []
+    for name, title in names.items():
+        one = after[name]
+        change = with_interval(one["change"], one["low"], one["high"], form="{:+.1%}")
+        rows.append({"of": title, "at the beginning": f"{one['begins']:,.0f}", "change": change})
     files = after["files"]
     rows.append({"of": "open files", "at the beginning": f"{files['least']} to {files['most']}", "change": ""})
-    left = f"{found['left_by_a_load_kb']:+.1f} a load"
+    left = with_interval(found["left_by_a_load_kb"], form="{:+.1f} a load")
     rows.append({"of": "memory by reading weights alone, KB", "at the beginning": "", "change": left})
-    return plain(pd.DataFrame(rows).replace("-", "\N{MINUS SIGN}", regex=True))
+    return plain(pd.DataFrame(rows))
 
 
-def licences(rows: Sequence[Mapping[str, str]]) -> pd.DataFrame:
-    """How many packages have which licence, and what there is to note of it."""
-    counts = Counter((row["licence"] or "not on this machine", row["note"]) for row in rows)
-    table = [{"licence": name, "packages": count, "note": note} for (name, note), count in counts.most_common()]
-    return plain(pd.DataFrame(table))
+def licences(packages: pd.DataFrame) -> pd.DataFrame:
+    """How many of the locked packages have each licence, and what there is to note about it."""
+    licence = packages["licence"].replace("", "not on this machine")
+    counts = packages.groupby([licence, "note"], sort=False).size().sort_values(ascending=False, kind="stable")
+    return plain(counts.rename("packages").reset_index()[["licence", "packages", "note"]])

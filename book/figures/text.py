@@ -1,7 +1,11 @@
-"""Tables and lines as text for people: every cell is escaped by pandas, and no character in it acts."""
+"""Numbers, tables and lines as text for a page. No character in a cell acts; pandas escapes the rest.
+
+The module knows nothing of what the numbers mean.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from datetime import date
 
@@ -10,14 +14,35 @@ import pandas as pd
 from lmrel.errors import visible
 
 
+def with_interval(
+    estimate: float, low: float = math.nan, high: float = math.nan, *, form: str = "{:+.1f}", ends: str = ""
+) -> str:
+    """An estimate and its interval, like ``−1.2 [−3.0, +0.6]``: with a real minus, without brackets if `low` is NaN.
+
+    Each number is written in `form`; those in brackets in `ends`, where that is given.
+    """
+    text = form.format(estimate)
+    if not math.isnan(low):
+        text += f" [{(ends or form).format(low)}, {(ends or form).format(high)}]"
+    return text.replace("-", "\N{MINUS SIGN}")
+
+
 def percent_with_interval(row: pd.Series, name: str) -> str:
-    """Like ``41.7 % [36, 48]``."""
-    low, high = (f"{100 * row[f'{name}_{end}']:.0f}" for end in ("low", "high"))
-    return f"{100 * row[name]:.1f} % [{low}, {high}]"
+    """The share in column `name` of a summary's row with its interval, in per cent, like ``41.7 % [36, 48]``."""
+    return with_interval(*(100 * row[f"{name}{end}"] for end in ("", "_low", "_high")), form="{:.1f} %", ends="{:.0f}")
+
+
+def percent_range(lower: float, upper: float) -> str:
+    """A share known to lie from `lower` to `upper`, like ``41.67 to 41.70 %``; one number where both read the same."""
+    ends = f"{100 * lower:.2f}", f"{100 * upper:.2f}"
+    return f"{ends[0]} %" if ends[0] == ends[1] else f"{ends[0]} to {ends[1]} %"
 
 
 def plain(table: pd.DataFrame) -> pd.DataFrame:
-    """Everything as text on which no character acts, nothing for what is missing, no index to distract."""
+    """A copy of `table` in which every cell is text on which no character acts, empty where it was missing.
+
+    The index is blank.
+    """
     missing = table.isna().to_numpy()
     table = table.astype(object).map(lambda cell: visible(str(cell))).mask(missing, "")
     table.index = pd.Index([""] * len(table))
@@ -28,9 +53,3 @@ def plain(table: pd.DataFrame) -> pd.DataFrame:
 def rests_on(models: Sequence[str], knobs: str, when: str = "") -> str:
     """The line that says what a page rests on: which models, which decoders, and when it was run (today)."""
     return visible(f"Rests on: {', '.join(map(str, models))} · {knobs} · run {when or date.today().isoformat()}")
-
-
-def percent_range(low: float, high: float) -> str:
-    """Like ``41.67 to 41.70 %``, or one number where both read the same."""
-    ends = f"{low:.2f}", f"{high:.2f}"
-    return f"{ends[0]} %" if ends[0] == ends[1] else f"{ends[0]} to {ends[1]} %"

@@ -1,7 +1,8 @@
-"""What the book needs of Sphinx: charts that draw without a network, numbers in prose, notebooks that did run.
+"""The Sphinx extension of the book: charts that draw without a network, numbers in prose, notebooks that did run.
 
 A chart becomes two static pictures in the page (one for narrow screens) and its specification. The Vega scripts are
-shipped once per site and loaded when a reader points at, touches or focuses a chart.
+shipped once per site and loaded when a reader points at, touches or focuses a chart. The extension computes nothing:
+numbers, charts and live figures come from files below ``results/``.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from sphinx.util.docutils import SphinxDirective, SphinxRole
 
 from book.figures.style import MIME, VEGALITE, inert, svg
 from lmrel.charts import NARROW, WIDTH
+from lmrel.errors import InputError
+from lmrel.files import read_object
 
 STATIC = Path(__file__).parent / "static"
 NUMBERS = "results/*numbers.json"
@@ -33,13 +36,13 @@ LIVE = "results/live"  # what book.figures.live wrote
 
 
 class ChartPlugin:
-    """Renders a stored Vega-Lite specification (myst-nb's MIME plugin protocol)."""
+    """Renders a chart that a notebook stored as a Vega-Lite specification: a plugin of myst-nb for its MIME type."""
 
     mime_priority_overrides = (("*", MIME, 0),)
 
     @staticmethod
     def handle_mime(renderer: Any, data: Any, inline: bool) -> list[nodes.Element] | None:
-        """The page's nodes for a chart; None for any other MIME type."""
+        """The page's nodes for a chart; None for any other MIME type, which myst-nb then renders itself."""
         if data.mime_type != MIME or inline:
             return None
         spec = data.content if isinstance(data.content, dict) else json.loads(data.string)
@@ -47,9 +50,9 @@ class ChartPlugin:
 
 
 def chart_html(spec: dict[str, Any]) -> str:
-    """The HTML of one chart with its caption. All text is escaped; the specification can't end its script element.
+    """The HTML of one chart with its caption. All text is escaped; the specification cannot end its script element.
 
-    The caption's number, and the address of the function that drew it, are filled in for each page by `finish_body`.
+    The caption's number and the address of the function that drew the chart are filled in by `finish_body`.
     """
     spec = inert(spec)
     source = json.dumps(spec, sort_keys=True).replace("<", "\\u003c")
@@ -72,7 +75,7 @@ def chart_html(spec: dict[str, Any]) -> str:
 
 
 def _data_link(spec: dict[str, Any], name: str) -> str:
-    """The chart's largest table as a CSV file within the page; nothing for a chart without one."""
+    """A link to the chart's largest table, as a CSV file within the page; empty for a chart without a table."""
     tables = sorted(spec.get("datasets", {}).values(), key=len)
     if not tables:
         return ""
@@ -81,20 +84,20 @@ def _data_link(spec: dict[str, Any], name: str) -> str:
 
 
 def _with_own_ids(picture: str, prefix: str) -> str:
-    """Ids made unique: two SVGs in one page must not share their clip paths."""
+    """An SVG with `prefix` before each id: two pictures in one page must not share their clip paths."""
     picture = re.sub(r'\bid="([^"]+)"', rf'id="{prefix}-\1"', picture)
     return re.sub(r"url\(#([^)]+)\)", rf"url(#{prefix}-\1)", picture)
 
 
 class NumberRole(SphinxRole):  # type: ignore[misc]
-    """``{number}`key` ``: a number that a notebook left. A key that is not there is a warning, hence an error."""
+    """``{number}`key` ``: a number that a notebook left. A key that is not there is an error."""
 
     def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
         """The number as text."""
         found: dict[str, str] = {}
         for path in sorted(Path(self.env.srcdir).glob(NUMBERS)):
             self.env.note_dependency(str(path))
-            found |= _read_json(path)
+            found |= _read_result(path)
         if self.text not in found:
             message = self.inliner.reporter.error(f"no {NUMBERS} has {self.text!r}", line=self.lineno)
             return [nodes.problematic(self.rawtext, self.rawtext)], [message]
@@ -102,7 +105,7 @@ class NumberRole(SphinxRole):  # type: ignore[misc]
 
 
 def check_names(app: Sphinx, env: Any, added: set[str], changed: set[str], removed: set[str]) -> list[str]:
-    """Fail the build for a page whose name the theme, which writes it into a script, would not leave a name."""
+    """End the build for a page with a name that would be code: the theme writes names into a script as they are."""
     for name in sorted(added):
         if not re.fullmatch(r"[\w/ .,+=@-]+", name):
             allowed = "letters, digits, spaces and any of .,+=@_-"
@@ -111,7 +114,7 @@ def check_names(app: Sphinx, env: Any, added: set[str], changed: set[str], remov
 
 
 def check_notebook(app: Sphinx, docname: str, source: list[str]) -> None:
-    """Fail the build for a notebook that stopped with an error or was not run to its end."""
+    """End the build for a notebook that stopped with an error or was not run to its end."""
     path = Path(app.env.doc2path(docname))
     if path.suffix != ".ipynb":
         return
@@ -127,11 +130,12 @@ def check_notebook(app: Sphinx, docname: str, source: list[str]) -> None:
         raise ExtensionError(f"{path}: papermill did not finish it; run the notebook again.")
 
 
-def _read_json(path: Path) -> Any:
+def _read_result(path: Path) -> dict[str, Any]:
+    """The JSON object in `path`; what is wrong with it ends the build with a sentence."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ExtensionError(f"{path} cannot be read: {error}") from error
+        return read_object(path)
+    except InputError as error:
+        raise ExtensionError(str(error)) from error
 
 
 class ChartDirective(SphinxDirective):  # type: ignore[misc]
@@ -143,46 +147,45 @@ class ChartDirective(SphinxDirective):  # type: ignore[misc]
         """The chart's HTML."""
         path = Path(self.env.srcdir) / self.arguments[0]
         self.env.note_dependency(str(path))
-        return [nodes.raw("", chart_html(_read_json(path)), format="html")]
+        return [nodes.raw("", chart_html(_read_result(path)), format="html")]
 
 
 class LiveDirective(SphinxDirective):  # type: ignore[misc]
-    """``{live} dial``, ``dice`` or ``problems``: a figure that the reader works; without JavaScript, a table."""
+    """``{live} dial``, ``dice`` or ``problems``: a figure for the reader to work; without JavaScript, a table."""
 
     required_arguments = 1
 
     def run(self) -> list[nodes.Node]:
-        """The figure's place, and the table."""
+        """The HTML of the figure's place and of the table."""
         path = Path(self.env.srcdir) / LIVE / "still.json"
         self.env.note_dependency(str(path))
         if not path.exists():
             raise self.error(f"{LIVE} is missing: run `make book`, or `python -m book.figures.live results {LIVE}`.")
-        tables, name = _read_json(path), self.arguments[0]
+        tables, name = _read_result(path), self.arguments[0]
         if name not in tables:
             raise self.error(f"there is no live figure {name!r}, only {', '.join(tables)}")
         return [nodes.raw("", live_html(name, **tables[name]), format="html")]
 
 
 def live_html(name: str, caption: str, rows: list[list[str]]) -> str:
-    """The place where a live figure is drawn, and the table that stands there without JavaScript."""
-    head, *body = (
-        "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in row)
-        for tag, row in zip(["th", *["td"] * (len(rows) - 1)], rows, strict=True)
-    )
-    table = (
-        f"<caption>{html.escape(caption)}</caption><thead><tr>{head}</tr></thead><tbody><tr>{'</tr><tr>'.join(body)}"
-    )
-    label = html.escape(f"live figure: {name}", quote=True)
+    """The place where a live figure is drawn, and the table for readers without JavaScript. All text is escaped."""
+
+    def line(tag: str, cells: list[str]) -> str:
+        return f"<tr>{''.join(f'<{tag}>{html.escape(cell)}</{tag}>' for cell in cells)}</tr>"
+
+    head, body = line("th", rows[0]), "".join(line("td", row) for row in rows[1:])
+    table = f"<caption>{html.escape(caption)}</caption><thead>{head}</thead><tbody>{body}</tbody>"
+    place = html.escape(name)
     return (
-        f'<div class="lmrel-live" data-figure="{html.escape(name)}" role="group" aria-label="{label}"></div>'
-        f'<noscript><table class="table">{table}</tr></tbody></table></noscript>'
+        f'<div class="lmrel-live" data-figure="{place}" role="group" aria-label="live figure: {place}"></div>'
+        f'<noscript><table class="table">{table}</table></noscript>'
     )
 
 
 def begin_anew(app: Sphinx, config: Any) -> None:
-    """Remove what a build that was killed left of the site: Sphinx would trust it, and search no page that is there.
+    """Remove what a killed build left in the folder of the site: Sphinx would trust it, and its search lacks pages.
 
-    A site that was finished is moved away.
+    A build that ends well leaves nothing there, as the Snakefile moves the site away.
     """
     for path in Path(app.outdir).iterdir():
         if path != Path(app.doctreedir):
@@ -190,7 +193,7 @@ def begin_anew(app: Sphinx, config: Any) -> None:
 
 
 def choose_live(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:
-    """Style and scripts of the live figures, on pages with one."""
+    """Add the style and the scripts of the live figures to a page that has one."""
     if "lmrel-live" in context.get("body", ""):
         app.add_css_file("live.css")
         app.add_js_file("live.js", loading_method="defer")
@@ -198,7 +201,7 @@ def choose_live(app: Sphinx, pagename: str, templatename: str, context: dict[str
 
 
 def copy_live(app: Sphinx, exception: Exception | None) -> None:
-    """The live figures' data."""
+    """Copy the data of the live figures into the site."""
     for path in sorted((Path(app.srcdir) / LIVE).glob("*.js")) if exception is None else []:
         target = Path(app.outdir) / "_static" / "live" / path.name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -206,7 +209,7 @@ def copy_live(app: Sphinx, exception: Exception | None) -> None:
 
 
 def choose_scripts(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:
-    """The chart script on pages with a chart; thebe's on none: it is added twice, which is an error on every page."""
+    """Add the chart script to a page that has a chart; take thebe's away: it is loaded twice, which is an error."""
     if "lmrel-chart" in context.get("body", ""):
         app.add_js_file("chart.js", loading_method="defer")
     scripts = context.get("script_files", [])
@@ -216,7 +219,7 @@ def choose_scripts(app: Sphinx, pagename: str, templatename: str, context: dict[
 
 
 def finish_body(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:
-    """Number a page's figures and link each to the function that drew it; let wide tables scroll, by keyboard too."""
+    """Number a page's figures, link each to the function that drew it, let wide tables scroll, describe the page."""
     numbers = itertools.count(1)
     body = re.sub(
         r'<span class="number"></span>',
@@ -226,9 +229,8 @@ def finish_body(app: Sphinx, pagename: str, templatename: str, context: dict[str
     body = re.sub(r'<a data-function="([\w.]+)"', lambda m: f'<a href="{context["pathto"](API)}#{m[1]}"', body)
     body = re.sub(r"<table\b.*?</table>", r'<div class="wide-table" tabindex="0">\g<0></div>', body, flags=re.DOTALL)
     body = body.replace('<th class="head"><p></p></th>', "<td></td>")  # what heads nothing is no header
-    context["body"] = re.sub(
-        r'(<[^<>]*) role="(doc-biblioentry|list)"', r"\1", body
-    )  # not allowed where Sphinx puts them
+    # Sphinx puts these roles on elements that may not have them.
+    context["body"] = re.sub(r'(<[^<>]*) role="(doc-biblioentry|list)"', r"\1", body)
     paragraph = doctree.next_node(nodes.paragraph) if doctree else None
     if paragraph:
         text = html.escape(" ".join(paragraph.astext().split())[:160], quote=True)
@@ -236,15 +238,17 @@ def finish_body(app: Sphinx, pagename: str, templatename: str, context: dict[str
 
 
 def mend_theme(app: Sphinx, exception: Exception | None) -> None:
-    """What the theme's templates get wrong: a sidebar that is no landmark, names that hide what is written, scripts
-    that block the page, and 1.5 MB of them for a dozen icons, which are in the theme's font as well.
+    """Mend in the finished pages what the theme's templates get wrong.
+
+    Its sidebar is no landmark, a name hides the text of a summary, scripts block the page, and 1.5 MB of them serve for
+    a dozen icons that are in the theme's font as well.
     """
     if exception is not None or app.builder.format != "html":
         return
     for path in Path(app.outdir).rglob("*.html"):
         text = path.read_text(encoding="utf-8")
         mended = re.sub(r'<script defer src="[^"]*fontawesome\.js[^"]*"></script>', "", text)
-        # All but the first, which sets what a script within the page changes.
+        # All scripts may wait but the first, which sets what a script within the page then changes.
         mended = re.sub(r'<script src="(?![^"]*documentation_options)', '<script defer src="', mended)
         mended = mended.replace('<summary aria-label="Toggle hidden content">', "<summary>")
         mended = mended.replace(
@@ -258,7 +262,7 @@ def mend_theme(app: Sphinx, exception: Exception | None) -> None:
 
 
 def write_vega(app: Sphinx, exception: Exception | None) -> None:
-    """The Vega scripts, once per site."""
+    """Write the Vega scripts, once per site."""
     target = Path(app.outdir) / "_static" / "vega.js"
     if exception is None and app.builder.format == "html" and not target.exists():
         bundle = vl_convert.javascript_bundle(vl_version=VEGALITE)  # type: ignore[call-arg]
@@ -267,7 +271,7 @@ def write_vega(app: Sphinx, exception: Exception | None) -> None:
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
-    """Sphinx's entry point."""
+    """Register the extension: Sphinx's entry point."""
     app.add_role("number", NumberRole())
     app.add_directive("chart", ChartDirective)
     app.add_directive("live", LiveDirective)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from book.figures.engine import distinct_prefixes
+from book.analysis.prefixes import distinct_prefixes
 from lmrel import Decoder, paper_problems, sample
 from tests.conftest import tiny
 from tools import bench

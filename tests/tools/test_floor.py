@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from book.figures.engine import distinct_prefixes
+from book.analysis.prefixes import distinct_prefixes
 from lmrel import Decoder, paper_problems, sample
 from lmrel.engine.forest import shared_header
 from lmrel.tokens import encode_problems

@@ -15,7 +15,7 @@ from lmrel import InputError
 from tests.conftest import ROOT
 from tools import lessons
 
-LESSONS = lessons.lessons()
+LESSONS = lessons.LESSONS
 
 
 def tags(cell: nbformat.NotebookNode) -> set[str]:
@@ -43,7 +43,7 @@ def test_there_are_nine_lessons_and_the_book_shows_them_in_order() -> None:
 
 @pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
 def test_a_lesson_has_its_parts_in_order(path: Path) -> None:
-    notebook = lessons.read_notebook(path)
+    notebook = lessons.read_lesson(path)
     cells = notebook.cells
     first, second, last = (cells[i].source for i in (0, 1, -1))
     assert first.startswith("# ")
@@ -63,7 +63,7 @@ def test_a_lesson_has_its_parts_in_order(path: Path) -> None:
 
 @pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
 def test_a_lessons_cells_are_short_were_run_in_order_and_say_nothing_of_one_machine(path: Path) -> None:
-    notebook = lessons.read_notebook(path)
+    notebook = lessons.read_lesson(path)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
     assert max(len(cell.source.splitlines()) for cell in code) <= 12
@@ -77,7 +77,7 @@ def test_a_lessons_cells_are_short_were_run_in_order_and_say_nothing_of_one_mach
 
 @pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
 def test_a_lessons_figures_are_described_light_and_drawn_by_the_package(path: Path) -> None:
-    outputs = [output for cell in lessons.read_notebook(path).cells for output in cell.get("outputs", [])]
+    outputs = [output for cell in lessons.read_lesson(path).cells for output in cell.get("outputs", [])]
     specs = [output["data"][MIME] for output in outputs if MIME in output.get("data", {})]
     assert specs
     for spec in specs:
@@ -97,12 +97,12 @@ def test_executing_stores_outputs_but_no_times_and_is_repeatable(tmp_path: Path)
     assert "execution" not in stub.metadata
     files = [tmp_path / name for name in ("one.ipynb", "two.ipynb")]
     for file in files:
-        lessons.write_notebook(lessons.execute(lesson(), tmp_path), file)
+        lessons.write_lesson(lessons.execute(lesson(), tmp_path), file)
     assert files[0].read_bytes() == files[1].read_bytes()
 
 
 def test_a_students_version_has_no_solution_and_no_outputs() -> None:
-    whole = lessons.read_notebook(LESSONS[0])
+    whole = lessons.read_lesson(LESSONS[0])
     given = lessons.exercise(whole)
     kept = [cell.id for cell in given.cells]
     assert kept == [cell.id for cell in whole.cells if "solution" not in tags(cell)]
@@ -117,7 +117,7 @@ def test_the_command_line_writes_every_students_version(tmp_path: Path) -> None:
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     assert sorted(path.name for path in folder.iterdir()) == [path.name for path in LESSONS]
     for path in folder.iterdir():
-        notebook = lessons.read_notebook(path)
+        notebook = lessons.read_lesson(path)
         nbformat.validate(notebook)
         assert not any("solution" in tags(cell) or cell.get("outputs") for cell in notebook.cells)
     (folder / LESSONS[0].name).write_text("the work of a student")
@@ -129,7 +129,7 @@ def test_the_command_line_writes_every_students_version(tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
 def test_a_stub_is_not_yet_the_solution(path: Path) -> None:
     """What the stub prints is wrong, or there would be nothing to do."""
-    cells = {cell.id: cell for cell in lessons.read_notebook(path).cells}
+    cells = {cell.id: cell for cell in lessons.read_lesson(path).cells}
     stub, solution = ([output.get("text") for output in cells[name].outputs] for name in ("stub", "solution"))
     assert stub
     assert stub != solution
@@ -140,5 +140,5 @@ def test_a_lesson_that_cannot_be_written_leaves_the_old(tmp_path: Path, monkeypa
     path.write_text("old")
     monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     with pytest.raises(InputError, match="could not be written: No space left on device"):
-        lessons.write_notebook(nbformat.v4.new_notebook(), path)
+        lessons.write_lesson(nbformat.v4.new_notebook(), path)
     assert path.read_text() == "old"

@@ -5,8 +5,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from book.analysis.prefixes import distinct_prefixes
 from book.figures import engine
-from book.figures.engine import distinct_prefixes
 from book.figures.style import bundle
 from lmrel import Decoder, paper_problems, sample
 from lmrel.stats import metrics
