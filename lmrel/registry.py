@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 CHECKPOINTS = Path(__file__).resolve().parent.parent / "checkpoints"
-PRECISIONS = ("auto", "fp32", "bf16", "fp16", "nf4")
 NF4_METHOD = "lmrel_nf4"  # what the config.json of a checkpoint that we quantized calls it
 NF4_BITS = 4.127  # a weight in NF4, its share of the doubly quantized scales included
 
