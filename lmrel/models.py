@@ -28,8 +28,9 @@ from transformers import (
 from lmrel.engine.memory import free_memory
 from lmrel.errors import InputError, check_choice, is_text, quoted, visible
 from lmrel.files import read_object
+from lmrel.parameters import PRECISIONS
 from lmrel.precision import check_narrow, precision_of
-from lmrel.registry import NF4_METHOD, PRECISIONS, REGISTRY, ModelSpec, known
+from lmrel.registry import NF4_METHOD, REGISTRY, ModelSpec, known
 
 SMALL, THREADS = 20_000_000, torch.get_num_threads()
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "nf4": torch.bfloat16}

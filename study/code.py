@@ -15,7 +15,10 @@ ROOMS = ("lmrel", "study", "tiny", "book", "tools")
 
 
 def sources(*starts: str) -> list[Path]:
-    """The files behind `starts`, names of modules or paths of notebooks below the project's root, in order of path."""
+    """The files behind `starts`, names of modules or paths of notebooks below the project's root, in order of path.
+
+    A module's data, a TOML file beside it of the same name, is among them.
+    """
     found: set[Path] = set()
     waiting = [path for start in starts if (path := _file(start) if not start.endswith(".ipynb") else ROOT / start)]
     while waiting:
@@ -23,7 +26,8 @@ def sources(*starts: str) -> list[Path]:
         if path not in found:
             found.add(path)
             waiting += _imported(path)
-    return sorted(path for path in found if path.suffix == ".py")
+    modules = [path for path in found if path.suffix == ".py"]
+    return sorted([*modules, *(data for path in modules if (data := path.with_suffix(".toml")).is_file())])
 
 
 def _imported(path: Path) -> Iterator[Path]:

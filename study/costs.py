@@ -14,7 +14,7 @@ from typing import Any
 
 from lmrel.errors import InputError, check_count, check_number, is_text, quoted
 from lmrel.files import as_path, read_object
-from lmrel.registry import NF4_BITS, ROOM, known
+from lmrel.registry import NF4_BITS, known
 
 # The paper's experiment took "about 3.5 h" on one A100 with 40 GB, one prompt at a time (its repository's README).
 PAPER_HOURS, PAPER_MODELS, PAPER_PROBLEMS, PAPER_DRAWS = 3.5, 3, 240, 13
@@ -22,6 +22,14 @@ ALONE = PAPER_HOURS * 3600 / (PAPER_MODELS * PAPER_PROBLEMS * PAPER_DRAWS)  # se
 SMALL = 100e6  # bytes of weights that are left to a CPU
 UNKNOWN = {"gpu": 1, "mem_mb": 64_000, "runtime": 720}  # of a repo id that the registry lacks
 SLACK = 1.01  # wall times that differ by less count as equal
+
+
+def memory_needed(weights: float) -> float:
+    """Bytes that a run is expected to need, in chunks of a few problems, with `weights` bytes of weights.
+
+    A share of them, and some bytes, go to keys, values, logits and the runtime.
+    """
+    return weights * 1.15 + 1.5e9
 
 
 @dataclass(frozen=True)
@@ -34,8 +42,8 @@ class Size:
 
     @property
     def memory(self) -> float:
-        """Bytes that a run is expected to need, as `registry.ModelSpec.memory`."""
-        return self.weights * ROOM[0] + ROOM[1]
+        """Bytes that a run is expected to need."""
+        return memory_needed(self.weights)
 
     @property
     def small(self) -> bool:

@@ -25,9 +25,10 @@ from book.analysis.prefixes import distinct_prefixes
 from lmrel import files, nf4
 from lmrel.decoding import Decoder
 from lmrel.errors import check_choice, command, counted
+from lmrel.parameters import PRECISIONS
 from lmrel.precision import bits_per_weight
 from lmrel.problems import paper_problems
-from lmrel.registry import CHECKPOINTS, PRECISIONS, SHAPES
+from lmrel.registry import CHECKPOINTS, SHAPES
 from lmrel.sampling import sample
 from tools.bench import BATCHED, DRAWS, SINGLY, TEMPERATURES, Bench, generate, spread, timed
 from tools.floor import bare_forward, by_length

@@ -11,7 +11,22 @@ from shlex import quote
 import pandas as pd
 
 from book.figures.text import plain
-from lmrel.registry import REGISTRY
+from lmrel.registry import REGISTRY, ModelSpec
+from study import costs
+
+DEVICES = {  # bytes that programs can use
+    "laptop GPU, 8 GB": 7.5e9,
+    "T4, 16 GB": 15.5e9,
+    "RTX 4090, 24 GB": 24.5e9,
+    "A100, 40 GB": 42e9,
+    "A100 or H100, 80 GB": 84e9,
+    "H200, 141 GB": 148e9,
+}
+
+
+def fits_on(memory: float) -> str:
+    """The smallest of `DEVICES` that has `memory` bytes; several GPUs where none has."""
+    return next((name for name, size in DEVICES.items() if size >= memory), "several GPUs")
 
 
 def known_models() -> pd.DataFrame:
@@ -19,8 +34,8 @@ def known_models() -> pd.DataFrame:
     rows = [
         {
             "model": spec.name,
-            "fits on": spec.fits_on(spec.precision),
-            "memory": f"{spec.memory(spec.precision) / 1e9:.1f} GB",
+            "fits on": fits_on(_needs(spec, spec.precision)),
+            "memory": f"{_needs(spec, spec.precision) / 1e9:.1f} GB",
             "precision": spec.precision,
             "kind": f"{'sparse' if spec.sparse else 'dense'}, {'instruct' if spec.instruct else 'base'}",
             "parameters": _billions(spec.total),
@@ -48,11 +63,15 @@ def commands(models: Iterable[str], precision: str = "nf4", runs: int = 16) -> l
 def memory_needed() -> pd.DataFrame:
     """The memory that the registry's large models need in each precision, and the smallest device that has it."""
     specs = {spec.shape: spec for spec in REGISTRY.values() if not spec.tiny}
-    cells = {
-        precision: [f"{spec.memory(precision) / 1e9:.1f} GB · {spec.fits_on(precision)}" for spec in specs.values()]
-        for precision in ("nf4", "bf16", "fp32")
-    }
+    cells = {}
+    for precision in ("nf4", "bf16", "fp32"):
+        needed = [_needs(spec, precision) for spec in specs.values()]
+        cells[precision] = [f"{memory / 1e9:.1f} GB · {fits_on(memory)}" for memory in needed]
     return plain(pd.DataFrame({"model": list(specs), **cells}))
+
+
+def _needs(spec: ModelSpec, precision: str) -> float:
+    return costs.memory_needed(spec.weights(precision))
 
 
 def _billions(count: int) -> str:

@@ -24,6 +24,7 @@ from study.costs import (
     Work,
     best_shards,
     estimate,
+    memory_needed,
     plan_jobs,
     prolonged,
     request,
@@ -48,7 +49,7 @@ def requests(gpu_gb: float) -> pd.DataFrame:
         row = {
             "model": "tiny-*" if spec.tiny else name,
             "precision": spec.precision,
-            "needs": f"{spec.memory(spec.precision) / 1e9:.1f} GB",
+            "needs": f"{memory_needed(spec.weights(spec.precision)) / 1e9:.1f} GB",
             "gpu": asked["gpu"],
             "mem_mb": asked["mem_mb"],
             "runtime": f"{asked['runtime']} min",

@@ -60,7 +60,7 @@ def test_the_fewest_gpus_that_hold_a_model_are_requested(name: str, precision: s
     assert all(type(value) is int for value in asked.values())
     assert (asked["gpu"] == 0) == spec.tiny
     if not spec.tiny:
-        needed = spec.memory(spec.precision if precision == "auto" else precision)
+        needed = costs.memory_needed(spec.weights(spec.precision if precision == "auto" else precision))
         assert (asked["gpu"] - 1) * 40e9 < needed <= asked["gpu"] * 40e9
         assert asked == costs.request(spec.repo, precision, 40)
     costs.check_request(name, precision, 40, asked)

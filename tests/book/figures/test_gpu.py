@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+import pytest
+
+from book.figures import gpu
+from lmrel.registry import REGISTRY
+from study.costs import memory_needed
+
+
+@pytest.mark.parametrize(
+    ("name", "precision", "device"),
+    [
+        ("mixtral-8x7b-instruct", "nf4", "A100, 40 GB"),
+        ("mixtral-8x7b-instruct", "bf16", "H200, 141 GB"),
+        ("mixtral-8x7b-instruct", "fp32", "several GPUs"),
+        ("qwen2.5-3b-instruct", "bf16", "T4, 16 GB"),
+        ("tiny-sparse-base", "fp32", "laptop GPU, 8 GB"),
+    ],
+)
+def test_a_model_fits_on_the_smallest_device_that_has_the_memory(name: str, precision: str, device: str) -> None:
+    assert gpu.fits_on(memory_needed(REGISTRY[name].weights(precision))) == device
+
+
+def test_the_page_shows_every_large_model() -> None:
+    large = [spec for spec in REGISTRY.values() if not spec.tiny]
+    assert gpu.known_models()["model"].tolist() == [spec.name for spec in large]
+    assert gpu.memory_needed()["model"].tolist() == list(dict.fromkeys(spec.shape for spec in large))
