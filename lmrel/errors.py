@@ -69,9 +69,9 @@ def check_number(
     kind: Any = numbers.Integral if whole else numbers.Real
     fits = isinstance(value, kind) and not isinstance(value, bool) and low <= value <= high
     if not fits or (open_below and value == low):
-        what, bound = ("an integer" if whole else "a number"), ("above" if open_below else "from")
-        ends = f"of at least {low:g}" if high == math.inf and not open_below else f"{bound} {low:g} to {high:g}"
-        raise InputError(f"{name} is {quoted(value)}; it must be {what} {ends}.")
+        what, last = ("an integer" if whole else "a number"), ("" if high == math.inf else f" to {high:,.10g}")
+        first = "above" if open_below else "from" if last else "of at least"
+        raise InputError(f"{name} is {quoted(value)}; it must be {what} {first} {low:,.10g}{last}.")
 
 
 def check_count(name: str, value: Any, *, most: float = math.inf) -> None:

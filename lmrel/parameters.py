@@ -54,7 +54,10 @@ def number(value: Any) -> Any:
     """A number, numpy's too, as Python's own int or float; None for what is none, as True and False."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         return None
-    return int(value) if isinstance(value, numbers.Integral) else float(value)
+    try:
+        return int(value) if isinstance(value, numbers.Integral) else float(value)
+    except OverflowError:  # a fraction beyond what a float holds
+        return None
 
 
 def whole(low: int, high: int) -> Allowed:
@@ -65,7 +68,7 @@ def whole(low: int, high: int) -> Allowed:
 
 def real(low: float, high: float, *, above: bool = False) -> Allowed:
     """A number from `low`, or above it, to `high`."""
-    words = f"a number {'above' if above else 'from'} {low:g} to {high:g}"
+    words = f"a number {'above' if above else 'from'} {low:,.10g} to {high:,.10g}"
     return Allowed(words, lambda n: n is not None and low <= n <= high and not (above and n == low), number)
 
 
@@ -80,9 +83,11 @@ def as_list(value: Any) -> Any:
     if isinstance(value, str):
         try:
             value = ast.literal_eval(value)
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
+        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
             return value
-    return list(value) if isinstance(value, (list, tuple)) or hasattr(value, "tolist") else value
+    if hasattr(value, "tolist"):  # a number of numpy's has it too, and gives no list
+        value = value.tolist()
+    return list(value) if isinstance(value, (list, tuple)) else value
 
 
 def _temperatures(value: Any) -> tuple[float, ...]:
@@ -133,6 +138,9 @@ SEED = Allowed(
 PATH = Allowed("a path, as text", is_path)
 
 
+MISUSED = ("unexpected_positional_argument", "multiple_argument_values")  # a programmer's mistakes, and no user's
+
+
 @dataclass_transform(frozen_default=True)
 def table(kind: type[T]) -> type[T]:
     """Makes a class a frozen dataclass that checks its values, and says in a sentence what does not fit."""
@@ -144,7 +152,10 @@ def table(kind: type[T]) -> type[T]:
         try:
             construct(self, *values, **named)
         except ValidationError as error:
-            raise InputError(_sentence(checked, error.errors(include_url=False))) from None
+            found = error.errors(include_url=False)
+            if misused := [each["msg"] for each in found if each["type"] in MISUSED]:
+                raise TypeError(f"{kind.__name__}: {misused[0]}") from None
+            raise InputError(_sentence(checked, found)) from None
 
     checked.__init__ = init  # type: ignore[method-assign]
     return cast(type[T], checked)
@@ -193,7 +204,7 @@ class Parameters:
     output_dir: Annotated[str, PATH] = "results/run"
     replace: bool = False
     shards: Annotated[int, whole(1, 10**6)] = 1
-    shard: Annotated[int | None, optional(whole(0, 10**6))] = None
+    shard: Annotated[int | None, optional(whole(0, 10**6 - 1))] = None
 
     def __post_init__(self) -> None:
         if self.shard is not None and self.shard >= self.shards:
