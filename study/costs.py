@@ -1,6 +1,7 @@
-"""What a study asks of a machine, and what it costs: GPUs, memory and time of a job, hours, the best number of shards.
+"""What a study asks of a machine and what it costs: GPUs and memory of a job, hours, the best number of shards.
 
-Arithmetic over the registry and the files that benchmarks left. It loads no model, and not torch.
+Arithmetic over the registry, the sizes of files and what benchmarks left. It knows nothing of torch and loads no model,
+so that the Snakefile and a login node can ask it.
 """
 
 from __future__ import annotations
@@ -12,16 +13,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lmrel.errors import InputError, check_count, check_number, is_text, quoted
+from lmrel.errors import InputError, check_number, is_text, quoted
 from lmrel.files import as_path, read_object
 from lmrel.registry import NF4_BITS, known
 
 # The paper's experiment took "about 3.5 h" on one A100 with 40 GB, one prompt at a time (its repository's README).
 PAPER_HOURS, PAPER_MODELS, PAPER_PROBLEMS, PAPER_DRAWS = 3.5, 3, 240, 13
 ALONE = PAPER_HOURS * 3600 / (PAPER_MODELS * PAPER_PROBLEMS * PAPER_DRAWS)  # seconds of a draw that shares nothing
-SMALL = 100e6  # bytes of weights that are left to a CPU
-UNKNOWN = {"gpu": 1, "mem_mb": 64_000, "runtime": 720}  # of a repo id that the registry lacks
-SLACK = 1.01  # wall times that differ by less count as equal
+SMALL = 100e6  # bytes of weights; a smaller model is left to the CPU
+UNKNOWN = {"gpu": 1, "mem_mb": 64_000, "runtime": 720}  # what is asked for a repo id that the registry lacks
+ENGINE = ("eos, ", "decided, ")  # how the contestants of `make bench` begin that are this project's engine
+# The numbers of shards that deal the paper's problems out evenly, so that all jobs of a model take equally long.
+EVEN_SHARDS = [shards for shards in range(1, PAPER_PROBLEMS + 1) if PAPER_PROBLEMS % shards == 0]
+SLACK = 1.01  # times that differ by a smaller factor count as equal
+
+
+# What a job asks for.
 
 
 def memory_needed(weights: float) -> float:
@@ -34,7 +41,7 @@ def memory_needed(weights: float) -> float:
 
 @dataclass(frozen=True)
 class Size:
-    """What is known of a checkpoint's size: precision, bytes on disk, bytes of the weights once loaded."""
+    """How large a checkpoint is: its precision once loaded, bytes on disk, and bytes of its weights in memory."""
 
     precision: str
     stored: float
@@ -42,19 +49,28 @@ class Size:
 
     @property
     def memory(self) -> float:
-        """Bytes that a run is expected to need."""
+        """The bytes of memory that a run of it is expected to need."""
         return memory_needed(self.weights)
 
     @property
     def small(self) -> bool:
-        """Whether it is left to a CPU."""
+        """Whether it is run on the CPU although there may be a GPU."""
         return self.weights < SMALL
 
 
-def size(model: str, precision: str) -> Size | None:
-    """Of a registry name, its repo id, or a folder; None for another repo id. ``"auto"`` is the registry's precision.
+def memory_needed(weights: float) -> float:
+    """The bytes of memory that a run is expected to need for weights of so many bytes.
 
-    A folder's weights are in 16 bit unless its config.json says float32; under ``"auto"`` they stay as they are.
+    To them come 15 % and 1.5 GB, for keys, values and logits of a few problems at a time and for the runtime itself.
+    """
+    return 1.15 * weights + 1.5e9
+
+
+def size(model: str, precision: str) -> Size | None:
+    """The size of a model in a precision: of a registry name, its repo id, or a folder; None for any other repo id.
+
+    ``"auto"`` is the registry's precision; in a folder, that of the files. They are taken to be in 16 bit unless
+    config.json says that they are float32 or quantized.
     """
     if spec := known(model):
         precision = spec.precision if precision == "auto" else precision
@@ -67,7 +83,7 @@ def size(model: str, precision: str) -> Size | None:
         return Size("nf4", stored, stored)
     own = "fp32" if "float32" in (config.get("dtype"), config.get("torch_dtype")) else "bf16"
     precision = own if precision == "auto" else precision
-    width = {"fp32": 4.0, "nf4": NF4_BITS / 8}
+    width = {"fp32": 4.0, "nf4": NF4_BITS / 8}  # bytes of a weight; 2 in any other precision
     return Size(precision, stored, stored * width.get(precision, 2) / width.get(own, 2))
 
 
@@ -76,10 +92,9 @@ def request(model: str, precision: str, gpu_gb: float) -> dict[str, int]:
 
     As few GPUs as hold the model, none for a small one; host memory for its weights, which may pass through it, and
     8 GB; two hours and four minutes for each GB to be fetched. A repo id that the registry lacks gets one GPU, 64 GB
-    and twelve hours, whatever it is.
+    and twelve hours, whatever it is. `InputError` for a `gpu_gb` that is no number above 0.
     """
-    if isinstance(gpu_gb, bool) or not isinstance(gpu_gb, int | float) or not 0 < gpu_gb < 1e6:
-        raise InputError(f"gpu_gb is {quoted(gpu_gb)}; it must be a number above 0, the memory of one GPU in GB.")
+    check_number("gpu_gb", gpu_gb, 0.0, 1e6, open_below=True)
     found = size(model, precision)
     if found is None:
         return dict(UNKNOWN)
@@ -92,7 +107,7 @@ def request(model: str, precision: str, gpu_gb: float) -> dict[str, int]:
 def check_request(model: str, precision: str, gpu_gb: float, asked: Mapping[str, Any]) -> None:
     """Raise `InputError` for a request, whole or in part, that names something else or cannot hold the model.
 
-    ``gpu: 0`` means the CPU: then ``mem_mb`` has to hold it.
+    What it does not name is as in `request`. ``gpu: 0`` means the CPU: then ``mem_mb`` has to hold the model.
     """
     default = request(model, precision, gpu_gb)
     for name, value in asked.items():
@@ -115,52 +130,66 @@ def _gpus(count: int) -> str:
     return f"{count} GPU{'s' * (count != 1)}"
 
 
+# How long drawing takes.
+
+
 @dataclass(frozen=True)
 class Measured:
-    """Rows that benchmarks left: of `tools.bench`, tiny models on one core; of `tools.bench_gpu`, full size, if any."""
+    """Rows that benchmarks left: `cpu` of ``make bench``, tiny models on one core; `gpu` of ``make bench-gpu``."""
 
     cpu: tuple[dict[str, Any], ...]
     gpu: tuple[dict[str, Any], ...]
 
     def points(self, model: str, stop: str, what: str) -> list[tuple[float, float]]:
-        """Draws per problem, and ``seconds`` or ``nodes`` of the engine for all problems, of a tiny model."""
+        """Pairs of draws per problem and ``seconds`` or ``nodes`` that the engine took for all problems, in order.
+
+        `InputError` unless the tiny `model` was measured with `stop` for two numbers of draws.
+        """
         found = {}
-        for row in (row for row in self.cpu if row["model"] == model and row["contestant"].startswith(f"{stop}, ")):
-            for name in (what, "draws", "sample"):
-                check_number(f"{name} of {model}, {row['contestant']},", row.get(name), 0.0, 1e15, open_below=True)
-            share = row["sample"] if what == "nodes" else 1
-            found[row["draws"] / (PAPER_PROBLEMS * row["sample"])] = row[what] / share
+        for row in self.cpu:
+            if row["model"] == model and row["contestant"].startswith(f"{stop}, "):
+                share = row["sample"]  # of the problems that were drawn; seconds were multiplied up, nodes were not
+                found[row["draws"] / (PAPER_PROBLEMS * share)] = row[what] / (share if what == "nodes" else 1)
         if len(found) < 2:
             raise InputError(f"{model} was measured on a CPU, with {stop!r}, for fewer than two numbers of draws.")
         return sorted(found.items())
 
 
 def read_measured(folder: Path) -> Measured:
-    """What is measured, from ``bench/cpu.json`` and ``gpu/*.json`` below `folder` (the book's ``book/data``)."""
-    folder = as_path("data", folder)
-    cpu = _rows(folder / "bench" / "cpu.json", ("model", "contestant"))
-    rows = []
+    """What ``bench/cpu.json`` and ``gpu/*.json`` below `folder` (the book's ``book/data``) hold.
+
+    `InputError` for a file in which something is missing or no number.
+    """
+    path = as_path("data", folder) / "bench" / "cpu.json"
+    cpu = _rows(path, read_object(path), "model", "contestant")
+    ours = [row for row in cpu if row["contestant"].startswith(ENGINE)]
+    _check_numbers(path, ours, "draws", "sample", "seconds", "nodes")
+    gpu = []
     for path in sorted((folder / "gpu").glob("*.json")):
         record = read_object(path)
         if "draws_per_problem" in record:  # other files there hold other things
-            check_count(f"draws_per_problem in {path}", record["draws_per_problem"])
             about = {"draws_per_problem": record["draws_per_problem"], "device": record.get("device", "a GPU")}
-            found = _rows(path, ("model", "precision", "logits"), ("new_tokens", "draws", "seconds"))
-            rows += [row | about for row in found]
-    return Measured(tuple(cpu), tuple(rows))
+            rows = [row | about for row in _rows(path, record, "model", "precision", "logits")]
+            _check_numbers(path, rows, "draws_per_problem", "new_tokens", "draws", "seconds")
+            gpu += rows
+    return Measured(tuple(cpu), tuple(gpu))
 
 
-def _rows(path: Path, texts: Sequence[str], numbers: Sequence[str] = ()) -> list[dict[str, Any]]:
-    """Those in a file; `InputError` unless there are some, with these names."""
-    rows: Any = read_object(path).get("rows")
+def _rows(path: Path, record: dict[str, Any], *texts: str) -> list[dict[str, Any]]:
+    """The rows of a benchmark's record; `InputError` unless there are some and each has `texts`."""
+    rows: Any = record.get("rows")
     if not isinstance(rows, list) or not rows:
         raise InputError(f"{path} holds no rows of `make bench` or `make bench-gpu`.")
     for row in rows:
         if not isinstance(row, dict) or not all(is_text(row.get(name)) for name in texts):
-            raise InputError(f"{path} has the row {quoted(row)}; it must have {', '.join((*texts, *numbers))}.")
-        for name in numbers:
-            check_number(f"{name} of a row in {path}", row.get(name), 0.0, 1e15, open_below=True)
+            raise InputError(f"{path} has the row {quoted(row)}; it must have {', '.join(texts)}.")
     return rows
+
+
+def _check_numbers(path: Path, rows: Sequence[Mapping[str, Any]], *names: str) -> None:
+    for row in rows:
+        for name in names:
+            check_number(f"{name} of {row['model']} in {path}", row.get(name), 0.0, 1e15, open_below=True)
 
 
 def prolonged(points: Sequence[tuple[float, float]], draws: float) -> float:
@@ -174,7 +203,7 @@ def prolonged(points: Sequence[tuple[float, float]], draws: float) -> float:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Seconds that drawing takes, on one core for a small model, else on its GPUs; and what they rest on."""
+    """Seconds that drawing takes, on one core for a small model, else on its GPUs; and what that rests on, in words."""
 
     seconds: float
     basis: str
@@ -189,27 +218,31 @@ def estimate(
     distributions, which share least, and in proportion to the draws beyond those. One that was not measured: as long
     as the paper's way takes for as many draws on average over its models, a bound for an engine that shares.
     """
-    found = size(model, precision)
-    share = problems / PAPER_PROBLEMS
+    found, spec = size(model, precision), known(model)
     if found and found.small:
         names = {row["model"] for row in measured.cpu}
         each = [prolonged(measured.points(name, stop, "seconds"), draws) for name in names & {model} or names]
-        return Estimate(max(each) * share, "measured on a CPU")
-    spec = known(model)
-    rows = [row for row in measured.gpu if spec and found and row["model"] == spec.shape]
-    rows = [row for row in rows if found and row["precision"] == found.precision and row["logits"] == "uniform"]
-    fewest = min((row["new_tokens"] for row in rows), default=0)
-    rows = [row for row in rows if row["new_tokens"] == fewest]
+        return Estimate(max(each) * problems / PAPER_PROBLEMS, "measured on a CPU")
+    wanted = (spec.shape, found.precision, "uniform") if spec and found else None
+    rows = [row for row in measured.gpu if (row["model"], row["precision"], row["logits"]) == wanted]
     if not rows:
         return Estimate(ALONE * draws * problems, "assumed from the paper")
-    row = max(rows, key=lambda row: row["seconds"] / row["draws"])
+    fewest = min(row["new_tokens"] for row in rows)
+    row = max((row for row in rows if row["new_tokens"] == fewest), key=lambda row: row["seconds"] / row["draws"])
     at_least = max(draws, row["draws_per_problem"])
     return Estimate(row["seconds"] / row["draws"] * at_least * problems, f"measured on {row['device']}")
 
 
+# How long many models take on many GPUs.
+
+
 @dataclass(frozen=True)
 class Rates:
-    """Of a machine: GB a second that a job reads weights at, and that all downloads share; a job's other seconds."""
+    """What is assumed of a machine. `InputError` for what is no such number.
+
+    `disk` are the GB/s at which one job reads weights, `link` the GB/s that all downloads share, `overhead` the seconds
+    of a job beside reading and drawing.
+    """
 
     disk: float
     link: float
@@ -223,19 +256,19 @@ class Rates:
 
 @dataclass(frozen=True)
 class Work:
-    """One model's: seconds of drawing, bytes to fetch once and read in each job, GPUs of a job."""
+    """What one model takes: seconds of drawing in all, bytes to fetch once and to read in each job, GPUs of a job."""
 
     draw: float
     stored: float
     gpus: int = 1
 
     def load(self, rates: Rates) -> float:
-        """Seconds of a job in which nothing is drawn."""
+        """The seconds of each job in which nothing is drawn."""
         return self.stored / (rates.disk * 1e9) + rates.overhead
 
 
 def work_of(model: str, precision: str, draws: int, problems: int, measured: Measured, gpu_gb: float) -> Work:
-    """A model's, by `estimate`, `size` and `request`."""
+    """The `Work` of a model with so many draws for each of so many problems, by `estimate`, `size` and `request`."""
     found = size(model, precision)
     seconds = estimate(model, precision, draws, problems, measured).seconds
     return Work(seconds, found.stored if found else 0.0, request(model, precision, gpu_gb)["gpu"] or 1)
@@ -243,67 +276,48 @@ def work_of(model: str, precision: str, draws: int, problems: int, measured: Mea
 
 @dataclass(frozen=True)
 class Plan:
-    """Seconds until the last job ends, and how the GPUs' time up to then splits into four."""
+    """`wall`, the seconds until the last job ends, and `spent`, what the GPUs' seconds up to then go into.
+
+    That is ``drawing``, ``loading``, ``download`` (nothing is there to run yet) and ``stragglers`` (nothing is left to
+    run, or too few GPUs are free for the next job).
+    """
 
     wall: float
-    drawing: float
-    loading: float
-    download: float  # nothing to run yet
-    stragglers: float  # nothing left to run, or too few GPUs free for the next job
-
-    @property
-    def shares(self) -> list[tuple[str, float]]:
-        """The four as shares of the GPUs' time, the largest first: the largest, and the largest loss."""
-        parts = {name: getattr(self, name) for name in ("drawing", "loading", "download", "stragglers")}
-        return sorted(
-            ((name, part / (sum(parts.values()) or 1.0)) for name, part in parts.items()), key=lambda pair: -pair[1]
-        )
+    spent: dict[str, float]
 
 
 def plan_jobs(works: Sequence[Work], shards: int, gpus: int, rates: Rates) -> Plan:
     """`works`, each in so many equal jobs, on so many GPUs: whichever is free takes the longest job that is there.
 
-    Models are fetched one after the other, the smallest first, and can run as soon as they are there.
+    Models are fetched one after the other, the smallest first, and can run as soon as they are there. `InputError` for
+    a job that needs more GPUs than there are.
     """
-    check_count("shards", shards, most=10**5)
-    check_count("gpus", gpus, most=10**5)
     arrival, jobs = 0.0, []
     for work in sorted(works, key=lambda work: work.stored):
-        if not 0 < work.gpus <= gpus:
-            raise InputError(f"a job needs {work.gpus} GPUs; it may have 1 to {gpus}.")
+        if work.gpus > gpus:
+            raise InputError(f"a job needs {work.gpus} GPUs of those that gpu_gb describes; there are {gpus}.")
         arrival += work.stored / (rates.link * 1e9)
         jobs += [(arrival, work.load(rates), work.draw / shards, work.gpus)] * shards
-    free = [0.0] * gpus
-    drawing = loading = download = stragglers = 0.0
+    free = [0.0] * gpus  # a heap of the moments at which each GPU is free again
+    spent = dict.fromkeys(("drawing", "loading", "download"), 0.0)
     for arrival, load, draw, needed in sorted(jobs, key=lambda job: (job[0], -job[1] - job[2])):
-        held = [heapq.heappop(free) for _ in range(needed)]
-        start = max(arrival, held[-1])
-        late = sum(max(arrival - since, 0.0) for since in held)
-        download += late
-        stragglers += sum(start - since for since in held) - late
-        loading += needed * load
-        drawing += needed * draw
-        for _ in held:
+        since = [heapq.heappop(free) for _ in range(needed)]
+        start = max(arrival, since[-1])
+        spent["drawing"] += needed * draw
+        spent["loading"] += needed * load
+        spent["download"] += sum(max(arrival - moment, 0.0) for moment in since)
+        for _ in since:
             heapq.heappush(free, start + load + draw)
     wall = max(free)
-    return Plan(wall, drawing, loading, download, stragglers + sum(wall - since for since in free))
+    return Plan(wall, spent | {"stragglers": gpus * wall - sum(spent.values())})
 
 
-def best_shards(works: Sequence[Work], gpus: int, rates: Rates, most: int = PAPER_PROBLEMS) -> int:
-    """The fewest shards, at most `most`, with which the last job ends within about 2 % of the earliest possible."""
-    check_count("gpus", gpus, most=10**5)
-    if not works:
-        raise InputError("there is no model to deal out.")
-    arrivals = sum(work.stored for work in works) / (rates.link * 1e9)
-    last = sorted(works, key=lambda work: work.stored)[-1]
-
-    def bound(shards: int) -> float:  # no plan is shorter: all GPUs busy, or the model that arrives last
+def best_shards(works: Sequence[Work], gpus: int, rates: Rates) -> int:
+    """The fewest of `EVEN_SHARDS` with which the last job ends first, or within one per cent of that."""
+    walls: dict[int, float] = {}
+    for shards in EVEN_SHARDS:
         busy = sum(work.gpus * (shards * work.load(rates) + work.draw) for work in works) / gpus
-        return max(busy, arrivals + last.load(rates) + last.draw / shards)
-
-    bounds, walls = [bound(shards) for shards in range(1, most + 1)], []
-    for shards in range(1, most + 1):
-        walls.append(plan_jobs(works, shards, gpus, rates).wall)
-        if min(walls) <= SLACK * min(bounds[shards:], default=math.inf):
-            break
-    return 1 + next(i for i, wall in enumerate(walls) if wall <= SLACK * min(walls))
+        if busy > min(walls.values(), default=math.inf):
+            break  # no GPU idle, and still slower: more shards only add loading
+        walls[shards] = plan_jobs(works, shards, gpus, rates).wall
+    return next(shards for shards, wall in walls.items() if wall <= SLACK * min(walls.values()))

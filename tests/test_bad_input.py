@@ -773,9 +773,6 @@ TABLES += [
     ("a link of NaN", lambda _: costs.Rates(1, NAN, 1), "link is nan"),
     ("time to spare", lambda _: costs.Rates(1, 1, -5), "overhead is -5"),
     ("a rate in words", lambda _: costs.Rates("fast", 1, 1), "disk is 'fast'"),  # type: ignore[arg-type]
-    ("no shards", lambda _: costs.plan_jobs([costs.Work(1, 1)], 0, 1, costs.Rates(1, 1, 1)), "shards is 0"),
-    ("no GPUs", lambda _: costs.plan_jobs([costs.Work(1, 1)], 1, 0, costs.Rates(1, 1, 1)), "gpus is 0"),
-    ("no models", lambda _: costs.best_shards([], 1, costs.Rates(1, 1, 1)), "there is no model to deal out"),
     ("fewer GPUs than none", lambda _: devices.claimed(-1).__enter__(), "gpus is -1"),
 ]
 

@@ -15,11 +15,13 @@ from lmrel.charts import PALETTE, figure, themed, titled
 from lmrel.registry import REGISTRY
 from study.costs import (
     ALONE,
+    EVEN_SHARDS,
     PAPER_DRAWS,
     PAPER_HOURS,
     PAPER_MODELS,
     PAPER_PROBLEMS,
     Measured,
+    Plan,
     Rates,
     Work,
     best_shards,
@@ -122,15 +124,26 @@ def costs(works: Sequence[Work], counts: Sequence[int], gpus: Sequence[int], rat
         for number in gpus:
             shards = best_shards(some, number, rates)
             found = plan_jobs(some, shards, number, rates)
-            row = {"models": count, "GPUs": number, "shards": shards, "problems a job": _per_job(shards)}
-            row |= {"time": span(found.wall), "GPU hours": f"{(found.drawing + found.loading) / 3600:,.1f}"}
-            rows.append(row | {"limited by": ", ".join(f"{share:.0%} {what}" for what, share in found.shares[:2])})
+            row: dict[str, Any] = {
+                "models": count,
+                "GPUs": number,
+                "shards": shards,
+                "problems a job": PAPER_PROBLEMS // shards,
+            }
+            row |= {"time": span(found.wall), "GPU hours": f"{_gpu_hours(found):,.1f}", "limited by": _limits(found)}
+            rows.append(row)
     return plain(pd.DataFrame(rows))
 
 
-def _per_job(shards: int) -> str:
-    few, more = PAPER_PROBLEMS // shards, math.ceil(PAPER_PROBLEMS / shards)
-    return f"{few}" if few == more else f"{few} or {more}"
+def _gpu_hours(found: Plan) -> float:
+    """The hours in which GPUs load or draw."""
+    return (found.spent["loading"] + found.spent["drawing"]) / 3600
+
+
+def _limits(found: Plan) -> str:
+    """The two largest parts of the GPUs' time."""
+    largest = sorted(found.spent, key=lambda what: -found.spent[what])[:2]
+    return ", ".join(f"{found.spent[what] / sum(found.spent.values()):.0%} {what}" for what in largest)
 
 
 def growth(measured: Measured, draws: int) -> pd.DataFrame:
@@ -160,7 +173,7 @@ def study(measured: Measured, works: Sequence[Work], count: int, draws: int, gpu
         assumed = replace(rates, link=math.inf)
         found = plan_jobs(some, best_shards(some, gpus, assumed), gpus, assumed)
         row = {"sharing": sharing, "stop": stop, "beside 13 draws": f"{factor:,.1f} times"}
-        row["GPU hours"] = f"{(found.drawing + found.loading) / 3600:,.0f}"
+        row["GPU hours"] = f"{_gpu_hours(found):,.0f}"
         rows.append(row | {f"on {gpus} GPUs": span(found.wall)})
     return plain(pd.DataFrame(rows))
 
@@ -178,8 +191,7 @@ def walls(works: Sequence[Work], gpus: Sequence[int], rates: Rates) -> pd.DataFr
     assumed, rows = replace(rates, link=math.inf), []
     for number in gpus:
         best = best_shards(works, number, assumed)
-        steps = {*range(1, 31), *(round(1.15**i) for i in range(25, 40)), best, PAPER_PROBLEMS}
-        for shards in sorted(step for step in steps if step <= PAPER_PROBLEMS):
+        for shards in EVEN_SHARDS:
             hours = plan_jobs(works, shards, number, assumed).wall / 3600
             rows.append({"gpus": number, "shards": shards, "hours": hours, "best": shards == best})
     return pd.DataFrame(rows)

@@ -4,8 +4,6 @@ import itertools
 import json
 import math
 import random
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +35,6 @@ def data(path: Path, *records: dict[str, Any]) -> Path:
     for i, record in enumerate(records):
         (path / "gpu" / f"{i}.json").write_text(json.dumps(record))
     return path
-
-
-def test_the_snakefile_can_import_it_without_torch() -> None:
-    code = "import sys, study.costs; print({'torch', 'pandas', 'transformers'} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout == "set()\n"
 
 
 def test_what_the_paper_did_is_counted_as_the_published_table_counts_it() -> None:
@@ -203,18 +195,18 @@ def test_equal_jobs_take_their_rounds(models: int, shards: int, gpus: int) -> No
     found = plan_jobs([work] * models, shards, gpus, RATES)
     job = 14e9 / 2e9 + 30 + 4200 / shards
     assert found.wall == pytest.approx(math.ceil(models * shards / gpus) * job)
-    assert found.drawing == pytest.approx(models * 4200)
-    assert found.loading == pytest.approx(models * shards * 37)
-    assert found.download == 0
+    assert found.spent["drawing"] == pytest.approx(models * 4200)
+    assert found.spent["loading"] == pytest.approx(models * shards * 37)
+    assert found.spent["download"] == 0
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_the_gpus_time_is_split_without_a_rest_and_no_schedule_is_much_shorter(seed: int) -> None:
+def test_no_schedule_is_much_shorter(seed: int) -> None:
     chance = random.Random(seed)
     works = [Work(chance.uniform(10, 1000), chance.choice([2e9, 9e9, 40e9])) for _ in range(chance.randint(1, 6))]
     gpus, rates = chance.randint(1, 3), Rates(1.0, math.inf, 5.0)
     found = plan_jobs(works, 1, gpus, rates)
-    assert sum((found.drawing, found.loading, found.download, found.stragglers)) == pytest.approx(gpus * found.wall)
+    assert sum(found.spent.values()) == pytest.approx(gpus * found.wall)
     times = [work.load(rates) + work.draw for work in works]
     shortest = min(
         max(sum(time for time, where in zip(times, places, strict=True) if where == gpu) for gpu in range(gpus))
@@ -230,18 +222,17 @@ def test_jobs_wait_for_their_weights_and_for_enough_gpus() -> None:
         [Work(10.0, 20e9), Work(10.0, 5e9)], 1, 2, rates
     )  # the small one first: there after 5 s, then 25 s
     assert found.wall == 35
-    assert found.download == 5 + 25  # one GPU waits for each
-    assert found.stragglers == 35 - 15
-    assert [name for name, _ in found.shares] == ["download", "drawing", "stragglers", "loading"]
+    assert found.spent["download"] == 5 + 25  # one GPU waits for each
+    assert found.spent["stragglers"] == 35 - 15
     two = plan_jobs([Work(10.0, 0.0, gpus=2), Work(4.0, 0.0), Work(3.0, 0.0)], 1, 2, AT_ONCE)
     assert two.wall == 14
-    assert two.drawing == 27
-    with pytest.raises(InputError, match="a job needs 2 GPUs; it may have 1 to 1"):
+    assert two.spent["drawing"] == 27
+    with pytest.raises(InputError, match="a job needs 2 GPUs of those that gpu_gb describes; there are 1"):
         plan_jobs([Work(10.0, 0.0, gpus=2)], 1, 1, AT_ONCE)
 
 
 @pytest.mark.parametrize("seed", range(30))
-def test_no_number_of_shards_is_much_better_than_the_best(seed: int) -> None:
+def test_no_even_number_of_shards_is_much_better_than_the_best(seed: int) -> None:
     chance = random.Random(seed)
     works = [
         Work(chance.uniform(100, 5000), chance.choice([2e9, 14e9, 93e9]), chance.choice([1, 1, 2]))
@@ -249,16 +240,16 @@ def test_no_number_of_shards_is_much_better_than_the_best(seed: int) -> None:
     ]
     gpus = chance.choice([2, 3, 8, 20])
     rates = Rates(chance.choice([0.5, 5.0]), chance.choice([0.1, 2.0, math.inf]), chance.choice([1.0, 60.0]))
-    best = costs.best_shards(works, gpus, rates, most=40)
-    walls = {shards: plan_jobs(works, shards, gpus, rates).wall for shards in range(1, 41)}
-    assert walls[best] <= costs.SLACK**2 * min(walls.values())
-    assert all(walls[fewer] > min(walls.values()) for fewer in range(1, best))
+    best = costs.best_shards(works, gpus, rates)
+    walls = {shards: plan_jobs(works, shards, gpus, rates).wall for shards in costs.EVEN_SHARDS}
+    assert walls[best] <= costs.SLACK * min(walls.values())
+    assert all(wall > costs.SLACK * min(walls.values()) for fewer, wall in walls.items() if fewer < best)
 
 
 def test_the_best_number_of_shards_follows_from_the_closed_form() -> None:
     work = Work(draw=4200.0, stored=14e9)
     for models, gpus in ((3, 8), (3, 64), (5, 64)):
-        brute = {s: math.ceil(models * s / gpus) * (37 + 4200 / s) for s in range(1, 241)}
+        brute = {s: math.ceil(models * s / gpus) * (37 + 4200 / s) for s in range(1, 241) if 240 % s == 0}
         assert costs.best_shards([work] * models, gpus, RATES) == min(brute, key=lambda s: brute[s])
     assert costs.best_shards([work] * 64, 64, RATES) == 1
     assert costs.best_shards([work], 1, RATES) == 1
@@ -278,10 +269,10 @@ LARGE = {"model": "OLMoE-1B-7B", "precision": "nf4", "logits": "uniform", "new_t
         ([row | {"seconds": -1} for row in CPU], {}, "seconds of tiny-.* is -1; it must be a number above 0"),
         ([row | {"contestant": "z"} for row in CPU], {}, "for fewer than two numbers of draws"),
         ([row | {"draws": 9, "sample": 1} for row in CPU], {}, "for fewer than two numbers of draws"),
-        (CPU, {"draws_per_problem": None, "rows": [LARGE]}, "draws_per_problem in .*0.json is None"),
+        (CPU, {"draws_per_problem": None, "rows": [LARGE]}, "draws_per_problem of OLMoE-1B-7B in .*0.json is None"),
         (CPU, {"draws_per_problem": 13}, "0.json holds no rows of `make bench`"),
         (CPU, {"draws_per_problem": 13, "rows": [1]}, "0.json has the row 1; it must have model, precision"),
-        (CPU, {"draws_per_problem": 13, "rows": [LARGE | {"seconds": 0}]}, "seconds of a row in .*0.json is 0"),
+        (CPU, {"draws_per_problem": 13, "rows": [LARGE | {"seconds": 0}]}, "seconds of OLMoE-1B-7B in .*0.json is 0"),
     ],
     ids=range(11),
 )
@@ -290,12 +281,3 @@ def test_measurements_that_were_edited_end_in_a_sentence(tmp_path: Path, cpu: An
     (folder / "bench" / "cpu.json").write_text(json.dumps({"rows": cpu}))
     with pytest.raises(InputError, match=said):
         costs.estimate("tiny-dense-base", "auto", 13, 240, costs.read_measured(folder))
-
-
-def test_a_plan_that_cannot_be_made_ends_in_a_sentence_and_one_of_nothing_has_no_shares() -> None:
-    for gpus, shards, said in ((10**12, 1, "gpus is 1000000000000; it must be at most"), (1, 10**12, "shards is 1")):
-        with pytest.raises(InputError, match=said):
-            plan_jobs([Work(1.0, 1.0)], shards, gpus, RATES)
-    with pytest.raises(InputError, match="a job needs 0 GPUs; it may have 1 to 2"):
-        plan_jobs([Work(1.0, 1.0, gpus=0)], 1, 2, RATES)
-    assert {share for _, share in plan_jobs([], 1, 1, RATES).shares} == {0.0}
