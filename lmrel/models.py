@@ -1,6 +1,7 @@
-"""What the folder of a checkpoint may hold: weights as safetensors, sizes that a model can have, and no code.
+"""How a model is loaded: a name from the registry, a local folder, or a repo id becomes a model and its tokenizer.
 
-All is read before transformers sees any of it.
+Weights are read from safetensors only, code only from transformers itself; a checkpoint that would need anything
+else is refused before transformers sees it. Whatever goes wrong ends in one sentence that says what to do.
 """
 
 from __future__ import annotations
@@ -34,6 +35,10 @@ from lmrel.registry import NF4_METHOD, REGISTRY, ModelSpec, known
 
 SMALL, THREADS = 20_000_000, torch.get_num_threads()
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "nf4": torch.bfloat16}
+# What takes minutes or all memory to build, long before weights are missed for it.
+LARGEST = {"num_hidden_layers": 1000, "num_experts": 10_000, "num_local_experts": 10_000, "num_labels": 10_000}
+FLOATS = ("F16", "BF16", "F32", "F64")
+REPO = r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}"
 os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")  # by another's service, of pickles: see `resolve`
 
 
@@ -41,16 +46,17 @@ def resolve(name: str) -> str:
     """The folder or repo id that `name` stands for. Raises `InputError` if it stands for none."""
     if not is_text(name):
         raise InputError(f"model is {quoted(name)}; it must be a name, a folder or a repo id.")
-    if name in REGISTRY:
-        source = REGISTRY[name].source
-        return checked_folder(Path(source)) if REGISTRY[name].tiny else source
-    if os.path.isdir(name):
-        return checked_folder(Path(name))
-    if re.fullmatch(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", name) and Path(name).suffix != ".safetensors":
+    if name in REGISTRY and not REGISTRY[name].tiny:
+        return REGISTRY[name].repo
+    folder = REGISTRY[name].source if name in REGISTRY else name
+    if os.path.isdir(folder):
+        for said in _refusals(Path(folder)):
+            raise InputError(f"{folder} {said}")
+        return folder
+    if re.fullmatch(REPO, name) and Path(name).suffix != ".safetensors":
         return name
-    raise InputError(
-        f"model is {quoted(name)}, which is no known name, no folder and no repo id. Known: {', '.join(REGISTRY)}."
-    )
+    known_names = f" Known: {', '.join(REGISTRY)}."
+    raise InputError(f"model is {quoted(name)}, which is no known name, no folder and no repo id.{known_names}")
 
 
 def resolve_precision(name: str, precision: str) -> str:
@@ -109,17 +115,16 @@ def load_model(name: str, precision: str = "auto") -> tuple[PreTrainedModel, Pre
         raise
     except Exception as error:  # whatever transformers, its hub client or a damaged file comes up with
         raise InputError(explained(error, name, source, precision)) from error
-    if missing := sorted(loading["missing_keys"]):
+    offloaded = {"cpu", "disk"} & set(map(str, getattr(model, "hf_device_map", {}).values()))
+    missing, unknown = sorted(loading["missing_keys"]), sorted(loading["unexpected_keys"])
+    if missing:
         raise InputError(f"{source} lacks {len(missing)} of the model's weights, {missing[0]} among them.")
-    if unknown := sorted(loading["unexpected_keys"]):
-        raise InputError(
-            f"{source} has {len(unknown)} weights that its config.json leaves no room for, such as {unknown[0]}."
-        )
-    if precision_of(model) != precision:
-        raise InputError(
-            f"{name} was asked for in {precision} and came in {precision_of(model)}, which is not supported."
-        )
-    if {"cpu", "disk"} & set(map(str, getattr(model, "hf_device_map", {}).values())) and cuda:
+    if unknown:
+        left = "weights that its config.json leaves no room for, such as"
+        raise InputError(f"{source} has {len(unknown)} {left} {unknown[0]}.")
+    if (found := precision_of(model)) != precision:
+        raise InputError(f"{name} was asked for in {precision} and came in {found}, which is not supported.")
+    if cuda and offloaded:
         raise InputError(f"{name} in {precision} does not fit on the GPUs of this machine.{_way_out(spec, precision)}")
     if precision == "nf4":
         check_narrow(model)
@@ -168,13 +173,11 @@ def explained(error: Exception, name: str, source: str, precision: str) -> str:
         return f"{source} no longer has the revision that the registry names; download it and give its folder."
     if any_of(hub.RepositoryNotFoundError):
         return (
-            f"there is no repo {source}, or it is private: check the name, or set HF_TOKEN to a token that may read it."
+            f"there is no repo {source}, or it is private: check the name, or set HF_TOKEN to a token that may read it"
         )
     if any_of(hub.LocalEntryNotFoundError, hub.OfflineModeIsEnabled, ConnectionError) or "couldn't connect" in text:
-        return (
-            f"{source} could not be downloaded, as there is no connection to its hub, and it is not in the local "
-            "cache; connect, or give a folder that holds it."
-        )
+        why = "could not be downloaded, as there is no connection to its hub, and it is not in the local cache"
+        return f"{source} {why}; connect, or give a folder that holds it."
     if any_of(torch.OutOfMemoryError, MemoryError) or "out of memory" in text.lower():
         return f"out of memory while loading {name} in {precision}.{_way_out(known(name), precision)}"
     if any(isinstance(cause, OSError) and cause.errno == errno.ENOSPC for cause in causes):
@@ -194,66 +197,44 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-# What takes minutes or all memory to build, long before weights are missed for it.
-LARGEST = {"num_hidden_layers": 1000, "num_experts": 10_000, "num_local_experts": 10_000, "num_labels": 10_000}
-FLOATS = ("F16", "BF16", "F32", "F64")
-
-
-def checked_folder(folder: Path) -> str:
-    """`folder` as text; `InputError` if what is in it cannot be used."""
+def _refusals(folder: Path) -> Iterator[str]:
+    """What keeps a checkpoint in `folder` from being used, each as the rest of a sentence about it."""
     if not os.path.isfile(folder / "config.json"):
-        raise InputError(f"{folder} is no checkpoint: it has no config.json.")
+        yield "is no checkpoint: it has no config.json."
     if not list(folder.glob("*.safetensors")):
         other = [path.name for pattern in ("*.bin", "*.pt", "*.pth") for path in folder.glob(pattern)]
         found = f" It has {other[0]}, but pickled weights can run code and are not loaded." if other else ""
-        raise InputError(f"{folder} has no weights: no *.safetensors file.{found}")
+        yield f"has no weights: no *.safetensors file.{found}"
     config = read_object(folder / "config.json")
     if (folder / "generation_config.json").exists():
         read_object(folder / "generation_config.json")  # transformers would pass over a damaged one
     for name, most in LARGEST.items():
         if isinstance(size := config.get(name), int) and size > most:
-            raise InputError(f"{folder} has {name}={quoted(size)} in config.json; models of up to {most:,} are loaded.")
+            yield f"has {name}={quoted(size)} in config.json; models of up to {most:,} are loaded."
     for path in filter(Path.exists, (folder / "config.json", folder / "tokenizer_config.json")):
         own = read_object(path)
         kernel = "/" in str(own.get("_attn_implementation"))  # a repo id, whose code transformers would fetch and run
         if "auto_map" in own or kernel:
             code = "_attn_implementation" if kernel else "auto_map"
-            raise InputError(f"{folder} brings its own code ({code} in {path.name}), which is not run.")
-    for name in _named_weights(folder, config):
+            yield f"brings its own code ({code} in {path.name}), which is not run."
+    # The files that config.json and the indices of a checkpoint in several files name as its weights.
+    maps = [read_object(path).get("weight_map") for path in folder.glob("*.safetensors.index.json")]
+    named = {name for one in maps if isinstance(one, dict) for name in one.values()}
+    for name in map(str, named | ({config["transformers_weights"]} if config.get("transformers_weights") else set())):
         if not re.fullmatch(r"[^/\\]+\.safetensors(\.index\.json)?", name):
-            raise InputError(
-                f"{folder} names {name!r} as weights; only *.safetensors in the folder itself are loaded, "
-                "as pickled ones can run code."
-            )
-    method = quantization_of(config)
-    if method not in (None, NF4_METHOD):
-        raise InputError(
-            f"{folder} was quantized by {method!r}, which is not supported; give the checkpoint it came from."
-        )
-    if method is None:
-        _check_tensors(folder)
-    return str(folder)
-
-
-def _check_tensors(folder: Path) -> None:
-    """Raise `InputError` for weights that are no floating-point numbers, and for names that act on a terminal."""
-    for path in folder.glob("*.safetensors"):
+            yield f"names {name!r} as weights; only *.safetensors in it are loaded, as pickled ones can run code."
+    if (method := quantization_of(config)) not in (None, NF4_METHOD):
+        yield f"was quantized by {method!r}, which is not supported; give the checkpoint it came from."
+    for path in folder.glob("*.safetensors") if method is None else ():
         if not path.is_file():
-            raise InputError(f"{path} is no file that can be read.")
+            yield f"has {path.name}, which is no file that can be read."
         with suppress(SafetensorError, OSError), safe_open(path, "pt") as file:  # loading says what is wrong with it
             for name in file.keys():  # noqa: SIM118
                 kind = file.get_slice(name).get_dtype()
-                if visible(name) != name:
-                    raise InputError(f"{path} has weights named {name!r}; names are in printable characters.")
+                if visible(name) != name:  # it would act on a terminal
+                    yield f"has weights named {name!r}; names are in printable characters."
                 if name.endswith("weight") and kind not in FLOATS:
-                    raise InputError(f"{path} has {name} in {kind}; weights are in {', '.join(FLOATS)}.")
-
-
-def _named_weights(folder: Path, config: dict[str, Any]) -> set[str]:
-    """The files that config.json and the indices of a checkpoint in several files name as its weights."""
-    maps = [read_object(path).get("weight_map") for path in folder.glob("*.safetensors.index.json")]
-    named = [name for one in maps if isinstance(one, dict) for name in one.values()]
-    return {str(name) for name in [*named, config.get("transformers_weights")] if name is not None}
+                    yield f"has {name} in {kind}; weights are in {', '.join(FLOATS)}."
 
 
 def quantization_of(config: dict[str, Any]) -> Any:

@@ -31,14 +31,6 @@ SLACK = 1.01  # times that differ by a smaller factor count as equal
 # What a job asks for.
 
 
-def memory_needed(weights: float) -> float:
-    """Bytes that a run is expected to need, in chunks of a few problems, with `weights` bytes of weights.
-
-    A share of them, and some bytes, go to keys, values, logits and the runtime.
-    """
-    return weights * 1.15 + 1.5e9
-
-
 @dataclass(frozen=True)
 class Size:
     """How large a checkpoint is: its precision once loaded, bytes on disk, and bytes of its weights in memory."""
