@@ -17,7 +17,12 @@ LOCALLY = --quiet all --resources gpu=$$($(BIN)/python -m study.devices)
 SNAKEMAKE = $(CHECKED) snakemake $(if $(filter local,$(PROFILE)),$(LOCALLY)) --profile study/profiles/$(PROFILE)
 BUSY = { [ $$? -ne 75 ] || echo "Another make is building in this folder; wait for it to end." >&2; exit 1; }
 
-.PHONY: book study progress test test-cluster torture audit licences learn serve lint bench bench-gpu train factorial cards pdf links picture lock clean
+# What works on the site that is there, or on its results, never starts a study to make one.
+SITE := _build/html/index.html
+HAS_SITE = [ -e $(SITE) ] || { echo 'There is no site yet; `make book` builds it.' >&2; exit 1; }
+
+.PHONY: book study progress test test-cluster torture audit licences learn serve lint format bench bench-gpu train factorial
+.PHONY: cards pdf links picture lock clean
 .DEFAULT_GOAL := book
 
 book: $(SETUP)
@@ -34,10 +39,11 @@ progress: $(SETUP)
 
 # A file of tests to a process, each of one thread.
 PYTEST := OMP_NUM_THREADS=1 pytest -n logical --maxprocesses 3 --dist loadfile
-test: book
-	@ruff check . && ruff format --check . && mypy
+test: book lint
+	@$(BIN)/python -m tests.browser || true
 	@$(PYTEST) --junit-xml=_build/tests.xml
 	@$(PYTEST) --nbval --nbval-current-env notebooks/learn
+	@$(BIN)/python -m tests.browser skipped _build/tests.xml
 
 # A study through a real Slurm of two nodes on this machine, with faults; root, and Debian's slurm-wlm and munge.
 test-cluster: $(SETUP)
@@ -52,11 +58,16 @@ torture: book
 learn: $(SETUP)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m tools.lessons
 
-serve: book
-	@$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/html $(PORT)
+serve:
+	@$(HAS_SITE)
+	@$(PYTHON) -m http.server --bind 127.0.0.1 --directory _build/html $(PORT)
 
+# Style, types, and which room imports which; `make format` mends what of style can be mended by itself.
 lint: $(SETUP)
-	@ruff check --fix . && ruff format . && mypy
+	@ruff check . && ruff format --check . && mypy && lint-imports --no-cache --no-logo
+
+format: $(SETUP)
+	@ruff check --fix . && ruff format .
 
 # The engine beside its peers, some 15 minutes; lm-eval and CTranslate2 join in if they are installed. Leaves book/data/bench/.
 bench: $(SETUP)
@@ -78,19 +89,33 @@ factorial: $(SETUP)
 cards: $(SETUP)
 	@$(BIN)/python -m tools.cards
 
-# The whole book as one PDF; needs Chromium.
+# The whole book as one PDF, tagged and with an outline; Chromium prints it.
 PDF ?= _build/book.pdf
-pdf: book
-	@jupyter-book build . --builder singlehtml --path-output _build/single -n -W --keep-going >_build/pdf.log 2>&1 || { cat _build/pdf.log; exit 1; }
-	@$(BIN)/python -m tools.pdf _build/single/_build/singlehtml/index.html $(PDF)
+SINGLE := _build/single/_build/singlehtml/index.html
+# The last four: as root, on a machine without graphics, and beside a browser that someone is using.
+CHROMIUM := --headless --no-pdf-header-footer --generate-pdf-document-outline \
+	--no-sandbox --disable-gpu --no-first-run --user-data-dir=_build/single/profile
+pdf: $(SETUP)
+	@$(HAS_SITE)
+	@mkdir -p _build/single && $(BIN)/python -m tests.browser find >_build/single/browser
+	@jupyter-book build . --builder singlehtml --path-output _build/single -n -W --keep-going >_build/pdf.log 2>&1 \
+		|| { cat _build/pdf.log; exit 1; }
+	@rm -f _build/single/book.pdf
+	@"$$(cat _build/single/browser)" $(CHROMIUM) --print-to-pdf=_build/single/book.pdf "file://$(CURDIR)/$(SINGLE)" \
+		>>_build/pdf.log 2>&1; [ -s _build/single/book.pdf ] || { cat _build/pdf.log; exit 1; }
+	@mv _build/single/book.pdf "$(PDF)"
 	@echo "$(PDF)"
 
-# Whether the links to other sites still lead somewhere; needs a network.
-links: book
+# Whether the links to other sites still lead somewhere.
+links: $(SETUP)
+	@$(HAS_SITE)
+	@$(BIN)/python -c 'import requests; requests.head("https://arxiv.org", timeout=20)' 2>_build/links.log \
+		|| { echo 'The links need a network, and arxiv.org cannot be reached.' >&2; exit 1; }
 	@jupyter-book build . --builder linkcheck --path-output _build/links
 
 # README's picture, from the results of `make book`.
-picture: book
+picture: $(SETUP)
+	@[ -e results/cost.json ] || { echo 'There are no results yet; `make book` makes them.' >&2; exit 1; }
 	@$(BIN)/python -m lmrel.charts results/cost.json book/images/cost.svg
 
 clean:
@@ -106,14 +131,29 @@ lock: $(SETUP) $(TOOLS)
 audit: $(TOOLS)
 	@$(TOOLS)/bin/pip-audit --strict --require-hashes --disable-pip -r requirements.lock
 
-# The licences of what is locked, some GB to look into. Leaves book/data/licences.json.
-licences: $(TOOLS)
-	@mkdir -p _build && $(TOOLS)/bin/pip install --dry-run --ignore-installed -qq --require-hashes \
-		-r requirements.lock --report _build/report.json
-	@$(BIN)/python -m tools.licences _build/report.json
+# What each locked package says of its own licence. It is read where it is installed, so that of packages for other
+# machines nothing is known. Leaves book/data/licences.json.
+licences: $(SETUP) $(TOOLS)
+	@$(TOOLS)/bin/pip-licenses --python $(BIN)/python --with-system --format json | $(BIN)/python -c "$$LICENCES" >_build/licences.json
+	@mv _build/licences.json book/data/licences.json
+
+define LICENCES
+import json, re, sys
+key = lambda name, version: (re.sub("[-_.]+", "-", name).lower(), version.split("+")[0])
+said = {key(row["Name"], row["Version"]): row["License"] for row in json.load(sys.stdin)}
+notes = {"unknown": "UNKNOWN|^$$", "copyleft": "GPL|MPL|Mozilla|EPL|EUPL|CeCILL", "proprietary": "Proprietary|NVIDIA"}
+rows = []
+for name, version in re.findall(r"^([\w.-]+)==(\S+)", open("requirements.lock").read(), re.M):
+    licence = said.get(key(name, version))
+    found = [note for note, pattern in notes.items() if re.search(pattern, licence or "", re.I)]
+    note = "other machines" if licence is None else (found or [""])[0]
+    rows.append({"name": name, "version": version, "licence": (licence or "").replace("UNKNOWN", ""), "note": note})
+print(json.dumps(rows, indent=1, ensure_ascii=False))
+endef
+export LICENCES
 
 $(TOOLS): $(SETUP)
-	@$(PYTHON) -m venv $(TOOLS) && $(TOOLS)/bin/pip install -qq --upgrade pip uv pip-audit
+	@$(PYTHON) -m venv $(TOOLS) && $(TOOLS)/bin/pip install -qq --upgrade pip uv pip-audit pip-licenses
 
 $(SETUP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11, 5) else "lmrel needs Python 3.11.5 or newer; set PYTHON=")'

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from playwright.sync_api import Browser, sync_playwright
 from tokenizers import Tokenizer, models
 from transformers import (
     GenerationConfig,
@@ -26,6 +28,7 @@ from transformers import (
 
 import lmrel
 from lmrel.registry import TINY_SUITE
+from tests.browser import MISSING, QUIET, find
 
 ROOT = Path(__file__).resolve().parent.parent
 ARCHITECTURES = {
@@ -82,3 +85,17 @@ def tiny(name: str) -> tuple[Any, Any]:
 @pytest.fixture(params=TINY_SUITE)
 def tiny_name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """The path of a Chromium; a test that asks for it is skipped where there is none."""
+    return find() or pytest.skip(MISSING)
+
+
+@pytest.fixture(scope="module")
+def browser(chromium: str) -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=chromium, args=QUIET)
+        yield running
+        running.close()

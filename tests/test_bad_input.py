@@ -57,7 +57,7 @@ from tests.conftest import ROOT, random_model, small_tokenizer, tiny
 from tests.study import test_run
 from tiny import factorial, train
 from tiny.split import held_out_problems
-from tools import bench_gpu, pdf
+from tools import bench_gpu
 from tools import lessons as tool_lessons
 
 NAN, INF = math.nan, math.inf
@@ -815,8 +815,6 @@ COMMANDS: list[tuple[str, Callable[[Path], Any], str]] = [
     ("factorial: an unknown seed", command(factorial.main, "--seed", "9"), "2"),
     ("charts: no file", command(main, "TMP/a.json", "TMP/a.svg"), "a.json cannot be read"),
     ("charts: no arguments", command(main), "2"),
-    ("pdf: no page", command(pdf.main, "TMP/a.html", "TMP/a.pdf"), "there is no page"),
-    ("pdf: no arguments", command(pdf.main), "2"),
     ("live: no arguments", command(live.main), "2"),
     ("live: nowhere to write", command(live.main, "TMP", "/dev/null/x"), "could not be written: Not a directory"),
     ("learn: nowhere to write", command(tool_lessons.main, "--exercises", "/dev/null/x"), "could not be written"),

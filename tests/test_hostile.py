@@ -40,14 +40,12 @@ from study import progress, runner
 from study.jobs import Study, run_name
 from study.run import Run
 from study.runner import run_notebook
-from tests.book.site.test_site import browser, build
+from tests.book.site.test_site import build
 from tests.conftest import random_model, small_tokenizer
 from tests.lmrel.stats.test_metrics import table
 from tests.lmrel.test_charts import SUMMARY
 from tests.study.test_jobs import CONFIG
 from tests.study.test_runner import notebook
-
-__all__ = ["browser"]  # a fixture
 
 SCRIPT = "<script>window.hostile=1;alert(1)</script>"
 WRITTEN = {
@@ -90,8 +88,8 @@ TITLE = NAMES["end of script"] + NAMES["colour"] + NAMES["turned round"]
 
 CELLS = [
     "from pathlib import Path\nfrom book.figures import compare, evaluate, style, text\n"
-    "from lmrel import charts, records\n"
-    "from lmrel.stats import inference, metrics\nfrom study import results as found\nstyle.enable()",
+    "from lmrel import charts, records\nfrom lmrel.stats import inference, metrics\n"
+    "from study import results as found\nstyle.enable()",
     "place = Path(results)\n"
     "draws, runs = records.read_draws(place / 'main'), found.read_summaries(place)\n"
     "summary = inference.summarize_with_intervals(draws)\n"

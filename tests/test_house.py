@@ -2,51 +2,112 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import subprocess
+import sys
 import tomllib
-from importlib.metadata import version
+from importlib.metadata import packages_distributions, version
+from pathlib import Path
 
+import pytest
 import yaml
 
 from study.code import ROOMS
 from tests.conftest import ROOT
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+CONSTRAINTS, LOCK = ((ROOT / name).read_text() for name in ("constraints.txt", "requirements.lock"))
+LOCKED = re.compile(r"^([\w.-]+)==(\S+)", re.M)  # a package of requirements.lock and its version
 
 
 def tracked() -> list[str]:
     return subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
 
 
-def test_every_dependency_is_locked_within_its_range_and_installed_as_locked() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    lines = (ROOT / "constraints.txt").read_text().split()
-    locked = {re.sub(r"[-_.]+", "-", name).lower(): v for name, v in (line.split("==") for line in lines)}
-    for requirement in project["dependencies"] + project["optional-dependencies"]["dev"]:
-        name = re.split(r"[<>=]", requirement)[0]
-        assert re.sub(r"[-_.]+", "-", name).lower() in locked, name
-    assert "torch==2.13.0" in project["dependencies"]
-    for name in (
-        "torch",
-        "transformers",
-        "jupyter-book",
-        "papermill",
-        "altair",
-        "pandas",
-        "bitsandbytes",
-        "accelerate",
-    ):
-        assert version(name).split("+")[0] == locked[name]
+def plain(name: str) -> str:
+    """A package's name as registries compare it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def declared(*extras: str) -> set[str]:
+    """The packages that pyproject.toml asks for: the library's own, and those of `extras` and of extras named there."""
+    asked = [*PROJECT["dependencies"], *(one for extra in extras for one in PROJECT["optional-dependencies"][extra])]
+    own = [re.findall(r"\w+", one)[1:] for one in asked if one.startswith("lmrel[")]
+    named = {plain(re.split(r"[<>=]", one)[0]) for one in asked if not one.startswith("lmrel[")}
+    return named.union(*(declared(*inner) for inner in own))
+
+
+def imported(room: str) -> set[str]:
+    """The modules of other projects that any code or notebook in a folder imports, by their first name."""
+    texts = [path.read_text(encoding="utf-8") for path in (ROOT / room).rglob("*.py")]
+    for path in (ROOT / room).rglob("*.ipynb"):
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        texts += ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    nodes = [node for text in texts for node in ast.walk(ast.parse(text))]
+    names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    names += [node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module and not node.level]
+    return {name.split(".")[0] for name in names} - sys.stdlib_module_names - {*ROOMS, "tests"}
+
+
+def undeclared(modules: set[str], packages: set[str]) -> set[str]:
+    """Those of `modules` that none of `packages` brings."""
+    brought_by = packages_distributions()
+    return {name for name in modules if packages.isdisjoint(map(plain, brought_by.get(name, [name])))}
+
+
+def test_the_library_asks_for_what_it_imports_and_nothing_else() -> None:
+    used = imported("lmrel") | imported("tiny")
+    assert undeclared(used, declared()) == set()
+    brought_by = packages_distributions()
+    needed = {plain(package) for name in used for package in brought_by[name]}
+    assert declared() - needed == {"accelerate"}  # transformers imports it, to load a model onto a device
+
+
+@pytest.mark.parametrize(
+    ("room", "extra"),
+    [("study", "study"), ("book", "book"), ("notebooks", "book"), ("tools", "dev"), ("tests", "dev")],
+)
+def test_what_a_room_imports_is_declared_by_its_extra(room: str, extra: str) -> None:
+    # The bench compares with these two where they happen to be installed, and says so where they are not.
+    peers = {"ctranslate2", "lm_eval"} if room == "tools" else set()
+    assert undeclared(imported(room) - peers, declared(extra)) == set()
+
+
+def test_rooms_import_each_other_one_way_only() -> None:
+    command = [str(Path(sys.executable).with_name("lint-imports")), "--no-cache", "--no-logo"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "0 broken" in done.stdout
+
+
+def test_every_dependency_is_locked_and_installed_as_locked() -> None:
+    locked = {plain(name): number for name, number in (line.split("==") for line in CONSTRAINTS.split())}
+    assert declared("dev") <= locked.keys()
+    assert "torch==2.13.0" in PROJECT["dependencies"]
+    for name in declared("dev"):
+        assert version(name).split("+")[0] == locked[name], name
+
+
+def test_the_lock_holds_what_the_constraints_hold_with_hashes_and_no_place() -> None:
+    locked = {plain(name): number for name, number in LOCKED.findall(LOCK)}
+    constraints = {plain(name): number for name, number in (line.split("==") for line in CONSTRAINTS.split())}
+    assert constraints.items() <= locked.items()
+    blocks = re.split(r"\n(?=\S)", LOCK.strip())
+    assert len(blocks) == len(locked)
+    for block in blocks:
+        first, *hashes = block.split("\n")
+        assert re.match(r"[\w.-]+==[\w.]+( ; .+)? \\$", first), first
+        assert hashes
+        assert all(re.fullmatch(r"    --hash=sha256:[0-9a-f]{64}( \\)?", line) for line in hashes), first
 
 
 def test_conda_and_pip_install_the_same() -> None:
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())
     python, *_, pip = environment["dependencies"]
     assert pip == {"pip": ["--constraint constraints.txt", "--editable .[dev]"]}
-    assert (
-        python.removeprefix("python=")
-        in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"]
-    )
+    assert python.removeprefix("python=") in PROJECT["requires-python"]
 
 
 def test_source_notebooks_hold_no_outputs_but_lessons_do() -> None:

@@ -23,10 +23,9 @@ from lmrel.records import read_draws
 from lmrel.registry import TINY_SUITE
 from lmrel.stats.inference import clustered_wilson
 from lmrel.tokens import encode_problems
-from tests.book.site.test_site import browser, build, opened
+from tests.book.site.test_site import build, opened
 from tests.conftest import ROOT, tiny
 
-__all__ = ["browser"]  # a fixture
 DATA = ROOT / "results" / "live"
 PAGE = "book/live.html"
 PROBLEMS = paper_problems().set_index("problem_id", drop=False)

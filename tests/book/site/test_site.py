@@ -10,7 +10,6 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
@@ -19,10 +18,9 @@ import nbformat
 import pandas as pd
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from tests.conftest import ROOT
-from tools.pdf import BROWSERS
 
 SITE = ROOT / "_build" / "html"
 NOT_PAGES = {"genindex", "py-modindex", "search"}
@@ -31,19 +29,7 @@ PAGES = sorted(
     for path in SITE.rglob("*.html")
     if "_static" not in path.parts and path.stem not in NOT_PAGES
 )
-CHROMIUM = next(filter(None, map(shutil.which, BROWSERS)), None)
-QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
-QUIET += ["--disable-sync", "--no-first-run"]
 FIGURES = [name for name in PAGES if "lmrel-chart" in (SITE / name).read_text(encoding="utf-8")]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    assert CHROMIUM, "the book's tests need Chromium: install it with your system's package manager"
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
-        yield running
-        running.close()
 
 
 def opened(browser: Browser, name: str, **options: Any) -> tuple[Page, list[str]]:
@@ -177,14 +163,16 @@ def test_every_internal_link_and_anchor_leads_somewhere() -> None:
             assert not anchor or anchor in ids.get(target, {anchor}), f"{path.name}: {link}"
 
 
-def test_the_whole_book_is_one_pdf(tmp_path: Path) -> None:
-    done = subprocess.run(
-        ["make", "pdf", f"PDF={tmp_path}/book.pdf"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+def test_the_whole_book_is_one_tagged_pdf_with_an_outline(chromium: str, tmp_path: Path) -> None:
+    command = ["make", "pdf", f"PDF={tmp_path}/book.pdf"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     content = (tmp_path / "book.pdf").read_bytes()
     assert content.startswith(b"%PDF")
-    assert content.count(b"/Type /Page\n") + content.count(b"/Type /Page ") > 20
+    assert len(re.findall(rb"/Type /Page\s", content)) > 20
+    for part in (b"/MarkInfo", b"/StructTreeRoot", b"/Outlines"):  # marked content, its tree of tags, the bookmarks
+        assert part in content
+    assert set(re.findall(rb"/MediaBox \[0 0 (\d+)", content)) == {b"594"}  # A4
 
 
 def test_results_stand_on_the_pages_and_are_called_what_they_are() -> None:
