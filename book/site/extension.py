@@ -31,7 +31,7 @@ from lmrel.files import read_object
 
 STATIC = Path(__file__).parent / "static"
 NUMBERS = "results/*numbers.json"
-API = "book/api"  # the page that documents the functions
+API = "book/api"  # the pages that document the functions, one a room
 LIVE = "results/live"  # what book.figures.live wrote
 
 
@@ -226,7 +226,11 @@ def finish_body(app: Sphinx, pagename: str, templatename: str, context: dict[str
         lambda _: f'<span class="number">Figure {next(numbers)}.</span>',
         context.get("body", ""),
     )
-    body = re.sub(r'<a data-function="([\w.]+)"', lambda m: f'<a href="{context["pathto"](API)}#{m[1]}"', body)
+    body = re.sub(
+        r'<a data-function="([\w.]+)"',
+        lambda m: f'<a href="{context["pathto"](f"{API}/{m[1].partition(".")[0]}")}#{m[1]}"',
+        body,
+    )
     body = re.sub(r"<table\b.*?</table>", r'<div class="wide-table" tabindex="0">\g<0></div>', body, flags=re.DOTALL)
     body = body.replace('<th class="head"><p></p></th>', "<td></td>")  # what heads nothing is no header
     # Sphinx puts these roles on elements that may not have them.

@@ -113,10 +113,10 @@ def test_a_figure_has_a_number_its_data_and_the_function_that_drew_it(name: str)
     for figure in figures:
         [data] = re.findall(r'href="data:text/csv;charset=utf-8,([^"]+)"', figure)
         assert len(pd.read_csv(io.StringIO(unquote(data)))) >= 1
-        [function] = re.findall(r'<a href="[./a-z]*api\.html#([\w.]+)">drawn by', figure)
+        [(room, function)] = re.findall(r'<a href="[./a-z]*api/(\w+)\.html#([\w.]+)">drawn by', figure)
         module, _, own = function.rpartition(".")
         assert callable(getattr(importlib.import_module(module), own))
-        assert f'id="{function}"' in (SITE / "book" / "api.html").read_text(encoding="utf-8")
+        assert f'id="{function}"' in (SITE / "book" / "api" / f"{room}.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", PAGES)
