@@ -226,11 +226,12 @@ def finish_body(app: Sphinx, pagename: str, templatename: str, context: dict[str
         lambda _: f'<span class="number">Figure {next(numbers)}.</span>',
         context.get("body", ""),
     )
-    body = re.sub(
-        r'<a data-function="([\w.]+)"',
-        lambda m: f'<a href="{context["pathto"](f"{API}/{m[1].partition(".")[0]}")}#{m[1]}"',
-        body,
-    )
+
+    def to_reference(drawn_by: re.Match[str]) -> str:
+        room = drawn_by[1].partition(".")[0]
+        return f'<a href="{context["pathto"](f"{API}/{room}")}#{drawn_by[1]}"'
+
+    body = re.sub(r'<a data-function="([\w.]+)"', to_reference, body)
     body = re.sub(r"<table\b.*?</table>", r'<div class="wide-table" tabindex="0">\g<0></div>', body, flags=re.DOTALL)
     body = body.replace('<th class="head"><p></p></th>', "<td></td>")  # what heads nothing is no header
     # Sphinx puts these roles on elements that may not have them.
