@@ -56,7 +56,7 @@ def memory_needed() -> pd.DataFrame:
 
 
 def _billions(count: int) -> str:
-    """Like ``6.92 B``."""
+    """A count in billions, like ``6.92 B``."""
     return f"{count / 1e9:.2f} B"
 
 
