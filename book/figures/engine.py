@@ -12,7 +12,7 @@ import pandas as pd
 from transformers import PreTrainedTokenizerBase
 
 from book.analysis.prefixes import distinct_prefixes
-from book.figures.text import percent_range, plain
+from book.figures.text import percent_range, plain, spelled
 from lmrel.charts import PALETTE, figure, themed, titled
 from lmrel.errors import InputError, needs_columns
 from lmrel.tokens import PieceReader
@@ -47,19 +47,13 @@ def tree_of(draws: pd.DataFrame, tokenizer: PreTrainedTokenizerBase) -> pd.DataF
             "parent": number[prefix[:-1]] if prefix else -1,
             "depth": len(prefix),
             "y": leaves[prefix],
-            "token": _label(reader, prefix[-1]) if prefix else "prompt",
+            "token": (spelled(reader.piece(prefix[-1])) or "end") if prefix else "prompt",
             "draws": passing[prefix],
             "inner": prefix in set(inner),
         }
         for prefix in prefixes
     ]
     return pd.DataFrame(rows)
-
-
-def _label(reader: PieceReader, token: int) -> str:
-    """A token's text with spaces and line ends made visible; "end" for one without text."""
-    piece = reader.piece(token).replace("\n", "⏎").replace(" ", "␣")
-    return piece or "end"
 
 
 @figure

@@ -68,7 +68,7 @@ def shown_cells(models: pd.DataFrame) -> pd.DataFrame:
 
 
 def _mean_and_range(shares: pd.Series) -> str:
-    """Like ``87.5 (85.0 to 90.0)``, in per cent or points."""
+    """The mean, the lowest and the highest share in per cent, like ``87.5 (85.0 to 90.0)``."""
     return f"{100 * shares.mean():.1f} ({100 * shares.min():.1f} to {100 * shares.max():.1f})"
 
 
@@ -84,7 +84,10 @@ def shown_effects(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def shown_sparsity(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of `sparsity` in points: each seed, the mean with its 90 % interval, and whether `MARGIN` holds it."""
+    """The rows of `sparsity` in points: each seed, and the mean with its 90 % interval.
+
+    The last column says whether the interval lies within `MARGIN`.
+    """
     seeds = [name for name in table if isinstance(name, int)]
     columns = {"stages": table["stages"]} | {f"seed {seed}": in_points(table, [seed]) for seed in seeds}
     columns["mean, 90 % interval"] = in_points(table, ["estimate", "low_90", "high_90"])

@@ -75,7 +75,7 @@ def _needs(spec: ModelSpec, precision: str) -> float:
 
 
 def _billions(count: int) -> str:
-    """Like ``6.92 B``."""
+    """A count in billions, like ``6.92 B``."""
     return f"{count / 1e9:.2f} B"
 
 

@@ -22,7 +22,7 @@ from transformers.utils import logging
 
 from book.analysis.prefixes import Prefix, follow_prefixes
 from book.figures.style import enable
-from book.figures.text import plain
+from book.figures.text import plain, spelled
 from lmrel.charts import PALETTE, SHAPES, figure, themed
 from lmrel.decoding import Decoder
 from lmrel.engine.probes import check_model
@@ -80,26 +80,20 @@ def next_tokens(
     """The table of tokens after the prompt and the answer `so_far`; an answer begins with a space."""
     ids = tokenizer.encode(so_far, add_special_tokens=False)
     logits = _logits(model, tokenizer, problem, ids)[-1].tolist()
-    tokens = [_named(tokenizer, token) for token in range(len(logits))]
+    tokens = [spelled(str(tokenizer.decode([token]))) for token in range(len(logits))]
     table = pd.DataFrame({"token": tokens, "logit": logits}).round({"logit": 4})
     return table.sort_values("logit", ascending=False, kind="stable", ignore_index=True)
-
-
-def _named(tokenizer: PreTrainedTokenizerBase, token: int) -> str:
-    return str(tokenizer.decode([token])).replace("\n", "⏎").replace(" ", "␣")
 
 
 @needs_columns("token", "logit")
 def distribution(table: pd.DataFrame, temperature: float, **knobs: Any) -> pd.DataFrame:
     """`table` with each token's ``probability`` under a `Decoder` with these knobs; at temperature 0 one has all."""
-    return table.assign(
-        probability=Decoder(temperature, **knobs).distribution(torch.tensor(table["logit"].to_numpy())).numpy()
-    )
+    probabilities = Decoder(temperature, **knobs).distribution(torch.tensor(table["logit"].to_numpy()))
+    return table.assign(probability=probabilities.numpy())
 
 
-@needs_columns("token", "logit")
 def entropy(table: pd.DataFrame, temperatures: Sequence[float]) -> pd.DataFrame:
-    """Columns ``temperature, bits, top``: Shannon's entropy of the next token, and the likeliest one's probability."""
+    """Shannon's entropy of the next token at each temperature: ``temperature, bits, top``, the highest probability."""
     rows = []
     for temperature in temperatures:
         p = distribution(table, temperature)["probability"].to_numpy()
@@ -124,7 +118,6 @@ def gumbel_max(logits: Sequence[float] | np.ndarray, temperature: float, count: 
     return np.asarray((np.asarray(logits) / temperature - np.log(-np.log(u))).argmax(axis=1))
 
 
-@needs_columns("token", "logit")
 def draw_both_ways(table: pd.DataFrame, temperature: float, count: int, seed: int = 0, top: int = 6) -> pd.DataFrame:
     """The probability of the `top` likeliest tokens, and their share of `count` draws by each of two ways to draw.
 
@@ -132,12 +125,11 @@ def draw_both_ways(table: pd.DataFrame, temperature: float, count: int, seed: in
     """
     check_count("count", count)
     p = distribution(table, temperature)["probability"].to_numpy()
-    uniform = np.random.default_rng(seed).random(count)
-    ways = {"probability": p}
-    ways["inverse CDF"] = np.bincount(inverse_cdf(p, uniform), minlength=len(p)) / count
-    ways["Gumbel-max"] = (
-        np.bincount(gumbel_max(table["logit"].to_numpy(), temperature, count, seed + 1), minlength=len(p)) / count
-    )
+    draws = {
+        "inverse CDF": inverse_cdf(p, np.random.default_rng(seed).random(count)),
+        "Gumbel-max": gumbel_max(table["logit"].to_numpy(), temperature, count, seed + 1),
+    }
+    ways = {"probability": p} | {way: np.bincount(drawn, minlength=len(p)) / count for way, drawn in draws.items()}
     parts = [pd.DataFrame({"token": table["token"], "way": way, "share": share})[:top] for way, share in ways.items()]
     return pd.concat(parts, ignore_index=True)
 
@@ -147,9 +139,9 @@ def token_by_token(
 ) -> pd.DataFrame:
     """How likely the answer `text` is: a row per token, ``token, probability, product`` of the probabilities so far."""
     ids = tokenizer.encode(text, add_special_tokens=False)
-    chances = Decoder(temperature).distribution(_logits(model, tokenizer, problem, ids))
-    p = np.array([chances[place, token].item() for place, token in enumerate(ids)])
-    tokens = [_named(tokenizer, token) for token in ids]
+    distributions = Decoder(temperature).distribution(_logits(model, tokenizer, problem, ids))
+    p = np.array([distributions[place, token].item() for place, token in enumerate(ids)])
+    tokens = [spelled(str(tokenizer.decode([token]))) for token in ids]
     return pd.DataFrame({"token": tokens, "probability": p, "product": p.cumprod()})
 
 
@@ -162,10 +154,10 @@ def all_answers(
     least: float = 1e-3,
     longest: int = 8,
 ) -> pd.DataFrame:
-    """Every answer, to the end of its line, that has a probability of `least` at some temperature, with all of them.
+    """Every answer, to the end of its line, that has a probability of `least` or more at one of `temperatures`.
 
-    Columns ``answer, temperature, probability``, likeliest first at the first temperature; probabilities are exact.
-    The last rows, ``(all others)``, hold what is left: answers that are less likely, or have `longest` tokens or more.
+    Columns ``answer, temperature, probability``; probabilities are exact, the likeliest at the first temperature come
+    first. The last rows, ``(all others)``, hold what is left: less likely answers, and those of `longest` tokens.
     """
     check_number("least", least, 0.0, 1.0, open_below=True)
     check_count("longest", longest)

@@ -38,6 +38,11 @@ def percent_range(lower: float, upper: float) -> str:
     return f"{ends[0]} %" if ends[0] == ends[1] else f"{ends[0]} to {ends[1]} %"
 
 
+def spelled(text: str) -> str:
+    """`text` with spaces and line ends made visible, as ``␣`` and ``⏎``."""
+    return text.replace("\n", "⏎").replace(" ", "␣")
+
+
 def plain(table: pd.DataFrame) -> pd.DataFrame:
     """A copy of `table` in which every cell is text on which no character acts, empty where it was missing.
 

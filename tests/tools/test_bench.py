@@ -3,10 +3,12 @@ from __future__ import annotations
 import json
 import statistics
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from book.analysis.prefixes import distinct_prefixes
 from lmrel import Decoder, paper_problems, sample
@@ -104,3 +106,31 @@ def test_items_are_spread_evenly() -> None:
     assert bench.spread(range(240), 10) == list(range(0, 240, 24))
     assert bench.spread(range(5), 3) == [0, 1, 3]
     assert bench.spread(range(3), 10) == [0, 1, 2]
+
+
+def test_the_time_of_a_call_is_shared_out_among_its_parts() -> None:
+    square = torch.rand(400, 400)
+
+    def multiply() -> None:
+        for _ in range(20):
+            square @ square
+
+    found = bench.profile_shares(multiply)
+    assert sum(found.values()) == pytest.approx(1)
+    assert max(found, key=lambda part: found[part]) == "matrix products"
+    idle = bench.profile_shares(lambda: time.sleep(0.1))
+    assert idle[bench.OUTSIDE] > 0.9
+
+
+@pytest.mark.parametrize(
+    ("operator", "part"),
+    [
+        ("aten::_scaled_dot_product_flash_attention_for_cpu", "attention"),
+        ("aten::mm", "matrix products"),
+        ("aten::_grouped_mm", "matrix products"),
+        ("aten::mul", bench.OTHER),
+        ("aten::index_put_", "copying and indexing"),
+    ],
+)
+def test_operators_have_a_part(operator: str, part: str) -> None:
+    assert bench.part_of(operator) == part

@@ -141,7 +141,7 @@ def test_two_architectures_are_compared_problem_by_problem() -> None:
     base = by_problem(seeds=1).query("stage == 'instruct'").assign(stage="base")
     table = pd.concat([by_problem(seeds=1, sparse=0.03, targets=0.1).query("stage in @factorial.TUNED"), base])
     table["drop"] += 0.02 * (table["architecture"] == "sparse") * np.where(table["problem_id"] < 20, 1, -1)
-    found = effects.against(table, "dense", "sparse").set_index("stage")
+    found = effects.between_architectures(table, "dense", "sparse").set_index("stage")
     assert found.index.tolist() == [*factorial.CELLS, effects.TUNED_MEAN]
     np.testing.assert_allclose(found["difference"], [0] + 5 * [0.03], atol=1e-9)
     half = scipy.stats.t.ppf(0.975, 39) * 0.02 * math.sqrt(40 / 39) / math.sqrt(40)  # 40 problems, 20 up and 20 down
@@ -216,7 +216,10 @@ def test_what_the_page_says_of_sparsity_is_what_was_measured() -> None:
         assert row["high"] > wide
     other = effects.sensitivity(outcomes()).query("effect == 'sparse minus dense' and not equivalent")
     assert set(other["analysis"]) == {"in NF4", "to T = 2", "solved by all"}
-    first, last = (effects.against(dropped[dropped["seed"] == s], "dense", "sparse").set_index("stage") for s in (0, 2))
+    first, last = (
+        effects.between_architectures(dropped[dropped["seed"] == s], "dense", "sparse").set_index("stage")
+        for s in (0, 2)
+    )
     assert first.loc["continued", "low"] > 0 > last.loc["continued", "difference"]
 
 
@@ -244,7 +247,9 @@ def test_what_the_page_says_of_other_architectures_is_what_was_measured() -> Non
     found = effects.within_architecture(dropped[dropped["seed"] == 0]).set_index(["architecture", "effect"])
     for kind in ARCHITECTURES:
         assert found.loc[(kind, effects.MAIN[0]), "low"] > 3 * abs(found.loc[(kind, effects.MAIN[1]), "estimate"])
-    wide, family = (effects.against(dropped[dropped["seed"] == 0], *p).iloc[-1] for p in (("wide", "sparse"), PAIR))
+    wide, family = (
+        effects.between_architectures(dropped[dropped["seed"] == 0], *p).iloc[-1] for p in (("wide", "sparse"), PAIR)
+    )
     assert max(abs(wide["low"]), wide["high"]) < effects.MARGIN
     assert 0 < family["low"] < effects.MARGIN < family["high"]
     cells = models[models["architecture"].isin(PAIR)].pivot(index="stage", columns="architecture")

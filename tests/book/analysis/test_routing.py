@@ -59,10 +59,10 @@ def test_what_experts_say_beyond_tokens_is_found_if_it_is_there(effect: float) -
     odds = -1 + 2 * tokens + effect * (experts - experts.mean())
     wrong = rng.random(4000) < 1 / (1 + np.exp(-odds))
     columns = {"problem_id": rng.integers(0, 200, 4000), "tokens": tokens, "experts": experts, "wrong": wrong}
-    parted = pd.DataFrame(columns).assign(greedy_wrong=True)
+    apart = pd.DataFrame(columns).assign(greedy_wrong=True)
     # Whatever the experts, to part from a right answer is an error: such draws must not enter.
-    other = parted.assign(greedy_wrong=False, wrong=True, experts=rng.random(4000))
-    found = routing.beyond_tokens(pd.concat([parted, other])).loc["experts"]
+    other = apart.assign(greedy_wrong=False, wrong=True, experts=rng.random(4000))
+    found = routing.beyond_tokens(pd.concat([apart, other])).loc["experts"]
     assert found["low"] < effect < found["high"]
     assert (found["p"] < 0.001) == (effect > 0)
 
@@ -70,20 +70,6 @@ def test_what_experts_say_beyond_tokens_is_found_if_it_is_there(effect: float) -
 def test_a_dense_model_has_no_routes() -> None:
     with pytest.raises(InputError, match="MistralForCausalLM has no experts"):
         routing.routes(tiny("tiny-dense-base")[0], [1], [2, 3])
-
-
-def test_models_stand_in_a_table_with_adjusted_p_values() -> None:
-    rng = np.random.default_rng(7)
-    columns = {"problem_id": np.arange(400) % 50, "tokens": rng.random(400), "experts": rng.random(400)}
-    table = pd.DataFrame(columns).assign(entropy=0.5, wrong=rng.random(400) < 0.5, greedy_wrong=rng.random(400) < 0.7)
-    p = float(routing.beyond_tokens(table).loc["experts", "p"])
-    shown = routing.divergence_table({"one": table, "two": table}).set_index("model")
-    assert shown.loc["one", "routing entropy, nats"] == "0.50"
-    assert float(shown.loc["two", "p"]) == pytest.approx(min(1, 2 * p), rel=0.05)
-    wrong = table[table["greedy_wrong"]]
-    assert shown.loc["one", "parted from wrong: right"] == f"{(~wrong['wrong']).sum()} of {len(wrong)}"
-    right = table[~table["greedy_wrong"]]
-    assert shown.loc["one", "parted from right: wrong"] == f"{right['wrong'].sum()} of {len(right)}"
 
 
 def test_what_the_page_says_of_routing_in_words_is_what_is_found() -> None:
@@ -94,8 +80,8 @@ def test_what_the_page_says_of_routing_in_words_is_what_is_found() -> None:
         model, tokenizer = tiny(name)
         draws = sample(model, tokenizer, paper_problems(), decoders, runs=8)
         table = routing.divergence(model, tokenizer, paper_problems(), draws)
-        parted = table[table["tokens"] > 0]
-        assert parted.loc[~parted["greedy_wrong"], "wrong"].all(), name
+        apart = routing.parted(table)
+        assert apart.loc[~apart["greedy_wrong"], "wrong"].all(), name
         assert table["entropy"].mean() < 0.25 * np.log(8)
         tests[name] = routing.beyond_tokens(table).loc["experts"]
     slopes = pd.DataFrame(tests).T

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+<<<<<<< HEAD
 import pytest
 
 from book.figures import gpu
@@ -25,3 +26,22 @@ def test_the_page_shows_every_large_model() -> None:
     large = [spec for spec in REGISTRY.values() if not spec.tiny]
     assert gpu.known_models()["model"].tolist() == [spec.name for spec in large]
     assert gpu.memory_needed()["model"].tolist() == list(dict.fromkeys(spec.shape for spec in large))
+=======
+import re
+
+from book.figures import gpu
+from lmrel.registry import REGISTRY
+
+
+def test_the_commands_run_every_large_model_alike() -> None:
+    commands = gpu.commands([name for name, spec in REGISTRY.items() if not spec.tiny])
+    assert len(commands) == 10
+    assert {re.sub(r"\S*(olmo|mist|mixt|qwen)\S*", "", command) for command in commands} == {
+        re.sub(r"\S*(olmo|mist|mixt|qwen)\S*", "", commands[0])
+    }
+    assert all("-p precision nf4" in command for command in commands)
+
+
+def test_commands_quote_what_a_shell_would_act_on() -> None:
+    assert "-p model 'x; rm -rf ~'" in gpu.commands(["x; rm -rf ~"])[0]
+>>>>>>> 9539b6a8c571061eabb29cb5ff7f7f6d334183f1

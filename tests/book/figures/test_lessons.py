@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import numpy as np
@@ -11,13 +12,15 @@ from scipy import stats
 
 import lmrel
 from book.figures import lessons
-from lmrel import Decoder, InputError
+from book.figures.style import svg
+from lmrel import Decoder, InputError, charts
 from lmrel.prompts import render
 from lmrel.stats.agreement import majority_at_k
 from tests.conftest import tiny
 
 PROBLEM = lessons.arithmetic(23, 7, 4, 5)
 TABLE = pd.DataFrame({"token": list("abcd"), "logit": [2.0, 1.0, 0.5, -3.0]})
+SIX = pd.DataFrame({"token": list("abcdef"), "logit": [2.0, 1.4, 1.0, 0.5, -1.0, -3.0]})
 
 
 @pytest.fixture(scope="module")
@@ -179,3 +182,75 @@ def test_an_answer_beyond_the_models_context_is_refused(base: Any, ask: Any) -> 
 def test_all_answers_to_nothing_are_refused(base: Any, given: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError, match=said):
         lessons.all_answers(*base, PROBLEM, **({"temperatures": [1.0]} | given))
+
+
+# The figures
+
+
+def bar_labels(chart: Any, **sliders: float) -> list[str]:
+    """The labels of a chart's bars, from the picture that Vega draws with the sliders there."""
+    spec = chart.to_dict()
+    for parameter in spec["params"]:
+        parameter["value"] = sliders.get(parameter["name"], parameter["value"])
+    assert set(sliders) <= {parameter["name"] for parameter in spec["params"]}
+    labels = svg(spec, 600).partition("mark-text role-mark")[2]  # not the axis
+    return re.findall(r">([\d.]+%|cut)</text>", labels)
+
+
+def percents(probabilities: Any) -> list[str]:
+    return [f"{p:.1%}" for p in probabilities]
+
+
+@pytest.mark.parametrize("temperature", [0.1, 1.0, 2.5])
+def test_the_temperature_slider_shows_what_the_decoder_does(temperature: float) -> None:
+    labels = bar_labels(lessons.tempered(SIX, "a", "b"), T=temperature)
+    assert labels[: len(SIX)] == percents(lessons.distribution(SIX, temperature)["probability"])
+
+
+@pytest.mark.parametrize(
+    "knobs",
+    [
+        {},
+        {"top_k": 3},
+        {"top_p": 0.8},
+        {"min_p": 0.2},
+        {"top_k": 4, "top_p": 0.75, "min_p": 0.3},
+        {"top_p": 0.05},
+        {"top_k": 2, "top_p": 0.99},
+    ],
+)
+@pytest.mark.parametrize("temperature", [0.4, 1.0, 3.0])
+def test_the_truncation_sliders_show_what_the_decoder_does(temperature: float, knobs: dict[str, Any]) -> None:
+    labels = bar_labels(lessons.truncated(SIX, "a", "b"), T=temperature, **knobs)
+    expected = lessons.distribution(SIX, temperature, **knobs)["probability"]
+    assert labels[: len(SIX)] == ["cut" if p == 0 else f"{p:.1%}" for p in expected]
+
+
+@pytest.mark.parametrize(("u", "temperature"), [(0.0, 1.0), (0.5, 1.0), (0.9, 1.0), (0.5, 4.0)])
+def test_the_lit_token_is_the_one_that_is_drawn(u: float, temperature: float) -> None:
+    spec = lessons.drawn(SIX, "a", "b").to_dict()
+    for parameter in spec["params"]:
+        parameter["value"] = {"u": u, "T": temperature}[parameter["name"]]
+    bars = re.findall(r'aria-label="[^"]*token: (\w)[^"]*"[^>]* fill="(#\w+)"', svg(spec, 600))
+    lit = [token for token, colour in bars if colour == charts.PALETTE[1]]
+    p = lessons.distribution(SIX, temperature)["probability"]
+    assert lit == [SIX["token"][int(lessons.inverse_cdf(p, np.array([u]))[0])]]
+
+
+def test_every_figure_can_be_drawn_on_a_narrow_screen_and_is_light() -> None:
+    runs = pd.DataFrame({"problem": ["a", "b"], "run": [1, 1], "outcome": ["right", "wrong"], "answer": ["1", "2"]})
+    series = lessons.entropy(SIX, [0.5, 1.0]).assign(of="a")
+    for chart in (
+        lessons.tempered(SIX, "a", "b"),
+        lessons.drawn(SIX, "a", "b"),
+        lessons.truncated(SIX, "a", "b"),
+        lessons.ways(lessons.draw_both_ways(SIX, 1.0, 50), "a", "b"),
+        lessons.lines(series, "temperature", "top", "a", "b", by="of"),
+        lessons.lines(series, "temperature", "bits", "a", "b", by="of", percent=False, log=True),
+        lessons.runs_grid(runs, "a", "b"),
+    ):
+        spec = chart.to_dict()
+        assert "<svg" in svg(spec, charts.NARROW)
+        assert "currentColor" in str(spec)
+        assert sum(map(len, spec["datasets"].values())) <= 1000
+        assert spec["usermeta"]["function"].startswith("book.figures.lessons.")

@@ -210,7 +210,7 @@ def set_range(page: Page, name: str, value: float) -> None:
     )
 
 
-def shown(page: Page, model: str) -> tuple[float, list[tuple[str, float]]]:
+def shown_panel(page: Page, model: str) -> tuple[float, list[tuple[str, float]]]:
     """P(correct) and the rows of one panel, as a reader sees them."""
     panel = page.get_by_role("region", name=model)
     rows = [row.inner_text().split("\n") for row in panel.locator("li:not(.empty)").all()]
@@ -259,7 +259,7 @@ def test_the_dial_shows_what_it_says(page: Page, problem: str, preset: int) -> N
         )
         for model in TINY_SUITE:
             expected = answers(tree(problem, model), decoder)
-            correct, rows = shown(page, model)
+            correct, rows = shown_panel(page, model)
             assert correct == pytest.approx(expected.get(right, 0), abs=1.1e-3)
             for answer, p in rows[:-1]:
                 assert p == pytest.approx(
@@ -278,14 +278,14 @@ def test_the_dial_shows_what_it_says(page: Page, problem: str, preset: int) -> N
 
 
 def test_the_dial_turns_by_keyboard(page: Page) -> None:
-    before = shown(page, "tiny-dense-base")[0]
+    before = shown_panel(page, "tiny-dense-base")[0]
     control = page.get_by_label("temperature", exact=True)
     control.focus()
     for _ in range(6):
         page.keyboard.press("ArrowRight")
     page.wait_for_function("document.querySelector('.knobs td').textContent === '1'")
     assert control.get_attribute("aria-valuetext") == "1.00"
-    assert shown(page, "tiny-dense-base")[0] < before
+    assert shown_panel(page, "tiny-dense-base")[0] < before
     page.keyboard.press("Home")
     page.wait_for_function("document.querySelector('.knobs td').textContent === '0'")
     assert control.get_attribute("aria-valuetext") == "0 (greedy)"

@@ -1,13 +1,10 @@
 from __future__ import annotations
 
 import json
-import os
-from pathlib import Path
 
-import pytest
+import pandas as pd
 
 from book.figures import tested
-from lmrel import InputError
 from tests.conftest import ROOT
 from tests.report import by_file
 
@@ -40,23 +37,6 @@ def test_every_stored_report_has_its_table_and_nothing_was_lost() -> None:
     assert len(tested.soak(soak)) == 5
     assert soak["minutes"] >= 60
     assert all(soak["flat"].values())
-    licences = json.loads((data / "licences.json").read_text())
-    assert tested.licences(licences)["packages"].astype(int).sum() == len(licences)
-    with pytest.raises(InputError, match="nowhere.json is no report that can be read"):
-        tested.report(data / "nowhere.json")
+    packages = pd.read_json(data / "licences.json")
+    assert tested.licences(packages)["packages"].astype(int).sum() == len(packages)
     assert torture["date"] in tested.when(torture)
-
-
-@pytest.mark.parametrize("text", ["null", '"x"', "5", "[" * 100_000], ids=["null", "text", "number", "deep"])
-def test_a_report_of_anything_else_ends_in_a_sentence(tmp_path: Path, text: str) -> None:
-    (tmp_path / "report.json").write_text(text)
-    with pytest.raises(InputError, match=r"report\.json is no report that can be read"):
-        tested.report(tmp_path / "report.json")
-
-
-def test_a_report_that_is_no_file_ends_in_a_sentence(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(InputError, match="pipe is no report that can be read: it is no file"):
-        tested.report(tmp_path / "pipe")
-    with pytest.raises(InputError, match="report is None; it must be a path"):
-        tested.report(None)  # type: ignore[arg-type]

@@ -1,12 +1,18 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from book.analysis import effects
+from book.analysis import effects, routing
 from book.figures import factorial as pages
-from lmrel import Decoder, paper_problems, sample
+from book.figures.style import svg
+from book.figures.text import with_interval
+from lmrel import Decoder, charts, paper_problems, sample
 from lmrel.registry import TINY
 from tests.book.analysis.test_effects import outcomes, page, synthetic
 from tests.conftest import tiny
@@ -27,7 +33,6 @@ def test_tables_are_text_and_numbers_have_signs() -> None:
     table = effects.effects(synthetic(targets=0.12, sparse=-0.03, noise=0.01))
     shown = pages.shown_effects(table).set_index("effect")
     assert shown.loc["sparse minus dense", "points"].startswith("\N{MINUS SIGN}")
-    assert pages.points(0.1) == "+10.0"
 
 
 def test_every_measured_cell_has_a_row_and_every_measure_a_column() -> None:
@@ -61,8 +66,8 @@ def test_the_numbers_of_the_prose_are_those_of_the_tables() -> None:
     assert sparsity["within 5 points"].tolist() == ["not shown", "not shown", "not shown", "yes"]
     assert facts["factorial verdict"].startswith("is excluded on average")
     pairs = [("wide", "sparse"), ("qwen2", "olmoe")]
-    between = pages.shown_against(dropped[dropped["seed"] == 0], pairs).set_index("last stage")
-    assert between.index.tolist() == [*[effects.NAMES[stage] for stage in factorial.CELLS], effects.TUNED_MEAN]
+    between = pages.shown_between_architectures(dropped[dropped["seed"] == 0], pairs).set_index("last stage")
+    assert between.index.tolist() == [*[effects.STAGE_NAMES[stage] for stage in factorial.CELLS], effects.TUNED_MEAN]
     means = between.loc[effects.TUNED_MEAN].tolist()
     assert [facts["factorial wide"], facts["factorial family"]] == means
 
@@ -72,7 +77,7 @@ def test_a_row_for_each_architecture_with_both_effects() -> None:
     shown = pages.shown_within_architecture(first).set_index("architecture")
     assert shown.index.tolist() == list(ARCHITECTURES)
     row = effects.within_architecture(first).query("architecture == 'sparse' and effect == @effects.MAIN[0]").iloc[0]
-    assert shown.loc["sparse", effects.MAIN[0]] == pages.points(row["estimate"], row["low"], row["high"])
+    assert shown.loc["sparse", effects.MAIN[0]] == with_interval(*(100 * row[["estimate", "low", "high"]]))
 
 
 def test_training_takes_what_its_models_take() -> None:
@@ -91,3 +96,68 @@ def test_training_takes_what_its_models_take() -> None:
         "60",
         "3.0",
     ]
+
+
+def test_models_routing_stands_in_a_table_with_adjusted_p_values() -> None:
+    rng = np.random.default_rng(7)
+    columns = {"problem_id": np.arange(400) % 50, "tokens": rng.random(400), "experts": rng.random(400)}
+    table = pd.DataFrame(columns).assign(entropy=0.5, wrong=rng.random(400) < 0.5, greedy_wrong=rng.random(400) < 0.7)
+    p = float(routing.beyond_tokens(table).loc["experts", "p"])
+    shown = pages.shown_divergence({"one": table, "two": table}).set_index("model")
+    assert shown.loc["one", "routing entropy, nats"] == "0.50"
+    assert float(shown.loc["two", "p"]) == pytest.approx(min(1, 2 * p), rel=0.05)
+    wrong = table[table["greedy_wrong"]]
+    assert shown.loc["one", "parted from wrong: right"] == f"{(~wrong['wrong']).sum()} of {len(wrong)}"
+    right = table[~table["greedy_wrong"]]
+    assert shown.loc["one", "parted from right: wrong"] == f"{right['wrong'].sum()} of {len(right)}"
+
+
+@cache
+def cells() -> pd.DataFrame:
+    return effects.planned_cells(page()[1])
+
+
+def curves() -> pd.DataFrame:
+    found = factorial.curves(outcomes())
+    return found.query(f"{effects.PLANNED} and architecture == 'dense' and stage in @factorial.CELLS")
+
+
+DOSES = pd.DataFrame({"noise": [0, 0.3], "drop": [0.1, 0.4], "low": [0, 0.3], "high": [0.2, 0.5], "alone": [0.1, 0.4]})
+PAPERS = {("sparse", "base"): "OLMoE"}
+FIGURES: dict[str, Callable[[], Any]] = {
+    "design": lambda: pages.design(cells(), PAPERS, "A title", "What it shows."),
+    "cost": lambda: pages.cost(cells(), "A title", "What it shows."),
+    "curves": lambda: pages.curves(curves(), "A title", "What it shows."),
+    "forest": lambda: pages.forest(effects.sensitivity(outcomes()), "A title", "What it shows."),
+    "dose": lambda: pages.dose(DOSES, "A title", "What it shows."),
+}
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_every_figure_draws_and_carries_its_text(name: str) -> None:
+    spec = FIGURES[name]().to_dict()
+    assert spec["description"] == "What it shows."
+    for width in (charts.WIDTH, charts.NARROW):
+        picture = svg(spec, width)
+        assert "A title" in picture
+        assert "NaN" not in picture
+
+
+def rows(name: str) -> list[dict[str, Any]]:
+    [*tables] = FIGURES[name]().to_dict()["datasets"].values()
+    return list(max(tables, key=len))
+
+
+def test_a_dot_is_a_model_and_stands_at_its_drop() -> None:
+    dots = rows("cost")
+    assert len(dots) == len(cells())
+    assert sorted(dot["drop"] for dot in dots) == sorted(cells()["drop"].round(5))
+
+
+def test_a_cell_counts_its_seeds_and_names_what_the_paper_had() -> None:
+    shown = rows("design")
+    assert len(shown) == 10
+    assert [cell["stage"] for cell in shown if cell["had"]] == ["pretrained only"]
+    assert {cell["seeds"].split()[0] for cell in shown} == set(
+        cells().groupby(["architecture", "stage"])["seed"].nunique().map(str)
+    )
