@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-<<<<<<< HEAD
+import re
+
 import pytest
 
 from book.figures import gpu
@@ -26,11 +27,6 @@ def test_the_page_shows_every_large_model() -> None:
     large = [spec for spec in REGISTRY.values() if not spec.tiny]
     assert gpu.known_models()["model"].tolist() == [spec.name for spec in large]
     assert gpu.memory_needed()["model"].tolist() == list(dict.fromkeys(spec.shape for spec in large))
-=======
-import re
-
-from book.figures import gpu
-from lmrel.registry import REGISTRY
 
 
 def test_the_commands_run_every_large_model_alike() -> None:
@@ -44,4 +40,3 @@ def test_the_commands_run_every_large_model_alike() -> None:
 
 def test_commands_quote_what_a_shell_would_act_on() -> None:
     assert "-p model 'x; rm -rf ~'" in gpu.commands(["x; rm -rf ~"])[0]
->>>>>>> 9539b6a8c571061eabb29cb5ff7f7f6d334183f1
