@@ -7,7 +7,6 @@ and estimates their hours; see `study.costs` for what that rests on.
 from __future__ import annotations
 
 import argparse
-import fcntl
 import os
 import re
 import subprocess
@@ -16,6 +15,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from filelock import lock_descriptor
 
 from lmrel import records
 from lmrel.errors import InputError, command
@@ -50,7 +51,7 @@ def _state_in(job: Job, problems: int) -> State:
     record, draws = job.folder / records.RUN, job.folder / records.DRAWS
     if record.exists() and _is_of(record, job.parameters) and draws.exists():
         return State(job, problems, problems, ((draws.stat().st_mtime, problems),), "finished")
-    running = _locked(job.folder / ".evaluate.lock")
+    running = _is_locked(job.folder / ".evaluate.lock")
     begun, events = job.folder / parts.PARTS / records.RUN, []
     if begun.exists() and _is_of(begun, job.parameters):
         block = read_object(begun).get("block")
@@ -70,18 +71,18 @@ def _is_of(record: Path, parameters: Mapping[str, Any]) -> bool:
     )
 
 
-def _locked(path: Path) -> bool:
+def _is_locked(path: Path) -> bool:
+    """Whether a process holds the lock file at `path`, as `study.runner` does while it executes a notebook."""
     try:
         handle = os.open(path, os.O_RDWR)
     except OSError:  # most often there is none
         return False
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return True
+        return not lock_descriptor(handle, blocking=False)
+    except OSError:  # some network file systems know no locks
+        return False
     finally:
         os.close(handle)
-    return False
 
 
 def seconds_left(states: Sequence[State], now: float) -> float | None:

@@ -7,12 +7,10 @@ error. The target is replaced only by a notebook that ran to its end; one that f
 from __future__ import annotations
 
 import argparse
-import fcntl
 import os
 import re
 import shlex
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +21,7 @@ from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
 from lmrel.errors import InputError, command, quoted, visible
-from lmrel.files import as_path, writing
+from lmrel.files import as_path, locked, writing
 from study.devices import claimed
 
 
@@ -83,19 +81,13 @@ def _is_plain(value: Any, depth: int = 3) -> bool:
         return False
 
 
-@contextmanager
-def only_one(target: Path) -> Iterator[None]:
-    """Waits for another job that makes `target`: one that outlived the coordinator that had started it."""
+def only_one(target: Path) -> AbstractContextManager[None]:
+    """A lock on what makes `target`. It waits for a job that holds it, one that outlived the coordinator that began it.
+
+    Raises `InputError` for a target that `run_notebook` would refuse.
+    """
     _check_target(target)
-    with writing(target.parent):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(target.parent / f".{target.stem}.lock", os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        with suppress(OSError):  # some network file systems know no locks
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
+    return locked(target.with_name(f".{target.stem}.lock"))
 
 
 def _tidy(notebook: nbformat.NotebookNode, title: str | None) -> None:
