@@ -1,8 +1,11 @@
-"""Which GPUs a job on this machine uses, so that two jobs never share one. On a cluster its scheduler sees to that."""
+"""Which GPUs a job on this machine uses, so that two jobs never share one. On a cluster its scheduler sees to that.
+
+``python -m study.devices`` says how many jobs that want a GPU may run here at once. It knows neither torch nor what a
+job does with its GPUs.
+"""
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import subprocess
@@ -12,13 +15,15 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from filelock import lock_descriptor
+
 from lmrel.errors import InputError
 
 LOCKS = Path(tempfile.gettempdir())
 
 
 def gpus() -> list[str]:
-    """The NVIDIA GPUs of this machine, or those of them that CUDA_VISIBLE_DEVICES names."""
+    """The names of this machine's NVIDIA GPUs, or of those that CUDA_VISIBLE_DEVICES lets us see."""
     if "CUDA_VISIBLE_DEVICES" in os.environ:
         return [name for name in os.environ["CUDA_VISIBLE_DEVICES"].split(",") if name not in ("", "-1")]
     if not shutil.which("nvidia-smi"):
@@ -30,10 +35,10 @@ def gpus() -> list[str]:
 
 @contextmanager
 def claimed(number: int) -> Iterator[dict[str, str]]:
-    """Waits for `number` GPUs that no other job has claimed; yields the environment variables that show them alone.
+    """Wait for `number` GPUs that no other job has claimed, and yield the environment variables that show only them.
 
-    A claim is a lock that ends with the process. Nothing is claimed where there is no GPU, or in a job of Slurm, which
-    has chosen already. Raises `InputError` if there are not so many.
+    A claim is a lock that ends with the process. Nothing is claimed, and nothing yielded, where there is no GPU, or in
+    a job of Slurm, which has chosen already. Raises `InputError` if there are not so many.
     """
     if number < 0:
         raise InputError(f"gpus is {number}; it must be an integer of at least 0.")
@@ -47,7 +52,7 @@ def claimed(number: int) -> Iterator[dict[str, str]]:
         with ExitStack() as held:
             mine: list[str] = []
             for name in known:
-                if len(mine) < number and _locked(LOCKS / f"lmrel-gpu-{name}.lock", held):
+                if len(mine) < number and _claim(LOCKS / f"lmrel-gpu-{name}.lock", held):
                     mine.append(name)
             if len(mine) == number:
                 yield {"CUDA_VISIBLE_DEVICES": ",".join(mine)}
@@ -55,18 +60,13 @@ def claimed(number: int) -> Iterator[dict[str, str]]:
         time.sleep(1)  # all or none: two jobs that wait for each other's would wait for ever
 
 
-def _locked(path: Path, held: ExitStack) -> bool:
-    """Whether `path` could be locked until `held` is closed."""
-    with suppress(PermissionError):  # another user's
+def _claim(path: Path, held: ExitStack) -> bool:
+    """Whether the file at `path` could be locked until `held` is closed."""
+    with suppress(PermissionError):  # another user's file, which can be locked all the same
         path.touch()
     handle = os.open(path, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(handle)
-        return False
     held.callback(os.close, handle)
-    return True
+    return lock_descriptor(handle, blocking=False)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,9 @@
-"""What a run leaves behind: one row per draw in Parquet, a summary, and run.json, each written whole or not at all."""
+"""A run on its way to disk: its draws part by part, so that a killed one goes on; and what is kept of an older one.
+
+While a run is going on, its folder holds ``.parts``: a run.json that says whose parts they are, and in each further
+file the draws of some problems. They become draws.parquet; summary and the run's own run.json follow, ``.parts`` goes.
+Nothing here knows a model or how draws are made: `complete` is given a function for that.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +19,14 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lmrel import files, records
+from lmrel import files
 from lmrel.errors import InputError, quoted
-from lmrel.files import atomically, read_object, read_table, writing
-from lmrel.records import DRAWS, DRAWS_SCHEMA, RUN
+from lmrel.files import writing
+from lmrel.records import DRAWS, DRAWS_SCHEMA, RUN, SUMMARY, read_draws
 from study.code import sources
 
-PARTS = ".parts"
-DRAWN_BY = ("lmrel.sampling", "lmrel.models")  # by these, and what they import, draws are made
+PARTS, LOCK = ".parts", ".lock"
+DRAWN_BY = ("lmrel.sampling", "lmrel.models")  # draws are made by these modules and what they import
 BLOCK = 64  # problems in a part, at most
 # The least that a run.json holds; a number is the least that it may be.
 RUNS = {"runs": 1, "temperatures": [0.0]}
@@ -37,49 +42,191 @@ FINISHED: dict[str, Any] = {
 }
 
 
+# What a folder holds already.
+
+
 def refuse_other(folder: Path, parameters: Mapping[str, Any]) -> None:
     """Raise `InputError`, naming each difference, if `folder` holds a run with other parameters, finished or not.
 
     A finished run with fewer runs is no other: it will be extended.
     """
-    ours = _plain(parameters)
-    for path, state in ((folder / records.RUN, "a run"), (folder / PARTS / records.RUN, "an unfinished run")):
+    ours = _as_read(parameters)
+    for path, state in ((folder / RUN, "a run"), (folder / PARTS / RUN, "an unfinished run")):
         if path.exists():
-            theirs = _read(path)["parameters"]
+            theirs = _read_record(path)["parameters"]
             if state == "a run" and theirs["runs"] < ours["runs"]:
                 theirs = {**theirs, "runs": ours["runs"]}
             _refuse_difference(folder, state, theirs, ours)
 
 
 def finished(folder: Path, parameters: Mapping[str, Any], inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """The run.json of a finished run in `folder` with these inputs and parameters, or with fewer runs; {} without one.
+    """The run.json of the finished run in `folder` if its draws may be kept; {} otherwise.
 
-    `inputs` are what else its draws depend on. They are on disk as they were written.
+    They may if they are on disk as they were written, and were drawn with these parameters, or fewer runs, from the
+    same `inputs`: all else that draws depend on. `InputError` for a run.json that no run wrote.
     """
-    path = folder / records.RUN
+    path, draws = folder / RUN, folder / DRAWS
     if not path.exists():
         return {}
-    record, ours = _read(path), _plain(parameters)
+    record, ours = _read_record(path), _as_read(parameters)
     theirs = record["parameters"]
-    if theirs["runs"] > ours["runs"]:
+    same = all(theirs.get(name) == value for name, value in ours.items() if name != "runs")
+    same = same and all(record.get(name) == value for name, value in _as_read(inputs).items())
+    if not same or theirs["runs"] > ours["runs"]:
         return {}
-    if any(theirs.get(name) != value for name, value in ours.items() if name != "runs"):
-        return {}
-    if any(record.get(name) != value for name, value in _plain(inputs).items()):
-        return {}
-    draws = folder / records.DRAWS
     if not draws.exists() or files.sha256(draws) != record["sha256"]["draws"]:
         return {}
-    runs = records.read_draws(folder, ["run"])["run"].max() + 1
+    # A run.json that was edited to say fewer runs would have some of them drawn twice.
+    runs = read_draws(folder, ["run"])["run"].max() + 1
     return record if runs == (theirs["runs"] if any(ours["temperatures"]) else 1) else {}
 
 
+def tidy(folder: Path) -> None:
+    """Remove the parts of the finished run in `folder` if it was killed right before it did so itself."""
+    path = folder / PARTS / RUN
+    if not path.exists():
+        return
+    found = _read_record(path)
+    parameters = found["parameters"]
+    inputs = {name: value for name, value in found.items() if name not in ("parameters", "block")}
+    record = finished(folder, parameters, inputs)
+    if record and record["parameters"]["runs"] == parameters["runs"]:
+        _remove(folder / PARTS)
+
+
+# The parts of a run that is going on.
+
+
+@contextmanager
+def opened(
+    folder: Path, identity: Mapping[str, Any], block: int, *, replace: bool = False
+) -> Iterator[tuple[Path, int]]:
+    """The folder for the parts of the run with this `identity`, and how many problems each has: `block` if it is new.
+
+    Parts of the same run are kept, and their block size with them. Parts of another one, be it only of another
+    version of lmrel or of torch, are removed with `replace`; without, they raise an `InputError` that names each
+    difference. So does a second run that comes while one holds the folder. The parts are removed when the block ends.
+    """
+    parts = folder / PARTS
+    with files.locked(parts / LOCK, f"another run is writing to {folder}; wait for it to end."):
+        path, ours = parts / RUN, _as_read(identity)
+        theirs = _read_record(path) if path.exists() else {}
+        if {name: theirs.get(name) for name in ours} != ours:
+            if theirs and not replace:
+                _refuse_difference(folder, "an unfinished run", _flat(theirs), _flat(ours))
+            with writing(parts):
+                for old in parts.iterdir():
+                    if old.name != LOCK:
+                        old.unlink()
+            theirs = {**ours, "block": block}
+            files.write_json(theirs, path)
+        with writing(folder):  # what a process left half-written when it was killed
+            for pattern in (DRAWS, SUMMARY, RUN, "probe"):
+                for old in folder.glob(f".{pattern}.*"):
+                    old.unlink(missing_ok=True)
+            for old in parts.glob(".*.*"):
+                old.unlink()
+        yield parts, theirs["block"]
+        _remove(parts)
+
+
+def _remove(parts: Path) -> None:
+    """Remove the parts of a complete run; one that stays does no harm."""
+    last = (RUN, LOCK)  # while there are parts, run.json says whose they are
+    with suppress(OSError):
+        for path in sorted(parts.iterdir(), key=lambda path: last.index(path.name) if path.name in last else -1):
+            path.unlink()
+        parts.rmdir()
+
+
+def complete(
+    parts: Path,
+    name: str,
+    problems: pd.DataFrame,
+    block: int,
+    n_draws: int,
+    draw: Callable[[pd.DataFrame], pd.DataFrame],
+) -> list[Path]:
+    """The files of all parts, in the order of `problems`: ``NAME-0000.parquet`` and so on in the folder `parts`.
+
+    One that is missing, damaged, or has other than `n_draws` rows for each of its problems is written anew, with what
+    `draw` returns for them.
+    """
+    paths = []
+    for number, start in enumerate(range(0, len(problems), block)):
+        some = problems.iloc[start : start + block]
+        path = parts / f"{name}-{number:04d}.parquet"
+        if not is_whole(path, len(some) * n_draws):
+            write_part(draw(some), path)
+        paths.append(path)
+    return paths
+
+
 def merged(old: pd.DataFrame, new: pd.DataFrame, problems: pd.DataFrame, temperatures: Sequence[float]) -> pd.DataFrame:
-    """The draws of both for `problems`, in the order in which `lmrel.sample` gives them."""
-    place = {name: number for number, name in enumerate(problems["problem_id"])}
-    both = pd.concat([old[old["problem_id"].isin(place.keys())], new], ignore_index=True)
+    """Those draws of both that are of `problems`, in the order in which `lmrel.sample` gives them."""
+    order = {name: number for number, name in enumerate(problems["problem_id"])}
+    both = pd.concat([old[old["problem_id"].isin(order.keys())], new], ignore_index=True)
     decoder = both["temperature"].map({temperature: number for number, temperature in enumerate(temperatures)})
-    return both.iloc[np.lexsort((both["run"], decoder, both["problem_id"].map(place)))]
+    return both.iloc[np.lexsort((both["run"], decoder, both["problem_id"].map(order)))]
+
+
+def write_part(draws: pd.DataFrame, path: Path) -> Path:
+    """Write `draws`, which must have the columns of `DRAWS_SCHEMA`, as one Parquet file with checksums."""
+    table = pa.Table.from_pandas(draws, schema=DRAWS_SCHEMA, preserve_index=False)
+    return files.atomically(path, lambda temporary: pq.write_table(table, temporary, write_page_checksum=True))
+
+
+def is_whole(path: Path, rows: int) -> bool:
+    """Whether `path` is an undamaged part with that many rows."""
+    try:
+        return path.exists() and _read_part(path).num_rows == rows
+    except InputError:
+        return False
+
+
+def join_parts(paths: Sequence[Path], folder: Path) -> Path:
+    """Write the draws of all parts, in their order, as ``folder/draws.parquet``; one part at a time is in memory."""
+    return join_tables(map(_read_part, paths), folder)
+
+
+def join_tables(tables: Iterable[pa.Table], folder: Path) -> Path:
+    """Write `tables` of draws, in their order, as ``folder/draws.parquet``.
+
+    The run.json of an older run goes at the last moment: new draws are never beside it.
+    """
+
+    def write(temporary: Path) -> None:
+        with pq.ParquetWriter(temporary, DRAWS_SCHEMA, write_page_checksum=True) as writer:
+            for table in tables:
+                writer.write_table(table)
+
+    return files.atomically(folder / DRAWS, write, before=lambda: (folder / RUN).unlink(missing_ok=True))
+
+
+def _read_part(path: Path) -> pa.Table:
+    table = files.read_table(path)
+    try:
+        return table.cast(DRAWS_SCHEMA)
+    except (ValueError, pa.ArrowException) as error:
+        raise InputError(f"{path} holds no draws: {str(error).splitlines()[0]}") from error
+
+
+# Whether two runs are the same.
+
+
+def code_hash() -> str:
+    """One hash over the source files that draws are made by."""
+    return files.sha256(*sources(*DRAWN_BY))
+
+
+def problems_hash(problems: pd.DataFrame) -> str:
+    """One hash over the problems in their order."""
+    return hashlib.sha256(problems.to_json(orient="records").encode()).hexdigest()
+
+
+def _as_read(value: Mapping[str, Any]) -> dict[str, Any]:
+    """`value` as it would come back from a JSON file, where tuples are lists, to be compared with what does."""
+    return dict(json.loads(json.dumps(value)))
 
 
 def _refuse_difference(folder: Path, state: str, theirs: dict[str, Any], ours: dict[str, Any]) -> None:
@@ -90,88 +237,6 @@ def _refuse_difference(folder: Path, state: str, theirs: dict[str, Any], ours: d
             f"{folder} holds {state} with {said[0]}; this one has {said[1]}. "
             "Choose another output_dir, or pass replace=True."
         )
-
-
-@contextmanager
-def opened(
-    folder: Path, identity: Mapping[str, Any], block: int, *, replace: bool = False
-) -> Iterator[tuple[Path, int]]:
-    """The folder for the parts of this run, and the problems in each; a second run there meanwhile is refused.
-
-    Parts of the same run are kept, and their block size with them. Parts of another one, be it only of another
-    version of lmrel or of torch, are removed with `replace`. Otherwise they raise an `InputError` that names each
-    difference, as does a folder that is in use.
-    """
-    parts = folder / PARTS
-    with writing(parts):
-        parts.mkdir(exist_ok=True)
-    with files.locked(parts, f"another run is writing to {folder}; wait for it to end."):
-        path, wanted = parts / records.RUN, _plain(identity)
-        found = _read(path) if path.exists() else {}
-        if {name: found.get(name) for name in wanted} != wanted:
-            if found and not replace:
-                _refuse_difference(folder, "an unfinished run", _flat(found), _flat(wanted))
-            with writing(parts):
-                for old in parts.iterdir():
-                    old.unlink()
-            found = {**wanted, "block": block}
-            files.write_json(found, path)
-        with writing(folder):
-            for pattern in (records.DRAWS, records.SUMMARY, records.RUN, "probe"):
-                for old in folder.glob(f".{pattern}.*"):
-                    old.unlink(missing_ok=True)  # half-written by a process that was killed
-            for old in parts.glob(".*"):
-                old.unlink()
-        yield parts, found["block"]
-        _remove(parts)
-
-
-def tidy(folder: Path) -> None:
-    """Remove the parts of the finished run in `folder`, which was killed right before it did so itself."""
-    path = folder / PARTS / records.RUN
-    if not path.exists():
-        return
-    found = _read(path)
-    parameters = found["parameters"]
-    inputs = {name: value for name, value in found.items() if name not in ("parameters", "block")}
-    record = finished(folder, parameters, inputs)
-    if record and record["parameters"]["runs"] == parameters["runs"]:
-        _remove(folder / PARTS)
-
-
-def _remove(parts: Path) -> None:
-    """Once the run is complete; what stays here harms nothing. What says whose they are goes last."""
-    with suppress(OSError):
-        for path in sorted(parts.iterdir(), key=lambda path: path.name == records.RUN):
-            path.unlink()
-        parts.rmdir()
-
-
-def complete(
-    parts: Path, name: str, problems: pd.DataFrame, block: int, draws: int, draw: Callable[[pd.DataFrame], pd.DataFrame]
-) -> list[Path]:
-    """The files of all parts, in order; those that are missing or damaged are made by `draw` from their problems.
-
-    `draws` are the rows that each problem has.
-    """
-    paths = []
-    for number, start in enumerate(range(0, len(problems), block)):
-        some = problems.iloc[start : start + block]
-        path = parts / f"{name}-{number:04d}.parquet"
-        if not is_whole(path, len(some) * draws):
-            write_part(draw(some), path)
-        paths.append(path)
-    return paths
-
-
-def code_hash() -> str:
-    """One hash over the modules of lmrel that draws are made by."""
-    return files.sha256(*sources(*DRAWN_BY))
-
-
-def problems_hash(problems: pd.DataFrame) -> str:
-    """One hash over the problems in their order."""
-    return hashlib.sha256(problems.to_json(orient="records").encode()).hexdigest()
 
 
 def _flat(record: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -187,19 +252,13 @@ def _flat(record: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _plain(value: Mapping[str, Any]) -> dict[str, Any]:
-    """As it comes back from a file."""
-    return dict(json.loads(json.dumps(value)))
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """A run.json, finished or not; `InputError` if it can be none."""
+def _read_record(path: Path) -> dict[str, Any]:
+    """The run.json at `path`, of a finished run or of parts; `InputError` if no run wrote it like that."""
     try:
-        found = read_object(path, "parameters")
+        found = files.read_object(path, "parameters")
     except InputError as error:
         raise InputError(f"{error} Remove it to start again.") from error
-    kind = UNFINISHED if path.parent.name == PARTS else FINISHED
-    for name, like in kind.items():
+    for name, like in (UNFINISHED if path.parent.name == PARTS else FINISHED).items():
         if not _is_like(found.get(name), like):
             raise InputError(
                 f"{path} is no record of a run: its {name} is {quoted(found.get(name))}. Remove it to start again."
@@ -216,44 +275,3 @@ def _is_like(value: Any, like: Any) -> bool:
     if isinstance(value, bool) or not isinstance(value, (int, float) if isinstance(like, float) else type(like)):
         return False
     return isinstance(like, str) or value >= like
-
-
-def write_part(draws: pd.DataFrame, path: Path) -> Path:
-    """`draws`, checked against `DRAWS_SCHEMA`, as one Parquet file with checksums."""
-    table = pa.Table.from_pandas(draws, schema=DRAWS_SCHEMA, preserve_index=False)
-    return atomically(path, lambda temporary: pq.write_table(table, temporary, write_page_checksum=True))
-
-
-def is_whole(path: Path, rows: int) -> bool:
-    """Whether `path` is an undamaged part with that many rows."""
-    try:
-        return path.exists() and _read_as_draws(path).num_rows == rows
-    except InputError:
-        return False
-
-
-def join_parts(paths: Sequence[Path], folder: Path) -> Path:
-    """The parts in their order as ``folder/draws.parquet``, one at a time in memory."""
-    return join_tables(map(_read_as_draws, paths), folder)
-
-
-def join_tables(tables: Iterable[pa.Table], folder: Path) -> Path:
-    """Tables of draws in their order as ``folder/draws.parquet``.
-
-    An older run's run.json goes at the last moment: from here on until the new one is written the run is unfinished.
-    """
-
-    def write(temporary: Path) -> None:
-        with pq.ParquetWriter(temporary, DRAWS_SCHEMA, write_page_checksum=True) as writer:
-            for table in tables:
-                writer.write_table(table)
-
-    return atomically(folder / DRAWS, write, before=lambda: (folder / RUN).unlink(missing_ok=True))
-
-
-def _read_as_draws(path: Path) -> pa.Table:
-    table = read_table(path)
-    try:
-        return table.cast(DRAWS_SCHEMA)
-    except (ValueError, pa.ArrowException) as error:
-        raise InputError(f"{path} holds no draws: {str(error).splitlines()[0]}") from error

@@ -1,13 +1,12 @@
 """How far the study is, and what would run: ``python -m study.progress`` and, for a dry run, ``--plan``.
 
-The first reads results/, so it can be asked from anywhere that sees them. The second asks Snakemake which jobs are due
-and estimates their hours; see `study.costs` for what that rests on.
+The first only reads results/, so it can be asked from anywhere that sees them; it knows nothing of Snakemake or Slurm.
+The second asks Snakemake which jobs are due and estimates their hours; see `study.costs` for what that rests on.
 """
 
 from __future__ import annotations
 
 import argparse
-import fcntl
 import os
 import re
 import subprocess
@@ -16,6 +15,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from filelock import lock_descriptor
 
 from lmrel import records
 from lmrel.errors import InputError, command
@@ -29,17 +30,17 @@ WINDOW = 3600.0  # seconds that the rate is taken over
 
 @dataclass(frozen=True)
 class State:
-    """Of one job: problems done and in all, when each lot of them was done, and what is going on."""
+    """How far one job is: problems done and in all, when each lot of them was done, and what is going on."""
 
     job: Job
     done: int
     problems: int
-    events: tuple[tuple[float, int], ...]  # time, in seconds since 1970, and problems
+    events: tuple[tuple[float, int], ...]  # when a lot was done, in seconds since 1970, and how many problems it had
     what: str  # "finished", "running", "failed", "stopped" or "waiting"
 
 
 def state_of_job(job: Job, problems: int) -> State:
-    """From what is in the job's folder. `problems` are the job's."""
+    """How far a job of so many problems is, from what its folder holds; `InputError` if that may not be read."""
     try:
         return _state_in(job, problems)
     except OSError as error:
@@ -50,74 +51,79 @@ def _state_in(job: Job, problems: int) -> State:
     record, draws = job.folder / records.RUN, job.folder / records.DRAWS
     if record.exists() and _is_of(record, job.parameters) and draws.exists():
         return State(job, problems, problems, ((draws.stat().st_mtime, problems),), "finished")
-    running = _locked(job.folder / ".evaluate.lock")
     begun, events = job.folder / parts.PARTS / records.RUN, []
     if begun.exists() and _is_of(begun, job.parameters):
         block = read_object(begun).get("block")
-        if type(block) is int and block > 0:
+        if type(block) is int and block > 0:  # the file may have been edited
             times = sorted(path.stat().st_mtime for path in begun.parent.glob("*-*.parquet"))
             counts = [min(block, problems - start) for start in range(0, problems, block)]
             events = list(zip(times, counts, strict=False))
+    running = _is_locked(job.folder / ".evaluate.lock")
     failed = (job.folder / "evaluate.failed.ipynb").exists()
     what = "running" if running else "failed" if failed else "stopped" if events else "waiting"
     return State(job, sum(count for _, count in events), problems, tuple(events), what)
 
 
 def _is_of(record: Path, parameters: Mapping[str, Any]) -> bool:
+    """Whether the run.json at `record` is of a run with these parameters, wherever that wrote."""
     found = read_object(record).get("parameters")
     return isinstance(found, dict) and all(
         found.get(name) == value for name, value in parameters.items() if name not in ("output_dir", "replace")
     )
 
 
-def _locked(path: Path) -> bool:
+def _is_locked(path: Path) -> bool:
+    """Whether a process holds the lock file at `path`, as `study.runner` does while it executes a notebook."""
     try:
         handle = os.open(path, os.O_RDWR)
     except OSError:  # most often there is none
         return False
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return True
+        return not lock_descriptor(handle, blocking=False)
+    except OSError:  # some network file systems know no locks
+        return False
     finally:
         os.close(handle)
-    return False
 
 
 def seconds_left(states: Sequence[State], now: float) -> float | None:
-    """Until all problems are done at the rate of the last hour; None while too little was done to tell."""
+    """The seconds until all problems are done at the rate of the last hour; None while too little was done to tell.
+
+    `now` is in seconds since 1970, as in `State`.
+    """
     events = sorted(event for each in states for event in each.events if event[0] > now - WINDOW)
     todo = sum(each.problems - each.done for each in states)
     if len(events) < 2 or events[-1][0] == events[0][0]:
         return 0.0 if not todo else None
-    rate = sum(count for _, count in events[1:]) / (now - events[0][0])  # what came before the first is not known
+    # Since the first lot was done. When that was begun is not known, so it does not count itself.
+    rate = sum(count for _, count in events[1:]) / (now - events[0][0])
     return todo / rate
 
 
 def report(states: Sequence[State], now: float) -> str:
-    """For people: one line, then a line for each job that is not finished."""
-    of = {what: [s for s in states if s.what == what] for what in ("finished", "running", "failed", "stopped")}
+    """What `make progress` prints: a line about all jobs, then one for each that is running, failed or stopped."""
+    counts = {what: [each.what for each in states].count(what) for what in ("finished", "running", "failed", "stopped")}
+    some = ", ".join(f"{count} {what}" for what, count in counts.items() if count or what == "finished")
     done, problems = sum(each.done for each in states), sum(each.problems for each in states)
     left = seconds_left(states, now)
     time_left = "" if not left else f", {duration(left)} left at the rate of the last hour"
-    counts = ", ".join(f"{len(some)} {what}" for what, some in of.items() if some or what == "finished")
-    lines = [f"{len(states)} jobs: {counts}; {done:,} of {problems:,} problems ({done / problems:.0%}){time_left}"]
+    lines = [f"{len(states)} jobs: {some}; {done:,} of {problems:,} problems ({done / problems:.0%}){time_left}"]
     for each in states:
-        if each.what not in ("finished", "waiting"):
+        if each.what in ("running", "failed", "stopped"):
             log = f"; its log is {each.job.folder / 'evaluate.log'}" if each.what == "failed" else ""
             lines.append(f"{each.job.name}: {each.what}, {each.done} of {each.problems} problems{log}")
     return "\n".join(lines)
 
 
 def duration(seconds: float) -> str:
-    """As in ``40 s``, ``12 min`` or ``3.5 h``."""
+    """`seconds` in words, as in ``40 s``, ``12 min`` or ``3.5 h``."""
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:,.1f} h"
 
 
 def due(output: str) -> list[dict[str, str]]:
-    """The jobs in what ``snakemake --dry-run`` prints: rule and wildcards of each."""
+    """The jobs in what ``snakemake --dry-run`` prints: of each its wildcards and, under ``rule``, its rule."""
     jobs = []
     for block in re.split(r"^(?=rule \w+:$)", output, flags=re.M)[1:]:
         wildcards = re.search(r"^    wildcards: (.*)$", block, re.M)
@@ -127,7 +133,10 @@ def due(output: str) -> list[dict[str, str]]:
 
 
 def plan_report(study: Study, jobs: Sequence[Mapping[str, str]], measured: costs.Measured) -> str:
-    """For people: what would run, and about how many hours drawing takes."""
+    """What ``make study DRY=1`` prints: a line for each job that would run, and about how long all of them draw.
+
+    `jobs` are as from `due`.
+    """
     precision, stop = study.parameters.get("precision", "auto"), study.parameters.get("stop", "eos")
     names = {(job.run, job.shard): job.name for job in study.jobs()}
     lines: list[str] = []
@@ -138,12 +147,12 @@ def plan_report(study: Study, jobs: Sequence[Mapping[str, str]], measured: costs
             lines.append(f"{run}: join {study.shards[run]} shards")
         elif rule in ("evaluate", "evaluate_shard"):
             share = -(-study.problems // study.shards[run])
-            guess = costs.estimate(study.folders[run], precision, study.n_draws, share, measured, stop=stop)
+            found = costs.estimate(study.folders[run], precision, study.n_draws, share, measured, stop=stop)
             gpus = study.asked[run]["gpu"]
-            spent["GPU" if gpus else "CPU"].append(costs.Estimate(guess.seconds * max(gpus, 1), guess.basis))
+            spent["GPU" if gpus else "CPU"].append(costs.Estimate(found.seconds * max(gpus, 1), found.basis))
             name = names[run, int(job["shard"]) if "shard" in job else None]
             asked = ", ".join(f"{what} {value}" for what, value in study.asked[run].items())
-            lines.append(f"{name}: evaluate, about {duration(guess.seconds)} ({asked})")
+            lines.append(f"{name}: evaluate, about {duration(found.seconds)} ({asked})")
         elif rule != "study":
             lines.append(rule)
     if not lines:
@@ -151,15 +160,15 @@ def plan_report(study: Study, jobs: Sequence[Mapping[str, str]], measured: costs
     totals = []
     for kind, some in spent.items():
         if some:
-            rests = ", ".join(dict.fromkeys(guess.basis for guess in some))
-            totals.append(f"{duration(sum(guess.seconds for guess in some))} of {kind} time ({rests})")
+            rests = ", ".join(dict.fromkeys(each.basis for each in some))
+            totals.append(f"{duration(sum(each.seconds for each in some))} of {kind} time ({rests})")
     said = f"; drawing takes about {' and '.join(totals)}, to which loading adds" if totals else ""
     return "\n".join([*lines, f"{len(lines)} jobs{said}"])
 
 
 @command()
 def main() -> None:
-    """Command line."""
+    """Say how far the study in the working directory's study.yaml is or, with ``--plan``, what would run."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--plan", action="store_true", help="say what would run, and run nothing")
     arguments = parser.parse_args()
@@ -170,8 +179,8 @@ def main() -> None:
         now = time.time()
         print(report([state_of_job(job, count) for job, count in zip(jobs, counts, strict=True)], now))
         return
-    command = ["snakemake", "study", "--dry-run", "--cores", "1", "--nolock", "--rerun-incomplete"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    asked = ["snakemake", "study", "--dry-run", "--cores", "1", "--nolock", "--rerun-incomplete"]
+    done = subprocess.run(asked, capture_output=True, text=True, check=False)
     if done.returncode:
         raise InputError(f"snakemake could not plan the study: {(done.stderr.strip() or 'no reason given')}")
     print(plan_report(study, due(done.stdout), costs.read_measured(DATA)))

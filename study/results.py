@@ -1,4 +1,7 @@
-"""What finished runs left, read back: their summaries, how many draws they hold, when they were made."""
+"""What finished runs left, read back: their summaries, how many draws they hold, when they were made.
+
+The folders may be of other people's runs, so what a file holds is checked here; what a run is, is not known.
+"""
 
 from __future__ import annotations
 
@@ -16,15 +19,16 @@ NUMBERS = {"temperature", "runs", "accuracy", "compliance", "confidence"}  # som
 
 
 def find_runs(results: Path) -> list[Path]:
-    """The folders below `results` that hold a finished run, in order of name."""
+    """The folders directly below `results` that hold a finished run, in order of name."""
     folder = as_path("results", results)
     return sorted(path.parent for path in folder.glob(f"[!.]*/{RUN}"))  # not the parts of one in `results` itself
 
 
 def read_summaries(results: Path) -> pd.DataFrame:
-    """The summaries of all finished runs directly below `results`.
+    """The summaries of all finished runs directly below `results`, as one table.
 
-    ``model`` is the folder's name, which no two runs share; what it was before is ``checkpoint``.
+    Column ``model`` is the folder's name, which no two runs share; ``checkpoint`` is the model's own name. `InputError`
+    if there is no run, or a file holds something else.
     """
     folders = find_runs(results)
     if not folders:
@@ -41,28 +45,33 @@ def read_summaries(results: Path) -> pd.DataFrame:
 
 
 def count_draws(results: Path, runs: Collection[str]) -> int:
-    """Of `runs` below `results`, all together."""
-    return sum(_of_records(results, runs, "draws", int))
-
-
-def _of_records(results: Path, runs: Collection[str], name: str, kind: type) -> list[Any]:
-    """What the run.json of each of `runs` below `results` has under `name`; `InputError` if there is no run."""
-    if isinstance(runs, str) or not runs or not all(isinstance(run, str) for run in runs):
-        raise InputError(f"the runs are {quoted(runs)}; they must be a list of folders below {results}.")
-    paths = [as_path("results", results) / run / RUN for run in runs]
-    found = [read_object(path, name)[name] for path in paths]
-    for path, value in zip(paths, found, strict=True):
-        if not isinstance(value, kind) or value is True or (isinstance(value, int) and value < 0):
-            raise InputError(f"{path} is no record of a run: its {name} is {quoted(value)}.")
-    return found
+    """How many draws the `runs`, folders below `results`, hold together."""
+    return sum(_from_records(results, runs, "draws", int))
 
 
 def decoders_of(results: Path, runs: Collection[str]) -> str:
-    """For figures over several `runs` below `results`: the ids of their decoders, each once."""
-    return "decoders " + ", ".join(dict.fromkeys(_of_records(results, runs, "decoding_id", str)))
+    """The ids of the decoders of `runs` below `results`, each once, as in ``decoders 0123abcd, 89ef4567``."""
+    return "decoders " + ", ".join(dict.fromkeys(_from_records(results, runs, "decoding_id", str)))
 
 
 def started(results: Path, runs: Collection[str]) -> str:
     """On which days the `runs` below `results` began, as in ``2026-11-24`` or ``2026-11-24 to 2026-11-25``."""
-    days = sorted({moment[:10] for moment in _of_records(results, runs, "started", str)})
+    days = sorted({moment[:10] for moment in _from_records(results, runs, "started", str)})
     return " to ".join(dict.fromkeys([days[0], days[-1]]))
+
+
+def _from_records(results: Path, runs: Collection[str], name: str, kind: type) -> list[Any]:
+    """What the run.json of each of `runs` below `results` has under `name`.
+
+    `InputError` if there is no run, or a value is not of that kind: text, or a count.
+    """
+    if isinstance(runs, str) or not runs or not all(isinstance(run, str) for run in runs):
+        raise InputError(f"the runs are {quoted(runs)}; they must be a list of folders below {results}.")
+    found = []
+    for run in runs:
+        path = as_path("results", results) / run / RUN
+        value = read_object(path, name)[name]
+        if type(value) is not kind or (isinstance(value, int) and value < 0):
+            raise InputError(f"{path} is no record of a run: its {name} is {quoted(value)}.")
+        found.append(value)
+    return found

@@ -2,17 +2,16 @@
 
 ``python -m study.runner SOURCE TARGET [--title TEXT] [--gpus N] [-y YAML]``. A parameter that the notebook lacks is an
 error. The target is replaced only by a notebook that ran to its end; one that failed is kept beside it, to be read.
+What a notebook computes, and what its parameters may be, is not known here.
 """
 
 from __future__ import annotations
 
 import argparse
-import fcntl
 import os
 import re
 import shlex
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -22,35 +21,31 @@ import yaml
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
-from lmrel.errors import InputError, command, quoted, visible
-from lmrel.files import as_path, writing
+from lmrel.errors import InputError, command, guess, quoted, visible
+from lmrel.files import as_path, locked, writing
 from study.devices import claimed
 
 
 def run_notebook(source: Path, target: Path, parameters: dict[str, Any], title: str | None = None) -> Path:
-    """Execute `source` into `target`. Raises `InputError` for an unknown parameter or a notebook that fails.
+    """Execute the notebook `source` with `parameters` and write it, with its outputs, to `target`.
 
-    `title` replaces the first heading. The kernel's working directory is the caller's.
+    `title` replaces its first heading. The kernel's working directory is the caller's. Raises `InputError` for a
+    parameter that the notebook lacks, and for a notebook that fails; that one is then ``<target>.failed.ipynb``.
     """
-    _check_target(target)
-    try:
-        known = papermill.inspect_notebook(str(source)) if source.is_file() else None
-    except Exception:  # whatever a file that is no notebook makes papermill say
-        known = None
-    if known is None:
-        raise InputError(f"{source} is no notebook that can be read.")
-    if not known:
-        raise InputError(f"{source} has no parameters: no cell tagged 'parameters' sets any.")
+    check_target(target)
+    known = _parameters_of(source)
     for name, value in parameters.items():
         if name not in known:
-            raise InputError(f"{source} has no parameter {quoted(name)}; it has {', '.join(known)}.")
+            raise InputError(
+                f"{source} has no parameter {quoted(name)}; it has {', '.join(known)}.{guess(name, known)}"
+            )
         if not _is_plain(value):  # papermill would write it into the notebook as it is, and it might be code
             raise InputError(
                 f"{name} is {quoted(value)}; it must be a number, text, True, False, None, or a list of them."
             )
+    running = target.with_suffix(".failed.ipynb")  # what it is, until it has ended
     with writing(target.parent):
         target.parent.mkdir(parents=True, exist_ok=True)
-    running = target.with_suffix(".failed.ipynb")  # what it is, until it has ended
     with writing(running):
         try:
             papermill.execute_notebook(
@@ -63,18 +58,42 @@ def run_notebook(source: Path, target: Path, parameters: dict[str, Any], title: 
             raise InputError(f"{source}: its process was killed, perhaps for want of memory.") from error
         notebook = nbformat.read(running, as_version=4)  # type: ignore[no-untyped-call]
         _tidy(notebook, title)
-        notebook.cells.append(_again(source, parameters, list(known)))
+        notebook.cells.append(_again(source, parameters, known))
         nbformat.write(notebook, running)  # type: ignore[no-untyped-call]
         os.replace(running, target)
     return target
 
 
-def _check_target(target: Path) -> None:
+def check_target(target: Path) -> None:
+    """Raise `InputError` unless `target` is a path on this machine that ends in .ipynb; papermill would take others."""
     if as_path("target", target).suffix != ".ipynb" or re.match(r"\w+:/", str(target)):
         raise InputError(f"target is {quoted(str(target))}; it must be a path on this machine that ends in .ipynb.")
 
 
+def only_one(target: Path) -> AbstractContextManager[None]:
+    """A lock on what makes `target`. It waits for a job that holds it, one that outlived the coordinator that began it.
+
+    Raises `InputError` for a target that `run_notebook` would refuse.
+    """
+    check_target(target)
+    return locked(target.with_name(f".{target.stem}.lock"))
+
+
+def _parameters_of(source: Path) -> list[str]:
+    """The names in the notebook's cell of parameters; `InputError` for a file that is no notebook or has none."""
+    try:
+        known = papermill.inspect_notebook(str(source)) if source.is_file() else None
+    except Exception:  # whatever a file that is no notebook makes papermill say
+        known = None
+    if known is None:
+        raise InputError(f"{source} is no notebook that can be read.")
+    if not known:
+        raise InputError(f"{source} has no parameters: no cell tagged 'parameters' sets any.")
+    return list(known)
+
+
 def _is_plain(value: Any, depth: int = 3) -> bool:
+    """Whether `value` is a constant, or a list of constants, that can be written into a notebook."""
     if isinstance(value, list):
         return depth > 0 and all(_is_plain(one, depth - 1) for one in value)
     try:
@@ -83,23 +102,8 @@ def _is_plain(value: Any, depth: int = 3) -> bool:
         return False
 
 
-@contextmanager
-def only_one(target: Path) -> Iterator[None]:
-    """Waits for another job that makes `target`: one that outlived the coordinator that had started it."""
-    _check_target(target)
-    with writing(target.parent):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(target.parent / f".{target.stem}.lock", os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        with suppress(OSError):  # some network file systems know no locks
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
-
-
 def _tidy(notebook: nbformat.NotebookNode, title: str | None) -> None:
-    """The title filled in; the parameters that were used shown, the defaults they replaced not."""
+    """Fill the title in, and show the parameters that were used but not the defaults that they replaced."""
     defaults = next(cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", []))
     for cell in notebook.cells:
         if "injected-parameters" in cell.metadata.get("tags", []):
@@ -111,45 +115,45 @@ def _tidy(notebook: nbformat.NotebookNode, title: str | None) -> None:
         heading, _, rest = first.source.partition("\n")
         if not heading.startswith("# "):
             raise InputError("the notebook's first cell has no heading to fill in.")
-        text = re.sub(r"([^\w\s.,-]|_)", r"\\\1", " ".join(visible(title).split()))  # in Markdown, but none
+        text = re.sub(r"([^\w\s.,-]|_)", r"\\\1", " ".join(visible(title).split()))  # a title is no Markdown
         first.source = f"# {text}\n{rest}"
 
 
 def _again(source: Path, parameters: dict[str, Any], known: list[str]) -> nbformat.NotebookNode:
-    """The command that makes this page, as a cell."""
+    """A cell with the command that makes this page again."""
     if "output_dir" in parameters:  # the page's own run stays
         parameters = {k: v for k, v in parameters.items() if k != "replace"} | {"output_dir": "results/again"}
     given = yaml.safe_dump(parameters, default_flow_style=True, width=10**6).strip() if parameters else ""
-    command = f"papermill {shlex.quote(str(source))} out.ipynb" + (f" -y {shlex.quote(given)}" if parameters else "")
+    line = f"papermill {shlex.quote(str(source))} out.ipynb" + (f" -y {shlex.quote(given)}" if parameters else "")
     names = ", ".join(f"`{name}`" for name in known)
-    fence = "`" * max([3, *(len(ticks) + 1 for ticks in re.findall("`+", command))])
+    fence = "`" * max([3, *(len(ticks) + 1 for ticks in re.findall("`+", line))])
     text = f"""## Run it again
 
 This page is a notebook; the button at the top downloads it. From the repository's root, after `make book`:
 
 {fence}bash
 source .venv/bin/activate
-{command}
+{line}
 {fence}
 
 Change a value, or add `-p NAME VALUE`, for other results. The parameters are {names}."""
     return nbformat.v4.new_markdown_cell(text, id="run-it-again")  # type: ignore[no-untyped-call]
 
 
-def read_parameters(parameters: str) -> dict[str, Any]:
-    """What the command line's YAML holds; `InputError` if that is anything but names and values."""
+def read_parameters(text: str) -> dict[str, Any]:
+    """The names and values that the command line's YAML holds; `InputError` if it is anything else."""
     try:
-        found = yaml.safe_load(parameters)
+        found = yaml.safe_load(text)
     except (ValueError, RecursionError, yaml.YAMLError) as error:
-        raise InputError(f"-y is {quoted(parameters)}, which is no YAML: {str(error).splitlines()[0]}.") from error
+        raise InputError(f"-y is {quoted(text)}, which is no YAML: {str(error).splitlines()[0]}.") from error
     if not isinstance(found, dict):
-        raise InputError(f"-y is {quoted(parameters)}; it must hold names and values, as in '{{runs: 2}}'.")
+        raise InputError(f"-y is {quoted(text)}; it must hold names and values, as in '{{runs: 2}}'.")
     return found
 
 
 @command()
 def main() -> None:
-    """Command line."""
+    """Execute one notebook, on GPUs of its own where this machine has any, as soon as no other job makes its target."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("source", type=Path)
     parser.add_argument("target", type=Path)

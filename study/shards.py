@@ -1,6 +1,7 @@
 """A run dealt out among several jobs, by problems, and put together again: the draws are those of one job.
 
-Shard `k` of `n` has every `n`-th problem from the `k`-th on, both tasks among them, and a folder below the run's.
+Shard `k` of `n` has every `n`-th problem from the `k`-th on, both tasks among them, and a folder below the run's. How
+the jobs are started is not known here.
 """
 
 from __future__ import annotations
@@ -13,28 +14,18 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lmrel.errors import InputError, check_count, quoted
+from lmrel.errors import InputError
 from lmrel.records import DRAWS, RUN
 from study import parts
 
 
-def check_shards(shards: Any, shard: Any, problems: int) -> None:
-    """Raise `InputError` unless `shards` is at most the number of problems and `shard` None or one of them, from 0."""
-    check_count("shards", shards)
-    if shards > problems:
-        raise InputError(f"shards is {quoted(shards)}; there are only {problems} problems to deal out.")
-    whole = isinstance(shard, int) and not isinstance(shard, bool)
-    if shard is not None and not (whole and 0 <= shard < shards):
-        raise InputError(f"shard is {quoted(shard)}; it must be None or an integer from 0 to {shards - 1}.")
-
-
 def deal_problems(problems: pd.DataFrame, shards: int, shard: int) -> pd.DataFrame:
-    """The problems of one shard."""
+    """The problems of one of so many shards, counted from 0."""
     return problems.iloc[shard::shards].reset_index(drop=True)
 
 
 def shard_folder(output_dir: Path, shards: int, shard: int) -> Path:
-    """Where a shard writes."""
+    """The folder that one of so many shards of the run in `output_dir` writes to."""
     return output_dir / "shards" / f"{shard}-of-{shards}"
 
 
@@ -47,12 +38,13 @@ def finished_shard(folder: Path, parameters: Mapping[str, Any], inputs: Mapping[
     raise InputError(f"the shard in {folder} {state}; evaluate it with shard={parameters['shard']}, then join.")
 
 
-def join_shards(folders: Sequence[Path], target: Path, problems: int, draws: int) -> Path:
-    """The shards' draws, `draws` a problem, as ``target/draws.parquet`` in the order of an undivided run.
+def join_shards(folders: Sequence[Path], target: Path, problems: int, n_draws: int) -> Path:
+    """Write the draws of all shards, `n_draws` for each of so many problems, as ``target/draws.parquet``.
 
-    Few problems at a time are in memory.
+    They are in the order of an undivided run. A few problems at a time are in memory.
     """
-    shards = [pq.ParquetFile(folder / DRAWS).iter_batches(draws) for folder in folders]
+    # Each shard's file in batches of one problem; to go round the shards gives the problems in the order of the run.
+    shards = [pq.ParquetFile(folder / DRAWS).iter_batches(n_draws) for folder in folders]
     tables = (
         pa.Table.from_batches(
             [next(shards[number % len(shards)]) for number in range(problems)[start : start + parts.BLOCK]]
@@ -63,7 +55,10 @@ def join_shards(folders: Sequence[Path], target: Path, problems: int, draws: int
 
 
 def combined_records(records: Sequence[dict[str, Any]], like: dict[str, Any]) -> dict[str, Any]:
-    """The run.json `like`, with machines, times and probes of all `records`, which are of one run."""
+    """The run.json `like`, with machines, times and probes of all `records`, which are of one run.
+
+    Counts and seconds are summed, the largest difference is kept, and the run started when the first of them did.
+    """
     probes = [record["determinism"] for record in records]
     counts = {name: sum(probe[name] for probe in probes) for name in ("problems", "draws", "flipped")}
     seconds = {name: round(sum(record["seconds"][name] for record in records), 2) for name in ("load", "sample")}

@@ -12,7 +12,7 @@ from study import devices
 HOLDER = """
 import sys
 from pathlib import Path
-from lmrel import devices
+from study import devices
 devices.LOCKS = Path(sys.argv[1])
 with devices.claimed(int(sys.argv[2])) as shown:
     print(shown["CUDA_VISIBLE_DEVICES"], flush=True)

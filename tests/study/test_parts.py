@@ -115,30 +115,30 @@ def carry_out(folder: Path, **changes: Any) -> Any:
 def interrupted(folder: Path, monkeypatch: pytest.MonkeyPatch, after: int) -> list[int]:
     """A run in parts of two problems that stops with an error once `after` of four are there; blocks sampled so far."""
     monkeypatch.setattr(parts, "BLOCK", 2)
-    real, sampled = run.sample, []
+    real, sampled = run.draw, []
 
-    def failing(model: Any, tokenizer: Any, problems: Any, *args: Any, **kwargs: Any) -> Any:
+    def failing(model: Any, tokenizer: Any, prepared: Any, *rest: Any) -> Any:
         if len(sampled) == after:
             raise InputError("the power went out.")
-        sampled.append(len(problems))
-        return real(model, tokenizer, problems, *args, **kwargs)
+        sampled.append(len(prepared))
+        return real(model, tokenizer, prepared, *rest)
 
     with monkeypatch.context() as patch:
-        patch.setattr(run, "sample", failing)
+        patch.setattr(run, "draw", failing)
         with pytest.raises(InputError, match="power"):
             carry_out(folder)
     return sampled
 
 
 def counting(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    real, sampled = run.sample, []
+    real, sampled = run.draw, []
 
-    def counted(model: Any, tokenizer: Any, problems: Any, *args: Any, **kwargs: Any) -> Any:
-        assert kwargs["chunk"] == 2  # what is free in memory now must not change what is computed together
-        sampled.append(len(problems))
-        return real(model, tokenizer, problems, *args, **kwargs)
+    def counted(model: Any, tokenizer: Any, prepared: Any, decoders: Any, asked: Any) -> Any:
+        assert asked.chunk == 2  # what is free in memory now must not change what is computed together
+        sampled.append(len(prepared))
+        return real(model, tokenizer, prepared, decoders, asked)
 
-    monkeypatch.setattr(run, "sample", counted)
+    monkeypatch.setattr(run, "draw", counted)
     return sampled
 
 
@@ -194,10 +194,10 @@ def test_other_parameters_are_refused_with_the_difference_named(
     interrupted(tmp_path, monkeypatch, after=1)
     theirs, ours = r"temperatures=\[0.0, 0.7\] and seed=0", r"temperatures=\[1.0\] and seed=3"
     with pytest.raises(InputError, match=f"holds an unfinished run with {theirs}; this one has {ours}"):
-        Run(**(SMALL | {"output_dir": str(tmp_path), "temperatures": [1.0], "seed": 3}))
+        Run(**(SMALL | {"output_dir": str(tmp_path), "temperatures": [1.0], "seed": 3})).open()
     carry_out(tmp_path)
     with pytest.raises(InputError, match="holds a run with runs=2; this one has runs=1. Choose another output_dir, or"):
-        Run(**(SMALL | {"output_dir": str(tmp_path), "runs": 1}))
+        Run(**(SMALL | {"output_dir": str(tmp_path), "runs": 1})).open()
     carry_out(tmp_path)  # the same once more is no error
 
 
@@ -206,7 +206,7 @@ def test_replacing_keeps_the_old_run_until_the_new_one_is_there(
 ) -> None:
     carry_out(tmp_path)
     old = files.sha256(tmp_path / "draws.parquet")
-    monkeypatch.setattr(run, "sample", lambda *_, **__: (_ for _ in ()).throw(InputError("the power went out.")))
+    monkeypatch.setattr(run, "draw", lambda *_, **__: (_ for _ in ()).throw(InputError("the power went out.")))
     with pytest.raises(InputError, match="power"):
         carry_out(tmp_path, seed=1, replace=True)
     assert json.loads((tmp_path / "run.json").read_text())["parameters"]["seed"] == 0
@@ -302,7 +302,7 @@ def test_a_disk_that_becomes_read_only_ends_in_a_sentence(tmp_path: Path, monkey
             files.write_json({}, tmp_path / "a")
     (tmp_path / parts.PARTS).touch()
     with (
-        pytest.raises(InputError, match=r"\.parts could not be written: File exists\."),
+        pytest.raises(InputError, match=r"\.parts/\.lock could not be written: File exists\."),
         parts.opened(tmp_path, {}, 2),
     ):
         pass

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 import pytest
 
 from lmrel import InputError, records
-from study import costs, parts, progress, run
+from study import costs, parts, progress, run, runner
 from study.jobs import Job, Study
 from study.progress import State
 from study.run import Run
@@ -30,15 +29,15 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
 def test_a_job_is_waiting_then_stopped_then_finished(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     assert progress.state_of_job(job, 4) == State(job, 0, 4, (), "waiting")
     monkeypatch.setattr(parts, "BLOCK", 3)
-    real, drawn = run.sample, []
+    real, drawn = run.draw, []
 
-    def failing(*args: Any, **kwargs: Any) -> Any:
+    def failing(*given: Any) -> Any:
         if drawn:
             raise KeyboardInterrupt
         drawn.append(1)
-        return real(*args, **kwargs)
+        return real(*given)
 
-    monkeypatch.setattr(run, "sample", failing)
+    monkeypatch.setattr(run, "draw", failing)
     with pytest.raises(KeyboardInterrupt):
         Run(**job.parameters).carry_out(progress=False)
     stopped = progress.state_of_job(job, 4)
@@ -49,10 +48,9 @@ def test_a_job_is_waiting_then_stopped_then_finished(job: Job, monkeypatch: pyte
     assert "failed, 3 of 4 problems; its log is results/tiny-dense-base/shards/1-of-2/evaluate.log" in progress.report(
         [failed], 0.0
     )
-    with open(job.folder / ".evaluate.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with runner.only_one(job.folder / "evaluate.ipynb"):
         assert progress.state_of_job(job, 4).what == "running"
-    monkeypatch.setattr(run, "sample", real)
+    monkeypatch.setattr(run, "draw", real)
     Run(**job.parameters).carry_out(progress=False)
     finished = progress.state_of_job(job, 4)
     moment = os.stat(job.folder / records.DRAWS).st_mtime
