@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from book.analysis.trends import holm, logistic
 from book.figures.text import plain
 from lmrel.errors import InputError, needs_columns
 from lmrel.problems import as_rows
-from lmrel.stats.contrasts import holm, logistic
 from lmrel.tokens import encode_problems
 
 
@@ -92,7 +92,7 @@ def _parted(table: pd.DataFrame) -> pd.DataFrame:
 
 @needs_columns("wrong", "greedy_wrong", "tokens", "experts", "problem_id")
 def beyond_tokens(table: pd.DataFrame) -> pd.DataFrame:
-    """Whether ``experts`` tells of errors beyond ``tokens``: log-odds of a wrong answer, rows of `contrasts.logistic`.
+    """Whether ``experts`` tells of errors beyond ``tokens``: log-odds of a wrong answer, rows of `trends.logistic`.
 
     Of the draws that parted, those whose greedy answer is wrong: to part from a right one is an error by itself.
     """

@@ -12,13 +12,15 @@ import altair as alt
 import pandas as pd
 from scipy import stats
 
+from book.analysis import design
 from book.analysis.taxonomy import failure, precision_and_recall
+from book.analysis.trends import holm, trend, variance_reduction
 from book.figures.published import ACCURACY, PROBLEMS, TEMPERATURES
-from book.figures.text import percent_range, plain
+from book.figures.text import percent_range, plain, temperature_name
 from lmrel.answers import extract_answer, paper_failure
 from lmrel.charts import PALETTE, figure, themed, titled
 from lmrel.errors import needs_columns
-from lmrel.problems import paper_problems
+from lmrel.problems import OPERANDS, paper_problems
 from lmrel.stats import agreement, contrasts, metrics
 from lmrel.stats.inference import wilson
 
@@ -47,21 +49,31 @@ def counts() -> pd.DataFrame:
         for accuracies in ACCURACY.values():
             low, high = (100 * end for end in wilson(accuracies[i], PROBLEMS))
             cells.append(f"{accuracies[i] * PROBLEMS:.0f} of {PROBLEMS} [{low:.1f} %, {high:.1f} %]")
-        table[metrics.temperature_name(temperature)] = cells
+        table[temperature_name(temperature)] = cells
     return plain(pd.DataFrame(table))
 
 
 def chance() -> pd.DataFrame:
-    """What rules that compute nothing score on the paper's problems."""
-    table = agreement.chance(paper_problems())
-    return plain(table.assign(accuracy=table["accuracy"].map("{:.1%}".format)))
+    """What answers without computing would score on the paper's problems: columns ``rule, accuracy``, as text.
+
+    Always the commonest answer; and in each family always the same operand of the problem, the best one.
+    """
+    problems = paper_problems()
+    counts = problems["answer"].value_counts()
+    rows = [{"rule": f"always {counts.index[0]}", "accuracy": f"{counts.iloc[0] / len(problems):.1%}"}]
+    for task, some in problems.groupby("task"):
+        operands = [name for name in OPERANDS[str(task)] if not name.startswith("op")]
+        scores = some[operands].eq(some["answer"], axis=0).mean()
+        rule = f"always {scores.idxmax()}, {task}".replace("_", " ")
+        rows.append({"rule": rule, "accuracy": f"{scores.max():.1%}"})
+    return plain(pd.DataFrame(rows))
 
 
 def power(between: float, sampling: float, runs: Sequence[int] = (1, 4, 16)) -> pd.DataFrame:
     """The chance that a study finds a drop: columns ``drop, runs, power``, for the paper's number of problems."""
     names = {n: f"{n} runs" if n > 1 else "1 run" for n in runs}
     rows = [
-        {"drop": drop, "runs": names[n], "power": contrasts.power(drop, PROBLEMS, n, between, sampling)}
+        {"drop": drop, "runs": names[n], "power": design.power(drop, PROBLEMS, n, between, sampling)}
         for n in runs
         for drop in (i / 200 for i in range(1, 31))
     ]
@@ -70,7 +82,7 @@ def power(between: float, sampling: float, runs: Sequence[int] = (1, 4, 16)) -> 
 
 @needs_columns("temperature", "problem_id", "correct")
 def variances(draws: pd.DataFrame, cold: float = 0.0, hot: float = 1.0) -> dict[str, float]:
-    """What `contrasts.power` needs, estimated from draws of one model: ``between`` and ``sampling``."""
+    """What `design.power` needs, estimated from draws of one model: ``between`` and ``sampling``."""
     first, second = (draws[draws["temperature"] == temperature] for temperature in (cold, hot))
     repeated = agreement.repeated(second).query("task == 'all'").iloc[0]
     sampling, differences = float(repeated["sampling_variance"]), contrasts.paired(first, second)
@@ -86,7 +98,7 @@ def arms(draws: pd.DataFrame, by: str) -> pd.DataFrame:
         means = some.groupby("temperature")["correct"].mean()
         first, last = (some[some["temperature"] == t] for t in (temperatures[0], temperatures[-1]))
         mean, low, high = contrasts.bootstrap_interval(contrasts.paired(first, last))
-        row = {by: str(arm)} | {metrics.temperature_name(t): f"{means[t]:.1%}" for t in temperatures}
+        row = {by: str(arm)} | {temperature_name(t): f"{means[t]:.1%}" for t in temperatures}
         rows.append(row | {"change, points": f"{100 * mean:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"})
     return plain(pd.DataFrame(rows))
 
@@ -96,7 +108,7 @@ def exact_arms(curves: pd.DataFrame) -> pd.DataFrame:
     """Exact accuracy of several ways to draw, column ``arm``, from rows of `metrics.exact_curves`."""
     right = curves.query("metric == 'correct' and quantity == 'mean'")
     cells = right.apply(lambda row: percent_range(100 * row["lower"], 100 * row["upper"]), axis=1)
-    names = right["temperature"].map(metrics.temperature_name)
+    names = right["temperature"].map(temperature_name)
     wide = right.assign(cell=cells, T=names).pivot(index="arm", columns="T", values="cell")
     return plain(wide.reindex(right["arm"].unique())[list(names.unique())].reset_index())
 
@@ -111,11 +123,11 @@ def confidences(draws: pd.DataFrame) -> pd.DataFrame:
 
 def trends(drawn: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """Of each model the change of the log-odds of a right answer per unit of temperature; p-values after Holm."""
-    found = {name: contrasts.trend(draws) for name, draws in drawn.items()}
-    adjusted = contrasts.holm({name: trend["p"] for name, trend in found.items()})
+    found = {name: trend(draws) for name, draws in drawn.items()}
+    adjusted = holm({name: one["p"] for name, one in found.items()})
     rows = []
-    for name, trend in found.items():
-        slope = f"{trend['slope']:+.2f} [{trend['low']:+.2f}, {trend['high']:+.2f}]"
+    for name, one in found.items():
+        slope = f"{one['slope']:+.2f} [{one['low']:+.2f}, {one['high']:+.2f}]"
         rows.append({"model": name, "slope": slope, "p, Holm": f"{adjusted[name]:.2g}"})
     return plain(pd.DataFrame(rows))
 
@@ -124,7 +136,7 @@ def spared(drawn: dict[str, pd.DataFrame], first: float = 0.5, second: float = 1
     """How much of the variance of a difference between two temperatures pairing spares, by model."""
     rows = []
     for name, draws in drawn.items():
-        found = contrasts.variance_reduction(draws, first, second)
+        found = variance_reduction(draws, first, second)
         cells = {"same problems": found["same_problems"], "common random numbers": found["common_numbers"]}
         rows.append({"model": name} | {how: f"{share:.0%}" for how, share in cells.items()})
     return plain(pd.DataFrame(rows))

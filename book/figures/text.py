@@ -16,6 +16,11 @@ def percent_with_interval(row: pd.Series, name: str) -> str:
     return f"{100 * row[name]:.1f} % [{low}, {high}]"
 
 
+def temperature_name(temperature: float) -> str:
+    """Like ``T = 0.5``, or ``greedy``."""
+    return f"T = {temperature:g}" if temperature else "greedy"
+
+
 def plain(table: pd.DataFrame) -> pd.DataFrame:
     """Everything as text on which no character acts, nothing for what is missing, no index to distract."""
     missing = table.isna().to_numpy()
