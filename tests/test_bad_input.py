@@ -30,7 +30,7 @@ from tokenizers import Tokenizer, models
 from transformers import GenerationConfig, PreTrainedTokenizerFast
 
 import lmrel
-from book.analysis import effects, routing, taxonomy
+from book.analysis import design, effects, routing, taxonomy, trends
 from book.figures import audit, compare, engine, evaluate, lessons, live, scale
 from book.figures.style import bundle, main, write_svg
 from lmrel import (
@@ -645,11 +645,11 @@ OF_DRAWS: dict[str, Callable[[pd.DataFrame], Any]] = {
     "summarize_with_intervals": inference.summarize_with_intervals,
     "samples": evaluate.samples,
     "flips": agreement.flips,
-    "calibration": calibration.summarize,
+    "text_probability": calibration.text_probability,
     "variances": audit.variances,
     "confidences": audit.confidences,
-    "variance_reduction": lambda table: contrasts.variance_reduction(table, 0.0, 1.0),
-    "trend": contrasts.trend,
+    "variance_reduction": lambda table: trends.variance_reduction(table, 0.0, 1.0),
+    "trend": trends.trend,
     "tree_of": lambda table: engine.tree_of(table, small()[1]),
     "right_or_wrong": lessons.right_or_wrong,
     "majority": lambda table: lessons.majority(table, [1]),
@@ -677,11 +677,11 @@ TABLES += [
     ("routing of no draws", lambda _: routing.divergence(*small(), QUESTIONS, None), "no column 'problem_id'"),  # type: ignore[arg-type]
     (
         "a temperature that was not run",
-        lambda _: contrasts.variance_reduction(draws(), 0.5, 1.0),
+        lambda _: trends.variance_reduction(draws(), 0.5, 1.0),
         "no correct of draws at temperature 0.5",
     ),
     ("an unknown column", lambda _: contrasts.paired(draws(), draws(), "nope"), "the draws have no column 'nope'"),
-    ("an unknown trend", lambda _: contrasts.trend(draws(), "nope"), "the draws have no column 'nope'"),
+    ("an unknown trend", lambda _: trends.trend(draws(), "nope"), "the draws have no column 'nope'"),
     ("equivalence of one", lambda _: contrasts.equivalence(np.array([0.1]), 0.05), "at least 2 are needed"),
     ("equivalence with NaN", lambda _: contrasts.equivalence(np.array([NAN, 0.1]), 0.05), "none may be missing"),
     (
@@ -690,14 +690,14 @@ TABLES += [
         "margin is 0; it must be a number above",
     ),
     ("bootstrap of nothing", lambda _: contrasts.bootstrap_interval(np.array([])), "at least 1 are needed"),
-    ("power of no problems", lambda _: contrasts.power(0.1, 0, 4, 0.1, 0.1), "problems is 0"),
-    ("power of no runs", lambda _: contrasts.power(0.1, 240, 0, 0.1, 0.1), "runs is 0"),
-    ("power of NaN", lambda _: contrasts.power(NAN, 240, 4, 0.1, 0.1), "change is nan"),
-    ("power of a text", lambda _: contrasts.power("x", 240, 4, 0.1, 0.1), "change is 'x'"),  # type: ignore[arg-type]
-    ("power of a negative variance", lambda _: contrasts.power(0.1, 240, 4, -1, 0), "between is -1"),
+    ("power of no problems", lambda _: design.power(0.1, 0, 4, 0.1, 0.1), "problems is 0"),
+    ("power of no runs", lambda _: design.power(0.1, 240, 0, 0.1, 0.1), "runs is 0"),
+    ("power of NaN", lambda _: design.power(NAN, 240, 4, 0.1, 0.1), "change is nan"),
+    ("power of a text", lambda _: design.power("x", 240, 4, 0.1, 0.1), "change is 'x'"),  # type: ignore[arg-type]
+    ("power of a negative variance", lambda _: design.power(0.1, 240, 4, -1, 0), "between is -1"),
     ("power where nothing varies", lambda _: audit.power(0.0, 0.0), "neither problems nor draws vary"),
-    ("problems for no change", lambda _: contrasts.problems_needed(0, 4, 0.1, 0.1), "change is 0"),
-    ("problems for a variance of NaN", lambda _: contrasts.problems_needed(0.1, 4, NAN, 0.1), "between is nan"),
+    ("problems for no change", lambda _: design.problems_needed(0, 4, 0.1, 0.1), "change is 0"),
+    ("problems for a variance of NaN", lambda _: design.problems_needed(0.1, 4, NAN, 0.1), "between is nan"),
     ("Wilson of no trials", lambda _: inference.wilson(0.5, 0), "a share of 0.5 in 0 trials has no interval"),
     ("Wilson of two wholes", lambda _: inference.wilson(2, 5), "a share of 2 in 5 trials"),
     ("Wilson of NaN", lambda _: inference.wilson(NAN, 5), "a share of nan"),

@@ -10,11 +10,13 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from scipy import stats
 from scipy.special import logit
 
 from lmrel.errors import needs_columns
-from lmrel.stats.contrasts import crossed, equivalence
+from lmrel.stats.contrasts import equivalence
 from lmrel.stats.inference import t_interval
 from tiny.factorial import CELLS, SETTING, TUNED
 
@@ -149,6 +151,29 @@ def sparsity(models: pd.DataFrame) -> pd.DataFrame:
         of_seeds: dict[Any, Any] = units.to_dict()
         rows.append({"stages": name} | of_seeds | _effect_row(MAIN[2], units, crossing=False))
     return pd.DataFrame(rows)
+
+
+def crossed(values: np.ndarray, level: float = 0.95) -> tuple[float, float, float]:
+    """Mean of `values`, (units, problems), with its interval if both were drawn at random and fully crossed.
+
+    The variance of the mean comes from the mean squares of a two-way table, its degrees of freedom from Satterthwaite
+    (1946); it is never less than with either kind alone. A single unit gives the t interval over problems.
+    """
+    units, problems = values.shape
+    if units == 1:
+        return t_interval(values[0], level)
+    mean = float(values.mean())
+    by_unit, by_problem = values.mean(axis=1) - mean, values.mean(axis=0) - mean
+    rest = values - mean - by_unit[:, None] - by_problem
+    squares = problems * (by_unit**2).sum(), units * (by_problem**2).sum(), (rest**2).sum()
+    freedom = units - 1, problems - 1, (units - 1) * (problems - 1)
+    of_unit, of_problem, of_rest = (total / df for total, df in zip(squares, freedom, strict=True))
+    error = max(of_unit + of_problem - of_rest, of_unit, of_problem)
+    if error == 0:
+        return mean, mean, mean
+    df = error**2 / sum(part**2 / n for part, n in zip((of_unit, of_problem, of_rest), freedom, strict=True))
+    half = float(stats.t.ppf(0.5 + level / 2, df) * math.sqrt(error / values.size))
+    return mean, mean - half, mean + half
 
 
 def _effect_row(effect: str, units: pd.Series, crossing: bool) -> dict[str, Any]:

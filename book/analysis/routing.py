@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from book.analysis.trends import logistic
 from lmrel.errors import InputError
 from lmrel.problems import as_rows
-from lmrel.stats.contrasts import logistic
 from lmrel.tokens import encode_problems
 
 
@@ -92,8 +92,8 @@ def parted(table: pd.DataFrame) -> pd.DataFrame:
 def beyond_tokens(table: pd.DataFrame) -> pd.DataFrame:
     """Whether ``experts`` tells of errors beyond ``tokens``: a logistic regression of ``wrong`` on both.
 
-    Rows as of `logistic`. Of the draws that parted, only those count whose greedy answer is wrong: to part from a right
-    answer is an error by itself.
+    Rows as of `trends.logistic`. Of the draws that parted, only those count whose greedy answer is wrong: to part from
+    a right answer is an error by itself.
     """
     some = parted(table).query("greedy_wrong")
     return logistic(some["wrong"], some[["tokens", "experts"]], some["problem_id"])

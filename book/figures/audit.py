@@ -15,13 +15,15 @@ import altair as alt
 import pandas as pd
 from scipy import stats
 
+from book.analysis import design
 from book.analysis.taxonomy import failure, precision_and_recall
+from book.analysis.trends import holm, trend, variance_reduction
 from book.figures.published import ACCURACY, PROBLEMS, TEMPERATURES
-from book.figures.text import percent_range, plain, with_interval
+from book.figures.text import percent_range, plain, temperature_name, with_interval
 from lmrel.answers import extract_answer, paper_failure
 from lmrel.charts import PALETTE, figure, themed, titled
 from lmrel.errors import needs_columns
-from lmrel.problems import paper_problems
+from lmrel.problems import OPERANDS, paper_problems
 from lmrel.stats import agreement, contrasts, metrics
 from lmrel.stats.inference import wilson
 
@@ -56,14 +58,24 @@ def counts() -> pd.DataFrame:
             form = f"{{:.0f}} of {PROBLEMS}"
             low, high = (100 * end for end in wilson(accuracies[i], PROBLEMS))
             cells.append(with_interval(accuracies[i] * PROBLEMS, low, high, form=form, ends="{:.1f} %"))
-        table[metrics.temperature_name(temperature)] = cells
+        table[temperature_name(temperature)] = cells
     return plain(pd.DataFrame(table))
 
 
 def chance() -> pd.DataFrame:
-    """What rules that compute nothing score on the paper's problems."""
-    table = agreement.chance(paper_problems())
-    return plain(table.assign(accuracy=table["accuracy"].map("{:.1%}".format)))
+    """What answers without computing would score on the paper's problems: columns ``rule, accuracy``, as text.
+
+    Always the commonest answer; and in each family always the same operand of the problem, the best one.
+    """
+    problems = paper_problems()
+    counts = problems["answer"].value_counts()
+    rows = [{"rule": f"always {counts.index[0]}", "accuracy": f"{counts.iloc[0] / len(problems):.1%}"}]
+    for task, some in problems.groupby("task"):
+        operands = [name for name in OPERANDS[str(task)] if not name.startswith("op")]
+        scores = some[operands].eq(some["answer"], axis=0).mean()
+        rule = f"always {scores.idxmax()}, {task}".replace("_", " ")
+        rows.append({"rule": rule, "accuracy": f"{scores.max():.1%}"})
+    return plain(pd.DataFrame(rows))
 
 
 def power(between: float, sampling: float, runs: Sequence[int] = (1, 4, 16)) -> pd.DataFrame:
@@ -73,7 +85,7 @@ def power(between: float, sampling: float, runs: Sequence[int] = (1, 4, 16)) -> 
     """
     names = {n: f"{n} runs" if n > 1 else "1 run" for n in runs}
     rows = [
-        {"drop": drop, "runs": names[n], "power": contrasts.power(drop, PROBLEMS, n, between, sampling)}
+        {"drop": drop, "runs": names[n], "power": design.power(drop, PROBLEMS, n, between, sampling)}
         for n in runs
         for drop in (i / 200 for i in range(1, 31))
     ]
@@ -104,7 +116,7 @@ def arms(draws: pd.DataFrame, by: str) -> pd.DataFrame:
         means = some.groupby("temperature")["correct"].mean()
         first, last = (some[some["temperature"] == t] for t in (temperatures[0], temperatures[-1]))
         interval = contrasts.bootstrap_interval(contrasts.paired(first, last))
-        row = {by: str(arm)} | {metrics.temperature_name(t): f"{means[t]:.1%}" for t in temperatures}
+        row = {by: str(arm)} | {temperature_name(t): f"{means[t]:.1%}" for t in temperatures}
         rows.append(row | {"change, points": with_interval(*(100 * end for end in interval))})
     return plain(pd.DataFrame(rows))
 
@@ -116,7 +128,7 @@ def exact_arms(curves: pd.DataFrame) -> pd.DataFrame:
     """
     right = curves.query("metric == 'correct' and quantity == 'mean'")
     cells = right.apply(lambda row: percent_range(row["lower"], row["upper"]), axis=1)
-    names = right["temperature"].map(metrics.temperature_name)
+    names = right["temperature"].map(temperature_name)
     wide = right.assign(cell=cells, T=names).pivot(index="arm", columns="T", values="cell")
     return plain(wide.reindex(right["arm"].unique())[list(names.unique())].reset_index())
 
@@ -131,11 +143,11 @@ def confidences(draws: pd.DataFrame) -> pd.DataFrame:
 
 def trends(drawn: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """How the log-odds of a right answer change per unit of temperature, a row per model; p-values adjusted by Holm."""
-    found = {name: contrasts.trend(draws) for name, draws in drawn.items()}
-    adjusted = contrasts.holm({name: trend["p"] for name, trend in found.items()})
+    found = {name: trend(draws) for name, draws in drawn.items()}
+    adjusted = holm({name: one["p"] for name, one in found.items()})
     rows = []
-    for name, trend in found.items():
-        slope = with_interval(trend["slope"], trend["low"], trend["high"], form="{:+.2f}")
+    for name, one in found.items():
+        slope = with_interval(one["slope"], one["low"], one["high"], form="{:+.2f}")
         rows.append({"model": name, "slope": slope, "p, Holm": f"{adjusted[name]:.2g}"})
     return plain(pd.DataFrame(rows))
 
@@ -144,7 +156,7 @@ def spared(drawn: dict[str, pd.DataFrame], first: float = 0.5, second: float = 1
     """How much of the variance of a difference between two temperatures each way of pairing spares, a row per model."""
     rows = []
     for name, draws in drawn.items():
-        shares = contrasts.variance_reduction(draws, first, second)
+        shares = variance_reduction(draws, first, second)
         cells = {"same problems": shares["same_problems"], "common random numbers": shares["common_numbers"]}
         rows.append({"model": name} | {how: f"{share:.0%}" for how, share in cells.items()})
     return plain(pd.DataFrame(rows))

@@ -11,7 +11,7 @@ from book.figures.text import percent_with_interval, plain, with_interval
 from lmrel import records
 from lmrel.errors import InputError, needs_columns
 from lmrel.files import as_path
-from lmrel.stats.inference import paired_difference
+from lmrel.stats.contrasts import paired_difference
 
 
 @needs_columns("model", "checkpoint", "task", "accuracy", "compliance")

@@ -28,9 +28,9 @@ from book.analysis.effects import (
     within_architecture,
 )
 from book.analysis.routing import beyond_tokens, parted
+from book.analysis.trends import holm
 from book.figures.text import plain, with_interval
 from lmrel.charts import PALETTE, figure, themed, titled
-from lmrel.stats.contrasts import holm
 from lmrel.stats.metrics import by_run, exact_curves
 from tiny.factorial import DESIGN, TUNED
 from tiny.shapes import ARCHITECTURES

@@ -22,7 +22,7 @@ from transformers.utils import logging
 
 from book.analysis.prefixes import Prefix, follow_prefixes
 from book.figures.style import enable
-from book.figures.text import plain, spelled
+from book.figures.text import plain, spelled, temperature_name
 from lmrel.charts import PALETTE, SHAPES, figure, themed
 from lmrel.decoding import Decoder
 from lmrel.engine.probes import check_model
@@ -30,7 +30,6 @@ from lmrel.errors import InputError, check_count, check_number, needs_columns
 from lmrel.parameters import MAX_TEMPERATURE
 from lmrel.problems import Problem, solve
 from lmrel.stats.agreement import majority_at_k
-from lmrel.stats.metrics import temperature_name
 from lmrel.tokens import encode_problems, eos_ids
 
 STYLE = "few_shot"

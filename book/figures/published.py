@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import pandas as pd
 
+from book.figures.text import temperature_name
 from lmrel.stats.inference import wilson
-from lmrel.stats.metrics import temperature_name
 
 PROBLEMS = 240
 TEMPERATURES = (0.0, 0.1, 0.5, 1.0)

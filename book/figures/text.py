@@ -43,6 +43,11 @@ def spelled(text: str) -> str:
     return text.replace("\n", "⏎").replace(" ", "␣")
 
 
+def temperature_name(temperature: float) -> str:
+    """Like ``T = 0.5``, or ``greedy``."""
+    return f"T = {temperature:g}" if temperature else "greedy"
+
+
 def plain(table: pd.DataFrame) -> pd.DataFrame:
     """A copy of `table` in which every cell is text on which no character acts, empty where it was missing.
 

@@ -15,7 +15,6 @@ import numpy as np
 import pandas as pd
 
 from lmrel.errors import InputError, needs_columns, quoted
-from lmrel.problems import OPERANDS
 from lmrel.stats.metrics import GROUP, SETTING, with_all
 
 MAX_SUBSETS = 20_000
@@ -124,20 +123,3 @@ def flips(draws: pd.DataFrame) -> pd.DataFrame:
     table = others.assign(flipped=(now != then).astype(float))
     table = table.assign(right_to_wrong=(was_right & ~right).astype(float), wrong_to_right=(~was_right & right) * 1.0)
     return with_all(table).groupby(GROUP)[["flipped", "right_to_wrong", "wrong_to_right"]].mean().reset_index()
-
-
-@needs_columns("task", "answer")
-def chance(problems: pd.DataFrame) -> pd.DataFrame:
-    """What answers without computing would score: columns ``rule, accuracy``, the best of each kind.
-
-    Always the commonest answer, and always the same operand of the problem.
-    """
-    counts = problems["answer"].value_counts()
-    rows = [{"rule": f"always {counts.index[0]}", "accuracy": counts.iloc[0] / len(problems)}]
-    for task, some in problems.groupby("task"):
-        columns = [name for name in OPERANDS.get(str(task), ()) if not name.startswith("op")]
-        if columns:
-            scores = some[columns].eq(some["answer"], axis=0).mean()
-            row = {"rule": f"always {scores.idxmax()}, {task}".replace("_", " "), "accuracy": scores.max()}
-            rows.append(row)
-    return pd.DataFrame(rows)

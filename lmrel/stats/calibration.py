@@ -11,7 +11,6 @@ import pandas as pd
 
 from lmrel.errors import InputError, check_count, needs_columns
 from lmrel.stats.inference import wilson
-from lmrel.stats.metrics import GROUP, with_all
 
 
 @needs_columns("mean_logprob", "n_tokens")
@@ -71,22 +70,6 @@ def _bins(confident: np.ndarray, correct: np.ndarray, bins: int) -> list[np.ndar
 def _ece(confident: np.ndarray, correct: np.ndarray, members: list[np.ndarray]) -> float:
     gaps = [abs(correct[m].mean() - confident[m].mean()) * len(m) for m in members]
     return float(sum(gaps) / len(confident))
-
-
-@needs_columns(*GROUP, "correct", "mean_logprob", "n_tokens")
-def summarize(draws: pd.DataFrame) -> pd.DataFrame:
-    """One row per setting and task, and one with task ``all``: ``brier, ece, bias``, and ``most_confident``.
-
-    The last is the accuracy of the more confident half of the draws.
-    """
-    return with_all(draws).groupby(GROUP).apply(_of_setting).reset_index()
-
-
-def _of_setting(draws: pd.DataFrame) -> pd.Series:
-    confident, correct = text_probability(draws), draws["correct"].to_numpy(bool)
-    half = selective_accuracy(confident, correct)["accuracy"].iloc[(len(draws) - 1) // 2]
-    found = expected_calibration_error(confident, correct)
-    return pd.Series({"brier": brier(confident, correct), **found, "most_confident": half})
 
 
 def selective_accuracy(confident: np.ndarray, correct: np.ndarray) -> pd.DataFrame:

@@ -84,24 +84,3 @@ def failure_shares(draws: pd.DataFrame) -> pd.DataFrame:
     trials = counts.join(problems.rename("trials"), on=metrics.SETTING)["trials"]
     ends = pd.DataFrame([wilson(p, n) for p, n in zip(shares, trials, strict=True)], columns=["low", "high"])
     return pd.concat([counts.assign(share=shares), ends], axis=1)
-
-
-@needs_columns("problem_id", empty=True)
-def differences_by_problem(first: pd.DataFrame, second: pd.DataFrame, column: str) -> np.ndarray:
-    """Of each problem in both tables the mean of `column` in `second` minus that in `first`."""
-    for table in (first, second):
-        if column not in table:
-            raise InputError(f"the draws have no column {quoted(column)}.")
-    before, after = (table.groupby("problem_id")[column].mean() for table in (first, second))
-    return np.asarray((after - before).dropna().to_numpy(dtype=float))
-
-
-def paired_difference(draws: pd.DataFrame, column: str, first: float, second: float) -> dict[str, float]:
-    """Mean of `column` at temperature `second` minus at `first`, on the same problems, with a t interval.
-
-    Keys ``difference, low, high, problems``. The draws must be of one model.
-    """
-    before, after = (draws[draws["temperature"] == temperature] for temperature in (first, second))
-    differences = differences_by_problem(before, after, column)
-    mean, low, high = t_interval(differences)
-    return {"difference": mean, "low": low, "high": high, "problems": len(differences)}

@@ -20,11 +20,6 @@ def with_all(table: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([table, table.assign(task="all")], ignore_index=True)
 
 
-def temperature_name(temperature: float) -> str:
-    """Like ``T = 0.5``, or ``greedy``."""
-    return f"T = {temperature:g}" if temperature else "greedy"
-
-
 @needs_columns(*GROUP, "problem_id", "run", "correct", "compliant", "correct_sole")
 def _judged(draws: pd.DataFrame) -> pd.DataFrame:
     """`with_all`, with the columns that `SHARES` need beside those of the draws."""

@@ -255,3 +255,21 @@ def test_what_the_page_says_of_other_architectures_is_what_was_measured() -> Non
     cells = models[models["architecture"].isin(PAIR)].pivot(index="stage", columns="architecture")
     assert (cells["greedy"]["olmoe"] > cells["greedy"]["qwen2"] + 0.1).all()
     assert (cells["retained"]["olmoe"] - cells["retained"]["qwen2"]).abs().max() < 0.03
+
+
+@pytest.mark.parametrize(("between", "of_problems"), [(1.0, 1.0), (1.0, 0.0), (0.0, 1.0)])
+def test_the_crossed_interval_covers_when_units_and_problems_are_drawn_anew(between: float, of_problems: float) -> None:
+    rng = np.random.default_rng(3)
+    covered = []
+    for _ in range(2000):
+        units, problems = between * rng.normal(size=(6, 1)), 4 * of_problems * rng.normal(size=(1, 60))
+        _, low, high = effects.crossed(0.7 + units + problems + rng.normal(size=(6, 60)))
+        covered.append(low < 0.7 < high)
+    assert 0.93 <= np.mean(covered) <= 0.985
+
+
+def test_a_single_unit_leaves_the_problems() -> None:
+    values = np.random.default_rng(0).normal(size=(1, 30))
+    test = scipy.stats.ttest_1samp(values[0], 0).confidence_interval(0.95)
+    assert effects.crossed(values) == pytest.approx((values.mean(), test.low, test.high))
+    assert effects.crossed(np.full((3, 4), 0.2)) == pytest.approx((0.2, 0.2, 0.2))

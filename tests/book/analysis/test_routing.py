@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from book.analysis import routing
+from book.analysis.trends import holm
 from lmrel import Decoder, InputError, paper_problems, sample
 from lmrel.registry import TINY
-from lmrel.stats import contrasts
 from lmrel.tokens import encode_problems
 from tests.conftest import tiny
 
@@ -86,4 +86,4 @@ def test_what_the_page_says_of_routing_in_words_is_what_is_found() -> None:
         tests[name] = routing.beyond_tokens(table).loc["experts"]
     slopes = pd.DataFrame(tests).T
     assert set(np.sign(slopes["slope"])) == {-1, 1}  # no common sign
-    assert min(contrasts.holm(slopes["p"].to_dict()).values()) > 0.05
+    assert min(holm(slopes["p"].to_dict()).values()) > 0.05

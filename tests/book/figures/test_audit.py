@@ -6,12 +6,15 @@ import re
 import pandas as pd
 import pytest
 
+from book.analysis import design
+from book.analysis.trends import trend
 from book.figures import audit, evaluate
 from book.figures.published import ACCURACY
 from book.figures.style import bundle
 from book.figures.text import with_interval
 from lmrel import Decoder, paper_problems, sample
-from lmrel.stats import calibration, contrasts
+from lmrel.stats import calibration
+from lmrel.stats.contrasts import paired
 from tests.conftest import tiny
 
 
@@ -50,12 +53,12 @@ def test_power_grows_with_runs_and_with_the_drop(draws: pd.DataFrame) -> None:
         assert some["power"].is_monotonic_increasing
     at = table[table["drop"] == 0.05].set_index("runs")["power"]
     assert at["1 run"] < at["4 runs"] < at["16 runs"]
-    assert at["4 runs"] == contrasts.power(0.05, 240, 4, **given)
+    assert at["4 runs"] == design.power(0.05, 240, 4, **given)
 
 
 def test_variances_are_those_of_a_greedy_against_sampled_difference(draws: pd.DataFrame) -> None:
     given = audit.variances(draws)
-    differences = contrasts.paired(draws.query("temperature == 0"), draws.query("temperature == 1"))
+    differences = paired(draws.query("temperature == 0"), draws.query("temperature == 1"))
     assert given["between"] + given["sampling"] / 4 == pytest.approx(differences.var(ddof=1))
 
 
@@ -92,12 +95,20 @@ def test_every_figure_and_table_of_the_page_can_be_drawn(draws: pd.DataFrame) ->
     ):
         assert bundle(chart.to_dict())["image/png"]
     assert evaluate.agreement(draws)["T"].tolist() == ["1"]
-    assert audit.chance()["rule"].iloc[0] == "always 13"
+
+
+def test_chance_on_the_papers_problems() -> None:
+    found = audit.chance().set_index("rule")["accuracy"]
+    binding = paper_problems().query("task == 'variable_binding'")
+    shares = {name: (binding[name] == binding["answer"]).mean() for name in "abk"}
+    assert found["always 13"] == f"{10 / 240:.1%}"
+    assert max(shares, key=lambda name: shares[name]) == "a"
+    assert found["always a, variable binding"] == f"{shares['a']:.1%}"
 
 
 def test_trends_and_what_pairing_spares_are_shown_by_model(draws: pd.DataFrame) -> None:
     found = audit.trends({"a": draws, "b": draws}).set_index("model")
-    slope = contrasts.trend(draws)
+    slope = trend(draws)
     assert found.loc["a", "slope"] == with_interval(slope["slope"], slope["low"], slope["high"], form="{:+.2f}")
     assert float(found.loc["a", "p, Holm"]) == pytest.approx(2 * slope["p"], rel=0.1)
     more = pd.concat([draws, draws[draws["temperature"] == 1.0].assign(temperature=0.5)])

@@ -59,16 +59,6 @@ def test_no_draws_are_an_error() -> None:
         calibration.reliability(np.array([]), np.array([]))
 
 
-def test_a_summary_has_a_row_per_setting_and_task() -> None:
-    setting = {"model": "m", "precision": "fp32", "prompt_style": "few_shot", "decoding": "pure", "temperature": 1.0}
-    columns = {"mean_logprob": np.log(CONFIDENT), "n_tokens": 1, "correct": CALIBRATED}
-    draws = pd.DataFrame(columns).assign(**setting, task=["arithmetic", "variable_binding"] * 2000)
-    found = calibration.summarize(draws).set_index("task")
-    assert list(found.index) == ["all", "arithmetic", "variable_binding"]
-    assert found.loc["all", "brier"] == pytest.approx(calibration.brier(CONFIDENT, CALIBRATED))
-    assert found.loc["all", "most_confident"] == pytest.approx(0.75, abs=0.03)  # the mean of the upper half of (0, 1)
-
-
 @pytest.mark.parametrize(
     ("confident", "correct", "said"),
     [

@@ -7,12 +7,10 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from book.figures.style import bundle
 from lmrel import InputError, charts
 from lmrel.stats.inference import (
     clustered_wilson,
     failure_shares,
-    paired_difference,
     summarize_with_intervals,
     t_interval,
     wilson,
@@ -60,28 +58,7 @@ def test_one_problem_has_no_t_interval_and_still_draws() -> None:
     assert np.isnan(t_interval(np.array([-1.0]))[1:]).all()
     draws = table()
     summary = summarize_with_intervals(draws[draws["problem_id"] == "a"])
-    bundle(charts.confidence(summary[summary["task"] == "all"], "t", "d").to_dict())
-
-
-def test_unmatched_problems_are_left_out_of_a_paired_difference() -> None:
-    draws = pd.concat([table(temperature=0.0), table(temperature=1.0).head(4), table(temperature=1.0, problem_id="c")])
-    assert paired_difference(draws, "correct", 0.0, 1.0)["problems"] == 1
-
-
-def test_paired_difference_equals_scipys_paired_t_interval() -> None:
-    rng = np.random.default_rng(1)
-    first, second = rng.random(50), rng.random(50)
-    draws = pd.DataFrame(
-        {
-            "temperature": np.repeat([0.0, 1.0], 50),
-            "problem_id": [f"p{i}" for i in range(50)] * 2,
-            "score": np.concatenate([first, second]),
-        }
-    )
-    result = paired_difference(draws, "score", 0.0, 1.0)
-    expected = stats.ttest_rel(second, first).confidence_interval(0.95)
-    assert (result["low"], result["high"]) == pytest.approx((expected.low, expected.high))
-    assert result["difference"] == pytest.approx((second - first).mean())
+    charts.confidence(summary[summary["task"] == "all"], "t", "d").to_dict()
 
 
 def test_summary_has_the_interval_of_each_share() -> None:

@@ -1,0 +1,77 @@
+"""Trends of outcomes over temperature, and what a paired design spares: what only the book's pages test."""
+
+from __future__ import annotations
+
+import math
+import warnings
+
+import numpy as np
+import pandas as pd
+
+from lmrel.errors import InputError, needs_columns, quoted
+
+
+def logistic(outcome: pd.Series, predictors: pd.DataFrame, problem: pd.Series) -> pd.DataFrame:
+    """Change of the log-odds of `outcome` per unit of each predictor: rows ``slope, low, high, p``, by predictor.
+
+    Logistic regression by generalized estimating equations, draws of a problem exchangeable, robust errors (Liang and
+    Zeger 1986). Raises `InputError` if nothing varies or it does not converge.
+    """
+    import statsmodels.api as sm
+
+    y = outcome.to_numpy(float)
+    if np.isnan(y).any():
+        raise InputError(f"{outcome.name} is missing in {int(np.isnan(y).sum())} draws, so nothing can predict it.")
+    if not len(y) or y.min() == y.max():
+        raise InputError(f"{outcome.name} never varies, so nothing can predict it.")
+    design = sm.add_constant(predictors.astype(float))
+    exchangeable = sm.cov_struct.Exchangeable()
+    model = sm.GEE(y, design, problem, family=sm.families.Binomial(), cov_struct=exchangeable)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of steps that did not converge; the result is checked below
+        fitted = model.fit(maxiter=200)
+    if not fitted.converged:
+        raise InputError(f"the regression of {outcome.name} on {', '.join(map(str, predictors))} did not converge.")
+    ends = fitted.conf_int()
+    found = {"slope": fitted.params, "low": ends[0], "high": ends[1], "p": fitted.pvalues}
+    return pd.DataFrame(found).loc[list(predictors)]
+
+
+@needs_columns("problem_id", "temperature")
+def trend(draws: pd.DataFrame, column: str = "correct") -> dict[str, float]:
+    """Change of the log-odds of `column` per unit of temperature, greedy draws included: ``slope, low, high, p``."""
+    if column not in draws:
+        raise InputError(f"the draws have no column {quoted(column)}.")
+    found = logistic(draws[column], draws[["temperature"]], draws["problem_id"])
+    return {str(name): float(values.iloc[0]) for name, values in found.items()}
+
+
+def holm(p_values: dict[str, float]) -> dict[str, float]:
+    """The p-values of a family of tests, adjusted by Holm's method (1979)."""
+    from statsmodels.stats.multitest import multipletests
+
+    adjusted = multipletests(list(p_values.values()), method="holm")[1]
+    return dict(zip(p_values, map(float, adjusted), strict=True))
+
+
+@needs_columns("problem_id", "run", "temperature")
+def variance_reduction(draws: pd.DataFrame, first: float, second: float, column: str = "correct") -> dict[str, float]:
+    """How much variance a difference between two temperatures is spared, as shares of what it would be without.
+
+    ``same_problems``: by taking the same problems on both sides, against new ones. ``common_numbers``: of the sampling
+    variance, by drawing both with the same uniform numbers, against independent draws.
+    """
+    for temperature in (first, second):
+        if column not in draws or not draws.loc[draws["temperature"] == temperature, column].notna().any():
+            raise InputError(f"there is no {column} of draws at temperature {quoted(temperature)}.")
+    wide = draws.pivot_table(index=["problem_id", "run"], columns="temperature", values=column, aggfunc="first")
+    x, y = (wide[temperature].astype(float) for temperature in (first, second))
+    of_problem = pd.DataFrame({"x": x, "y": y}).groupby("problem_id").mean()
+    apart = of_problem.var(ddof=1).sum()
+    together = (of_problem["y"] - of_problem["x"]).var(ddof=1)
+    runs = pd.DataFrame({"x": x, "y": y, "d": y - x}).groupby("problem_id").var(ddof=1).mean()
+    independent = runs["x"] + runs["y"]
+    return {
+        "same_problems": float(1 - together / apart) if apart else math.nan,
+        "common_numbers": float(1 - runs["d"] / independent) if independent else math.nan,
+    }
