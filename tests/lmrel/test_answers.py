@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from lmrel import extract_answer
-from lmrel.answers import sole_number
+from lmrel.answers import Verdict, sole_number, verdict_after
 
 
 @pytest.mark.parametrize(
@@ -93,3 +95,47 @@ def test_extraction_and_compliance(text: str, answer: int | None, compliant: boo
 )
 def test_the_sole_number_is_read_however_it_is_written_and_not_guessed(text: str, answer: int | None) -> None:
     assert sole_number(text) == answer
+
+
+@pytest.mark.parametrize(
+    ("text", "answer", "compliant", "sole"),
+    [
+        ("१२ ⑤ Ⅷ ½", None, False, None),
+        ("１２ 7", 7, False, 7),
+        ("-" + "9" * 10_000 + " 5", None, False, None),
+        ("0" * 4299 + "7", 7, True, 7),
+        ("\ufeff5\u200b", 5, False, 5),
+        ("\x1b[31m7", 31, False, 31),
+        ("5\0", 5, False, 5),
+        ("5\x1c", 5, False, 5),
+        ("5\x85", 5, False, 5),
+        ("5\u2028", 5, False, 5),
+        ("\ud8005", 5, False, 5),
+        ("x" * 1_000_000 + " 7", 7, False, 7),  # and none of these takes long
+        (" " * 1_000_000, None, False, None),
+        ("-" * 1_000_000, None, False, None),
+        ("\\boxed{" * 100_000, None, False, None),
+    ],
+    ids=lambda value: repr(value)[:20],
+)
+def test_odd_text_is_read_as_the_rules_say(text: str, answer: int | None, compliant: bool, sole: int | None) -> None:
+    assert extract_answer(text) == (answer, compliant)
+    assert sole_number(text) == sole
+
+
+@settings(deadline=None, derandomize=True)
+@given(st.text(st.sampled_from("0123456789+-., \n٣１−x\\{}boxed^/e"), max_size=30) | st.text(max_size=30))
+def test_the_rules_and_the_verdict_read_any_text_alike(text: str) -> None:
+    answer, compliant = extract_answer(text)
+    verdict, none = verdict_after(Verdict.BLANK, text), (0, 1, 2, 5, 6)
+    assert compliant == (verdict in (Verdict.NUMBER, Verdict.AFTER))
+    assert (answer is None) == (verdict in none)
+    assert not compliant or sole_number(text) == answer
+    assert set(text) & set("0123456789") or sole_number(text) is None
+
+
+@settings(deadline=None, derandomize=True)
+@given(st.integers(-(10**30), 10**30), st.sampled_from(["{}", " {}\n", "d = {}", "The answer is {}."]))
+def test_one_integer_is_read_by_both_rules_and_with_commas_by_the_stricter(number: int, around: str) -> None:
+    assert extract_answer(around.format(number))[0] == sole_number(around.format(number)) == number
+    assert sole_number(around.format(f"{number:,}")) == number

@@ -82,8 +82,7 @@ def temperatures(words: str) -> tuple[list[Any], Bad]:
     wrong = [None, 0.5, "0.5", "hot", "[0.5", "{[]}", "[" * 9999, "1" * 5000, [], "[]", HUGE, True, {0.5: 1}, {0.5}]
     wrong += [np.float64(0.5), np.array(0.5), np.array([]), b"[0.5]", pd.NA]
     twice = [
-        ([0, -0.0], "temperatures is [0, -0.0]; each may occur once."),
-        ([1, np.float32(1)], "temperatures is [1,"),
+        (pair, f"temperatures is {quoted(pair)}; each may occur once.") for pair in ([0, -0.0], [1, np.float32(1)])
     ]
     each = [([0.5, value], f"temperature is {quoted(value)}; it must be {TEMPERATURE.words}.") for value, _ in bad]
     return lists, [*((value, "") for value in wrong), *twice, *each]

@@ -1,16 +1,20 @@
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
 import pytest
 import torch
+from transformers import PreTrainedTokenizerFast
 
-from lmrel import Decoder, InputError, extract_answer, paper_problems, records, sample, sampling
+from lmrel import Decoder, InputError, enumerate_outcomes, extract_answer, paper_problems, records, sample, sampling
 from lmrel.engine import memory
 from tests.conftest import random_model, small_tokenizer, tiny
 
 PROBLEMS = paper_problems()
+SHORT = pd.DataFrame({"problem_id": ["a", "b"], "task": "custom", "question": ["1 + 1", "2 + 0"], "answer": [2, 2]})
 
 
 def test_rows_are_consistent_with_their_own_text(tiny_name: str) -> None:
@@ -69,12 +73,15 @@ def test_out_of_memory_is_halved_and_changes_nothing(monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"runs": 0}, "runs is 0"),
-        ({"chunk": 0}, "chunk is 0"),
-        ({"seed": 1.5}, "seed is 1.5"),
         ({"decoders": []}, "nothing to sample"),
+        ({"decoders": None}, "decoders is None; it must be a list of Decoder"),
+        ({"decoders": Decoder(0.5)}, r"decoders is Decoder\(.*; it must be a list of Decoder"),
+        ({"decoders": [0.5]}, r"decoders is \[0.5\]; it must be a list of Decoder"),
+        ({"decoders": [Decoder(0.5), Decoder(0.5)]}, "each may occur once"),
+        ({"decoders": [Decoder(0.5)], "runs": 10**9}, "these are 2,000,000,000 draws; .* use fewer runs"),
+        ({"first_run": 1}, "nothing to sample"),
+        ({"problems": "paper"}, "problems is 'paper'; it must be a table"),
         ({"problems": PROBLEMS.head(0)}, "nothing to sample"),
-        ({"prompt_style": "poem"}, "prompt_style is 'poem'"),
         ({"decoders": [Decoder(max_new_tokens=500)]}, "this model has 512"),
     ],
 )
@@ -110,10 +117,79 @@ def test_chunks_after_the_first_are_sized_by_what_it_needed(monkeypatch: pytest.
         return real(model, tokenizer, prompts, *rest)
 
     monkeypatch.setattr(sampling, "sample_chunk", watched)
-    monkeypatch.setattr(memory, "free_memory", lambda device: 100_000_000)
+    for module in (sampling, memory):
+        monkeypatch.setattr(module, "free_memory", lambda device: 100_000_000)
     problems = PROBLEMS.head(40)
     draws = sample(model, tokenizer, problems, [Decoder(1.0)], runs=200)
     assert len(draws) == 40 * 200
     assert draws["problem_id"].drop_duplicates().tolist() == problems["problem_id"].tolist()
     assert 1 < len(sizes) < 20
     assert sizes[1] > 3 * sizes[0]
+
+
+def altered(change: Callable[[torch.Tensor], Any]) -> Any:
+    """A random model over 40 tokens whose logits go through `change`."""
+    model = random_model("mistral", 40)
+
+    def hook(_: Any, __: Any, output: Any) -> Any:
+        output.logits = change(output.logits)
+        return output
+
+    model.register_forward_hook(hook)
+    return model
+
+
+def with_token(token: int, value: float) -> Callable[[torch.Tensor], torch.Tensor]:
+    return lambda logits: torch.where(torch.arange(logits.shape[-1]) == token, value, logits)
+
+
+BROKEN: dict[str, tuple[Callable[[torch.Tensor], Any], str]] = {
+    "NaN": (lambda logits: logits * math.nan, "MistralForCausalLM returned NaN or infinite logits"),
+    "one NaN": (with_token(5, math.nan), "returned NaN or infinite logits"),
+    "nothing to draw": (lambda logits: logits * 0 - math.inf, "returned NaN or infinite logits"),
+    "infinity": (lambda logits: logits * 0 + math.inf, "returned NaN or infinite logits"),
+    "none": (lambda _: None, "cannot be run as a tree of prefixes"),
+    "too few": (lambda logits: logits[..., :20], "it gives 20 logits, and its config.json says otherwise"),
+    "too many": (lambda logits: torch.cat([logits, logits], -1), "it gives 80 logits, and its config.json says"),
+    "of a wrong tree": (lambda x: with_token(5, -math.inf)(x * (1 + x.shape[1])), "its logits are off by"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+@pytest.mark.parametrize(
+    ("call", "settings"), [(sample, [Decoder(0.0), Decoder(1.0)]), (enumerate_outcomes, [0.0, 1.0])]
+)
+def test_a_model_with_broken_logits_is_refused(call: Any, settings: Any, name: str) -> None:
+    change, said = BROKEN[name]
+    with pytest.raises(InputError, match=said):
+        call(altered(change), small_tokenizer(40), SHORT, settings)
+
+
+def test_a_single_token_that_can_be_drawn_is_drawn() -> None:
+    model, tokenizer = altered(lambda x: torch.where(torch.arange(40) == 5, x, -math.inf)), small_tokenizer(40)
+    draws = sample(model, tokenizer, SHORT, [Decoder(0.0, max_new_tokens=3), Decoder(1.0, max_new_tokens=3)])
+    assert set(draws["text"]) == {"2 2 2"}
+    right = enumerate_outcomes(model, tokenizer, SHORT, [0.0, 1.0], max_new_tokens=3).query("metric == 'correct'")
+    assert right[["lower", "upper"]].to_numpy().tolist() == [[1.0, 1.0]] * 4
+
+
+@pytest.mark.parametrize("end", ["configured", "tokenizer's", "none"])
+def test_a_tokenizer_without_special_tokens_draws_and_enumerates(end: str) -> None:
+    model, tokenizer = random_model("mistral", 40), small_tokenizer(40)
+    if end != "configured":
+        model.generation_config = None
+    if end != "tokenizer's":
+        tokenizer = PreTrainedTokenizerFast(tokenizer_object=tokenizer._tokenizer)
+    draws = sample(model, tokenizer, SHORT, [Decoder(1.0, max_new_tokens=3)], runs=8)
+    assert draws["finished"].any() == (end != "none")
+    assert enumerate_outcomes(model, tokenizer, SHORT, [1.0], max_new_tokens=3)["upper"].notna().all()
+
+
+def test_greedy_runs_cost_nothing_and_seeds_of_any_size_draw() -> None:
+    model, tokenizer = random_model("mistral", 40), small_tokenizer(40)
+    assert len(sample(model, tokenizer, SHORT, iter([Decoder(0.0)]), runs=10**9)) == 2  # type: ignore[arg-type]
+    found = [
+        sample(model, tokenizer, SHORT, [Decoder(1.0)], runs=8, seed=seed)["text"].tolist()
+        for seed in (2**70, -(2**70), 2**128)
+    ]
+    assert found[0] != found[1] != found[2]

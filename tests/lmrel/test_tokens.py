@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
+from tokenizers import Tokenizer, models
+from transformers import PreTrainedTokenizerFast
 
 from lmrel import InputError, paper_problems
 from lmrel.parameters import PROMPT_STYLES
 from lmrel.prompts import render
-from lmrel.tokens import encode
-from tests.conftest import small_tokenizer
+from lmrel.tokens import encode, eos_ids
+from tests.conftest import random_model, small_tokenizer
 from tiny.shapes import BOS, build_tokenizer
 
 PROBLEMS = paper_problems().to_dict("records")
@@ -53,9 +57,35 @@ def test_bos_is_added_where_the_template_leaves_it_out_and_only_there() -> None:
     assert encode(["1"], without) == [without.encode("1", add_special_tokens=False)]
 
 
-def test_a_template_that_fails_ends_in_a_sentence() -> None:
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [
+        ("{{ raise_exception('Roles must alternate') }}", "fails: Roles must alternate"),
+        ("{% if %}", "fails: "),
+        ("{% for m in messages %}{% endfor %}", "gives '', which is no prompt"),
+        ("{{ '\\ud800' }}", r"gives '\\ud800', which is no prompt"),
+        ("2 + 2", "leaves out what it is given: different prompts become one"),
+    ],
+)
+def test_a_template_that_makes_no_prompt_is_refused(template: str, said: str) -> None:
     tokenizer = build_tokenizer(chat=True)
-    for template in ("{{ raise_exception('Roles must alternate') }}", "{% if %}"):
-        tokenizer.chat_template = template
-        with pytest.raises(InputError, match="the tokenizer's chat template fails: "):
-            encode(["1"], tokenizer)
+    tokenizer.chat_template = template
+    with pytest.raises(InputError, match=f"the tokenizer's chat template {said}"):
+        encode(["1", "2"], tokenizer)
+
+
+def test_a_tokenizer_that_cannot_read_a_prompt_is_refused() -> None:
+    two = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.WordLevel({"a": 0, "b": 1})))
+    with pytest.raises(InputError, match="the tokenizer cannot read a prompt: .*UNK"):
+        encode(["1 + 1"], two)
+    with pytest.raises(TypeError, match="a tokenizer is needed, as load_model gives one, not str"):
+        encode(["1 + 1"], "a")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("value", ["x", "\x1b[31m", True, -1, 12, 1.5, [[1]], [2, -1], [1, "<b>"], {"a": 1}])
+def test_an_end_token_is_one_of_the_models(value: Any) -> None:
+    model, tokenizer = random_model("mistral"), small_tokenizer()
+    assert eos_ids(model, tokenizer) == [2]
+    model.generation_config.eos_token_id = value
+    with pytest.raises(InputError, match="the end-of-text token is .*; this model has tokens from 0 to 11"):
+        eos_ids(model, tokenizer)
