@@ -1,4 +1,7 @@
-"""What a study can find: the chance to see a change of accuracy, and how many problems that takes."""
+"""What a study can find: the probability to see a change of accuracy, and how many problems that takes.
+
+It knows variances and no draws: `book.figures.audit` estimates them.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ LEAST_CHANGE = 1e-9
 
 
 def power(change: float, problems: int, runs: int, between: float, sampling: float, level: float = 0.95) -> float:
-    """Chance to find a `change` of accuracy between two temperatures significant, by the normal approximation.
+    """The probability to find a `change` of accuracy between two temperatures significant, by normal approximation.
 
     `between` is the variance, over problems, of the true change of a problem's chance of success; `sampling` the mean
     variance of a single draw at each of the two temperatures together. A greedy side adds none.
@@ -30,7 +33,7 @@ def power(change: float, problems: int, runs: int, between: float, sampling: flo
 def problems_needed(
     change: float, runs: int, between: float, sampling: float, chance: float = 0.8, level: float = 0.95
 ) -> int:
-    """How many problems `power` needs for a `chance` to find `change`."""
+    """The number of problems with which `power` reaches the probability `chance` to find `change`."""
     _check_variances(runs, between, sampling)
     check_number("change", change, -1.0, 1.0)
     if abs(change) < LEAST_CHANGE:

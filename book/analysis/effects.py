@@ -154,7 +154,7 @@ def sparsity(models: pd.DataFrame) -> pd.DataFrame:
 
 
 def crossed(values: np.ndarray, level: float = 0.95) -> tuple[float, float, float]:
-    """Mean of `values`, (units, problems), with its interval if both were drawn at random and fully crossed.
+    """The mean of `values`, (units, problems), with its interval if both were drawn at random and fully crossed.
 
     The variance of the mean comes from the mean squares of a two-way table, its degrees of freedom from Satterthwaite
     (1946); it is never less than with either kind alone. A single unit gives the t interval over problems.
@@ -168,6 +168,8 @@ def crossed(values: np.ndarray, level: float = 0.95) -> tuple[float, float, floa
     squares = problems * (by_unit**2).sum(), units * (by_problem**2).sum(), (rest**2).sum()
     freedom = units - 1, problems - 1, (units - 1) * (problems - 1)
     of_unit, of_problem, of_rest = (total / df for total, df in zip(squares, freedom, strict=True))
+    # The variance of the rest is in both of the others and counts once. If by chance it outweighs one of them, the
+    # difference falls below the other; but drawing both kinds cannot make the mean more certain than drawing one.
     error = max(of_unit + of_problem - of_rest, of_unit, of_problem)
     if error == 0:
         return mean, mean, mean

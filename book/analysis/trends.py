@@ -1,4 +1,7 @@
-"""Trends of outcomes over temperature, and what a paired design spares: what only the book's pages test."""
+"""Trends of outcomes over temperature, tests of a family, and what a paired design spares.
+
+It takes any draws and knows no page. statsmodels takes seconds to load, so it is imported where it is used.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +15,10 @@ from lmrel.errors import InputError, needs_columns, quoted
 
 
 def logistic(outcome: pd.Series, predictors: pd.DataFrame, problem: pd.Series) -> pd.DataFrame:
-    """Change of the log-odds of `outcome` per unit of each predictor: rows ``slope, low, high, p``, by predictor.
+    """How the log-odds of `outcome` change per unit of each predictor: a row per predictor, ``slope, low, high, p``.
 
-    Logistic regression by generalized estimating equations, draws of a problem exchangeable, robust errors (Liang and
-    Zeger 1986). Raises `InputError` if nothing varies or it does not converge.
+    This is logistic regression by generalized estimating equations with robust errors (Liang and Zeger 1986), in which
+    the draws of a problem are exchangeable. Raises `InputError` if the outcome never varies or nothing converges.
     """
     import statsmodels.api as sm
 
@@ -39,7 +42,7 @@ def logistic(outcome: pd.Series, predictors: pd.DataFrame, problem: pd.Series) -
 
 @needs_columns("problem_id", "temperature")
 def trend(draws: pd.DataFrame, column: str = "correct") -> dict[str, float]:
-    """Change of the log-odds of `column` per unit of temperature, greedy draws included: ``slope, low, high, p``."""
+    """How the log-odds of `column` change per unit of temperature, greedy draws included: ``slope, low, high, p``."""
     if column not in draws:
         raise InputError(f"the draws have no column {quoted(column)}.")
     found = logistic(draws[column], draws[["temperature"]], draws["problem_id"])
@@ -56,10 +59,11 @@ def holm(p_values: dict[str, float]) -> dict[str, float]:
 
 @needs_columns("problem_id", "run", "temperature")
 def variance_reduction(draws: pd.DataFrame, first: float, second: float, column: str = "correct") -> dict[str, float]:
-    """How much variance a difference between two temperatures is spared, as shares of what it would be without.
+    """The share of its variance that a difference between two temperatures is spared by each way of pairing.
 
-    ``same_problems``: by taking the same problems on both sides, against new ones. ``common_numbers``: of the sampling
-    variance, by drawing both with the same uniform numbers, against independent draws.
+    ``same_problems`` takes the same problems on both sides instead of new ones. ``common_numbers`` draws both sides
+    with the same uniform numbers instead of independent ones, as a share of the sampling variance. NaN where nothing
+    varies.
     """
     for temperature in (first, second):
         if column not in draws or not draws.loc[draws["temperature"] == temperature, column].notna().any():

@@ -12,7 +12,7 @@ import pandas as pd
 
 from book.figures.text import plain
 from lmrel.registry import REGISTRY, ModelSpec
-from study import costs
+from study.costs import memory_needed
 
 DEVICES = {  # bytes that programs can use
     "laptop GPU, 8 GB": 7.5e9,
@@ -25,7 +25,7 @@ DEVICES = {  # bytes that programs can use
 
 
 def fits_on(memory: float) -> str:
-    """The smallest of `DEVICES` that has `memory` bytes; several GPUs where none has."""
+    """The name of the smallest of `DEVICES` that has `memory` bytes, or "several GPUs" where none has."""
     return next((name for name, size in DEVICES.items() if size >= memory), "several GPUs")
 
 
@@ -60,7 +60,7 @@ def commands(models: Iterable[str], precision: str = "nf4", runs: int = 16) -> l
     ]
 
 
-def memory_needed() -> pd.DataFrame:
+def memory_by_precision() -> pd.DataFrame:
     """The memory that the registry's large models need in each precision, and the smallest device that has it."""
     specs = {spec.shape: spec for spec in REGISTRY.values() if not spec.tiny}
     cells = {}
@@ -71,7 +71,8 @@ def memory_needed() -> pd.DataFrame:
 
 
 def _needs(spec: ModelSpec, precision: str) -> float:
-    return costs.memory_needed(spec.weights(precision))
+    """The bytes that a run of a model in this precision needs."""
+    return memory_needed(spec.weights(precision))
 
 
 def _billions(count: int) -> str:

@@ -1,4 +1,7 @@
-"""Tables and the figure of the page on scale: what jobs ask for, what studies cost, and how many shards are best."""
+"""Tables and the figure of the page on scale: what jobs ask for, what studies cost, and how many shards are best.
+
+The arithmetic is that of `study.costs`; here its numbers become text. Every cell of a table is text.
+"""
 
 from __future__ import annotations
 
@@ -37,14 +40,14 @@ PAPERS = ("qwen2.5-3b-instruct", "olmoe-1b-7b", "mixtral-8x7b-instruct")
 
 
 def span(seconds: float) -> str:
-    """Like ``40 min``, ``3.5 h`` or ``14.9 days``."""
+    """A time as text, like ``40 min``, ``3.5 h`` or ``14.9 days``."""
     if seconds < 3600:
         return f"{seconds / 60:.0f} min"
     return f"{seconds / 3600:.1f} h" if seconds < 100 * 3600 else f"{seconds / 86400:,.1f} days"
 
 
 def requests(gpu_gb: float) -> pd.DataFrame:
-    """What a job of each model in the registry asks for, in its own precision; the tiny ones, all alike, in one row."""
+    """What a job of each model in the registry asks for in its own precision; the tiny ones are alike, in one row."""
     rows = []
     for name, spec in REGISTRY.items():
         asked = request(name, "auto", gpu_gb)
@@ -61,12 +64,12 @@ def requests(gpu_gb: float) -> pd.DataFrame:
 
 
 def papers_works(measured: Measured, gpu_gb: float) -> list[Work]:
-    """What each of the paper's three models takes for the paper's experiment."""
+    """What the paper's experiment takes, for each of `PAPERS`, the paper's three models."""
     return [work_of(name, "auto", PAPER_DRAWS, PAPER_PROBLEMS, measured, gpu_gb) for name in PAPERS]
 
 
 def basis_of_times(measured: Measured) -> str:
-    """Whether times of large models are measured, and on what."""
+    """The sentences that say whether times of large models were measured, and on what."""
     if measured.gpu:
         return f"Full size measured on: {', '.join(sorted({row['device'] for row in measured.gpu}))}."
     return (
@@ -78,7 +81,7 @@ def basis_of_times(measured: Measured) -> str:
 
 
 def assumptions(rates: Rates) -> str:
-    """The rates, as a sentence."""
+    """The sentence that says which rates are assumed."""
     return (
         f"Assumed: a job reads weights at {rates.disk:g} GB/s and spends {rates.overhead:g} s beside reading and "
         f"drawing; all downloads share {rates.link:g} GB/s."
@@ -86,18 +89,18 @@ def assumptions(rates: Rates) -> str:
 
 
 def subtitle(works: Sequence[Work], measured: Measured) -> str:
-    """For a figure of costs: how many models, and what their times rest on."""
+    """The subtitle of a figure of costs: how many models there are, and what their times rest on."""
     bases = {estimate(name, "auto", PAPER_DRAWS, PAPER_PROBLEMS, measured).basis for name in PAPERS}
     return f"{len(works)} models on disk · {' or '.join(sorted(bases))}"
 
 
 def mixed(works: Sequence[Work], count: int) -> list[Work]:
-    """So many models, taking turns."""
+    """`count` models, of which those of `works` take turns."""
     return [works[i % len(works)] for i in range(count)]
 
 
 def models(works: Sequence[Work], measured: Measured, rates: Rates) -> pd.DataFrame:
-    """The paper's models one by one: to fetch, to load in each job, to draw, and what the last rests on."""
+    """What each of the paper's models takes to fetch, to load in each job and to draw, and what the last rests on."""
     bases = [estimate(name, "auto", PAPER_DRAWS, PAPER_PROBLEMS, measured).basis for name in PAPERS]
     rows = [
         {
@@ -114,9 +117,9 @@ def models(works: Sequence[Work], measured: Measured, rates: Rates) -> pd.DataFr
 
 
 def costs(works: Sequence[Work], counts: Sequence[int], gpus: Sequence[int], rates: Rates) -> pd.DataFrame:
-    """The paper's experiment for so many models on so many GPUs, each with its best number of shards.
+    """What the paper's experiment costs: a row for each number of models and of GPUs, with its best number of shards.
 
-    With an infinite `link` the weights are on disk already.
+    Rates with an infinite `link` mean that the weights are on disk already.
     """
     rows = []
     for count in counts:
@@ -124,30 +127,28 @@ def costs(works: Sequence[Work], counts: Sequence[int], gpus: Sequence[int], rat
         for number in gpus:
             shards = best_shards(some, number, rates)
             found = plan_jobs(some, shards, number, rates)
-            row: dict[str, Any] = {
-                "models": count,
-                "GPUs": number,
-                "shards": shards,
-                "problems a job": PAPER_PROBLEMS // shards,
-            }
-            row |= {"time": span(found.wall), "GPU hours": f"{_gpu_hours(found):,.1f}", "limited by": _limits(found)}
-            rows.append(row)
+            row: dict[str, Any] = {"models": count, "GPUs": number, "shards": shards}
+            row |= {"problems a job": PAPER_PROBLEMS // shards, "time": span(found.wall)}
+            rows.append(row | {"GPU hours": f"{_gpu_hours(found):,.1f}", "limited by": _limits(found)})
     return plain(pd.DataFrame(rows))
 
 
 def _gpu_hours(found: Plan) -> float:
-    """The hours in which GPUs load or draw."""
+    """The hours in which GPUs load or draw, all together."""
     return (found.spent["loading"] + found.spent["drawing"]) / 3600
 
 
 def _limits(found: Plan) -> str:
-    """The two largest parts of the GPUs' time."""
+    """The two largest parts of the GPUs' time, with their shares."""
     largest = sorted(found.spent, key=lambda what: -found.spent[what])[:2]
     return ", ".join(f"{found.spent[what] / sum(found.spent.values()):.0%} {what}" for what in largest)
 
 
 def growth(measured: Measured, draws: int) -> pd.DataFrame:
-    """How the time for all problems grows with draws, of each tiny model that was measured; `draws` is prolonged to."""
+    """How the time for all problems grows with the draws of a problem, for each tiny model that was measured.
+
+    The last column prolongs the measurements to `draws`.
+    """
     rows = []
     for name, stop in _series(measured):
         points = measured.points(name, stop, "seconds")
@@ -157,11 +158,13 @@ def growth(measured: Measured, draws: int) -> pd.DataFrame:
     return plain(pd.DataFrame(rows))
 
 
-def study(measured: Measured, works: Sequence[Work], count: int, draws: int, gpus: int, rates: Rates) -> pd.DataFrame:
-    """So many models with so many draws a problem, on so many GPUs with the weights on disk.
+def large_study(
+    measured: Measured, works: Sequence[Work], count: int, draws: int, gpus: int, rates: Rates
+) -> pd.DataFrame:
+    """What `count` models with `draws` draws a problem cost on `gpus` GPUs, with the weights on disk.
 
-    First as if no draw shared anything with another; then with the time growing from the paper's 13 draws on as the
-    number of computed prefixes does in a tiny model.
+    The first row is for draws that share nothing. In the others, time grows from the paper's 13 draws on as the number
+    of computed prefixes does in a tiny model.
     """
     factors = {("nothing is shared", ""): draws / PAPER_DRAWS}
     for name, stop in _series(measured):
@@ -179,14 +182,15 @@ def study(measured: Measured, works: Sequence[Work], count: int, draws: int, gpu
 
 
 def _series(measured: Measured) -> list[tuple[str, str]]:
+    """The models that were measured on a CPU, each with both of the engine's ways to stop."""
     names = dict.fromkeys(row["model"] for row in measured.cpu)
     return [(name, stop) for stop in ("eos", "decided") for name in names]
 
 
 def walls(works: Sequence[Work], gpus: Sequence[int], rates: Rates) -> pd.DataFrame:
-    """Hours until the last job ends against the number of shards, with the weights on disk; `best` marks one of each.
+    """The hours until the last job ends, for each number of GPUs and of shards, with the weights on disk.
 
-    Columns ``gpus, shards, hours, best``.
+    Columns ``gpus, shards, hours, best``; ``best`` marks the `best_shards` of each number of GPUs.
     """
     assumed, rows = replace(rates, link=math.inf), []
     for number in gpus:
@@ -198,7 +202,7 @@ def walls(works: Sequence[Work], gpus: Sequence[int], rates: Rates) -> pd.DataFr
 
 
 def optima(table: pd.DataFrame) -> str:
-    """The best of each line, as a sentence."""
+    """The sentence that names the best number of shards of each number of GPUs, from the rows of `walls`."""
     rows = table[table["best"]].itertuples()
     done = [f"{row.gpus} GPUs are done first with {row.shards} shards, in {span(row.hours * 3600)}" for row in rows]  # type: ignore[operator,arg-type]
     return "; ".join(done) + "."
@@ -206,7 +210,7 @@ def optima(table: pd.DataFrame) -> str:
 
 @figure
 def wall_time(table: pd.DataFrame, title: str, description: str, *, subtitle: str = "") -> Any:
-    """Hours against shards, a line per number of GPUs, named at its best number of shards: the rows of `walls`."""
+    """Hours against shards, a line per number of GPUs with its name at the best: the rows of `walls`."""
     order = list(dict.fromkeys(table["gpus"]))
     base = alt.Chart(table.round(4)).encode(
         x=alt.X(

@@ -44,7 +44,7 @@ def spelled(text: str) -> str:
 
 
 def temperature_name(temperature: float) -> str:
-    """Like ``T = 0.5``, or ``greedy``."""
+    """A temperature as a heading, like ``T = 0.5``; ``greedy`` for 0."""
     return f"T = {temperature:g}" if temperature else "greedy"
 
 

@@ -26,7 +26,7 @@ def test_a_model_fits_on_the_smallest_device_that_has_the_memory(name: str, prec
 def test_the_page_shows_every_large_model() -> None:
     large = [spec for spec in REGISTRY.values() if not spec.tiny]
     assert gpu.known_models()["model"].tolist() == [spec.name for spec in large]
-    assert gpu.memory_needed()["model"].tolist() == list(dict.fromkeys(spec.shape for spec in large))
+    assert gpu.memory_by_precision()["model"].tolist() == list(dict.fromkeys(spec.shape for spec in large))
 
 
 def test_the_commands_run_every_large_model_alike() -> None:

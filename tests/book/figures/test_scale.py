@@ -59,7 +59,7 @@ def test_costs_are_those_of_the_plan() -> None:
 
 
 def test_without_sharing_a_study_costs_what_its_draws_cost() -> None:
-    table = scale.study(MEASURED, WORKS, 50, 30_000, 64, RATES)
+    table = scale.large_study(MEASURED, WORKS, 50, 30_000, 64, RATES)
     hours = float(table["GPU hours"].iloc[0].replace(",", ""))
     draws = 50 * 240 * 30_000 * costs.ALONE / 3600
     assert draws <= hours <= 1.01 * draws
