@@ -2,27 +2,32 @@
 # the evaluations and their comparison, here or on a cluster.
 #
 # Results are update() outputs: a failed run leaves the last good ones in place. The touch() file beside them says
-# that they are of the present parameters, notebooks and code; without it the rule runs again.
+# that they are of the present parameters, notebooks and code; without it the rule runs again. Which code that is, is
+# read from a notebook's imports, so nothing here names a module but to run it.
 
 import re
 from pathlib import Path
 
 import yaml
 
-from study.code import sources
+from study.code import ROOMS, sources
 from study.jobs import Study
 
 configfile: "study.yaml"
 
 STUDY = Study.of(config)
 RUNS = STUDY.folders  # folder below results/, and model
-OTHERS = sorted(str(path) for path in Path("results").glob("[!.]*/run.json") if path.parent.name not in RUNS and "{" not in str(path))
-OWN_PAGES = sorted(str(path) for path in Path("results").glob("[!.]*/evaluate.ipynb") if "{" not in str(path))
-AUDITED = ("tiny-dense-base", "tiny-dense-instruct", "tiny-sparse-base")
-LIVE = ("tiny-dense-base", "tiny-dense-instruct", "tiny-sparse-base", "tiny-sparse-instruct")
 PROBLEMS = [path for path in [config["parameters"].get("problems", "paper")] if path != "paper"]
-PAGES = ["index.md", *map(str, sorted(Path("book").rglob("*.md"))), "_config.yml", "_toc.yml", "book/references.bib"]
-PAGES += map(str, sorted(Path("notebooks/learn").glob("*.ipynb")))
+
+
+def files(folder, pattern):
+    """What `pattern` finds in a folder. Snakemake would take braces in a path for wildcards."""
+    return sorted(str(path) for path in Path(folder).glob(pattern) if "{" not in str(path))
+
+
+def of_others(paths):
+    """Those of `paths` that are in the folder of a run that is not in study.yaml."""
+    return [path for path in paths if Path(path).parent.name not in RUNS]
 
 
 def code(*starts):
@@ -30,37 +35,53 @@ def code(*starts):
     return [str(path.relative_to(Path.cwd())) for path in sources(*starts)]
 
 
-def shards(run):
-    """The marks of a run's finished shards; none where it is not divided."""
-    return [f"{folder}/.evaluated" for folder in STUDY.shard_folders(run)]
-
-
-def grown(asked, name, attempt):
-    """The second try of a job gets twice the memory; a longer time might be more than a partition gives."""
-    return asked[name] * (attempt if name == "mem_mb" else 1)
-
-
-def asks(name):
-    """What a job that draws asks for."""
-    return lambda wildcards, attempt: grown(STUDY.asked[wildcards.run], name, attempt)
-
-
-def asks_whole(name):
-    """What the job of a whole run asks for: it draws, or joins what was drawn."""
-    return lambda wildcards, attempt: grown(
-        STUDY.joining if STUDY.shard_folders(wildcards.run) else STUDY.asked[wildcards.run], name, attempt
-    )
+def checkpoint(name):
+    """What a run reads of a checkpoint's folder; its card is not among it. Nothing for a repo id."""
+    folders = [Path(name)] if Path(name).is_dir() else Path("checkpoints").glob(name)
+    return [path for folder in folders for path in files(folder, "*") if path.endswith((".json", ".jinja", ".safetensors"))]
 
 
 def one_line(parameters):
-    """As YAML."""
+    """The parameters of a notebook as YAML for a command line."""
     return yaml.safe_dump(parameters, default_flow_style=True, width=10**6).strip()
 
 
-def checkpoint(name):
-    """What of a checkpoint's folder a run reads; its card is not among it. Nothing for a repo id."""
-    folders = [Path(name)] if Path(name).is_dir() else Path("checkpoints").glob(name)
-    return sorted(str(path) for folder in folders for path in folder.glob("*") if path.suffix in (".json", ".jinja", ".safetensors"))
+def asks(name, whole=False):
+    """How much of a resource a job asks for. The job of a `whole` run draws, or only joins what its shards drew.
+
+    A second try gets twice the memory; a longer time might be more than a partition gives.
+    """
+
+    def asked(wildcards, attempt):
+        joins = whole and STUDY.shard_folders(wildcards.run)
+        found = STUDY.joining if joins else STUDY.asked[wildcards.run]
+        return found[name] * (attempt if name == "mem_mb" else 1)
+
+    return asked
+
+
+# Executes the first input into the first output; the log is shown if that fails, and kept.
+EXECUTE = "OMP_NUM_THREADS={threads} python -m study.runner {input[0]} {output[0]}"
+LOGGED = " >{log} 2>&1 || (cat {log}; exit 1)"
+EVALUATE = (
+    EXECUTE + " --gpus {resources.gpu} --title {wildcards.run} -y {params.parameters:q} >{log} 2>&1 "
+    "|| (cat {log}; echo 'This job failed; its log is {log}'; exit 1)"
+)
+# The notebooks that are pages of their own: what each reads beside its code, and leaves beside the page.
+MEASURED, GPUS = "book/data/bench/cpu.json", files("book/data/gpu", "*.json")
+READS = {
+    "engine": [MEASURED, checkpoint("tiny-dense-base")],
+    "gpu": GPUS,
+    "scale": [MEASURED, GPUS],
+    "tested": files("book/data", "*.json"),
+    "audit": [
+        "book/data/failures.jsonl",
+        [checkpoint(name) for name in ("tiny-dense-base", "tiny-dense-instruct", "tiny-sparse-base")],
+    ],
+    "factorial": [files("book/data/factorial", "*.parquet"), "book/data/training.json", checkpoint("tiny-*")],
+}
+LEAVES = {"factorial": ["results/factorial-numbers.json", "results/cost.json"]}
+LIVE = ("tiny-dense-base", "tiny-dense-instruct", "tiny-sparse-base", "tiny-sparse-instruct")
 
 
 wildcard_constraints:
@@ -73,17 +94,14 @@ rule book:
     input:
         expand("results/{run}/.evaluated", run=RUNS),
         "results/.compared",
-        "results/.engine",
-        "results/.gpu",
-        "results/.scale",
-        "results/.tested",
-        "results/.audit",
-        "results/.factorial",
         "results/.live",
-        PAGES,
-        [path for path in OWN_PAGES if Path(path).parent.name not in RUNS],
-        code("book.site.extension"),
-        sorted(map(str, Path("book/site/static").glob("*"))),
+        expand("results/.{page}", page=READS),
+        of_others(files("results", "[!.]*/evaluate.ipynb")),
+        ["index.md", "_config.yml", "_toc.yml", "book/references.bib"],
+        files("book", "**/*.md"),
+        files("notebooks/learn", "*.ipynb"),
+        files("book/site/static", "*"),
+        [files(room, "**/*.py") for room in ROOMS],  # of their docstrings the reference is made
     output:
         update("_build/html/index.html"),
         touch("_build/.built"),
@@ -125,10 +143,7 @@ rule evaluate_shard:
         mem_mb=asks("mem_mb"),
         runtime=asks("runtime"),
     shell:
-        "echo 'Evaluating {wildcards.run}, shard {wildcards.shard} of {wildcards.of}'; OMP_NUM_THREADS={threads} "
-        "python -m study.runner {input[0]} {output[0]} --gpus {resources.gpu} --title {wildcards.run} "
-        "-y {params.parameters:q} >{log} 2>&1 "
-        "|| (cat {log}; echo 'This job failed; its log is {log}'; exit 1)"
+        "echo 'Evaluating {wildcards.run}, shard {wildcards.shard} of {wildcards.of}'; " + EVALUATE
 
 
 rule evaluate:
@@ -137,7 +152,7 @@ rule evaluate:
         code("notebooks/evaluate.ipynb"),
         PROBLEMS,
         lambda wildcards: checkpoint(RUNS[wildcards.run]),
-        lambda wildcards: shards(wildcards.run),
+        lambda wildcards: [f"{folder}/.evaluated" for folder in STUDY.shard_folders(wildcards.run)],
     output:
         update("results/{run}/evaluate.ipynb"),
         update("results/{run}/draws.parquet"),
@@ -150,13 +165,11 @@ rule evaluate:
         "results/{run}/evaluate.log",
     retries: 1
     resources:
-        gpu=asks_whole("gpu"),
-        mem_mb=asks_whole("mem_mb"),
-        runtime=asks_whole("runtime"),
+        gpu=asks("gpu", whole=True),
+        mem_mb=asks("mem_mb", whole=True),
+        runtime=asks("runtime", whole=True),
     shell:
-        "echo 'Evaluating {wildcards.run}'; OMP_NUM_THREADS={threads} python -m study.runner {input[0]} {output[0]} "
-        "--gpus {resources.gpu} --title {wildcards.run} -y {params.parameters:q} >{log} 2>&1 "
-        "|| (cat {log}; echo 'This job failed; its log is {log}'; exit 1)"
+        "echo 'Evaluating {wildcards.run}'; " + EVALUATE
 
 
 rule compare:
@@ -164,7 +177,7 @@ rule compare:
         "notebooks/compare.ipynb",
         code("notebooks/compare.ipynb"),
         expand("results/{run}/.evaluated", run=RUNS),
-        OTHERS,
+        of_others(files("results", "[!.]*/run.json")),
     output:
         update("results/compare.ipynb"),
         touch("results/.compared"),
@@ -178,43 +191,26 @@ rule compare:
         mem_mb=STUDY.joining["mem_mb"],
         runtime=STUDY.joining["runtime"],
     shell:
-        "echo 'Comparing the runs'; python -m study.runner {input[0]} {output[0]} "
-        "-y {params.parameters:q} >{log} 2>&1 || (cat {log}; exit 1)"
+        "echo 'Comparing the runs'; " + EXECUTE + " -y {params.parameters:q}" + LOGGED
 
 
-rule engine:
-    input:
-        "notebooks/engine.ipynb",
-        code("notebooks/engine.ipynb"),
-        "book/data/bench/cpu.json",
-        checkpoint("tiny-dense-base"),
-    output:
-        update("results/engine.ipynb"),
-        touch("results/.engine"),
-    log:
-        "results/engine.log",
-    shell:
-        "echo 'Drawing the engine'; OMP_NUM_THREADS={threads} python -m study.runner {input[0]} {output[0]} "
-        ">{log} 2>&1 || (cat {log}; exit 1)"
+for page in READS:
 
-
-rule factorial:
-    input:
-        "notebooks/factorial.ipynb",
-        code("notebooks/factorial.ipynb"),
-        sorted(map(str, Path("book/data/factorial").glob("*.parquet"))),
-        "book/data/training.json",
-        checkpoint("tiny-*"),
-    output:
-        update("results/factorial.ipynb"),
-        update("results/factorial-numbers.json"),
-        update("results/cost.json"),
-        touch("results/.factorial"),
-    log:
-        "results/factorial.log",
-    shell:
-        "echo 'The factorial'; OMP_NUM_THREADS={threads} python -m study.runner {input[0]} {output[0]} "
-        ">{log} 2>&1 || (cat {log}; exit 1)"
+    rule:
+        name:
+            page
+        input:
+            f"notebooks/{page}.ipynb",
+            code(f"notebooks/{page}.ipynb"),
+            READS[page],
+        output:
+            update(f"results/{page}.ipynb"),
+            [update(path) for path in LEAVES.get(page, [])],
+            touch(f"results/.{page}"),
+        log:
+            f"results/{page}.log",
+        shell:
+            "echo 'Executing the page {rule}'; " + EXECUTE + LOGGED
 
 
 rule live:
@@ -229,64 +225,4 @@ rule live:
     log:
         "results/live.log",
     shell:
-        "echo 'Preparing the live figures'; OMP_NUM_THREADS={threads} python -m book.figures.live results results/live "
-        ">{log} 2>&1 || (cat {log}; exit 1)"
-
-
-rule gpu:
-    input:
-        "notebooks/gpu.ipynb",
-        code("notebooks/gpu.ipynb"),
-        sorted(map(str, Path("book/data/gpu").glob("*.json"))),
-    output:
-        update("results/gpu.ipynb"),
-        touch("results/.gpu"),
-    log:
-        "results/gpu.log",
-    shell:
-        "python -m study.runner {input[0]} {output[0]} >{log} 2>&1 || (cat {log}; exit 1)"
-
-
-rule scale:
-    input:
-        "notebooks/scale.ipynb",
-        code("notebooks/scale.ipynb"),
-        "book/data/bench/cpu.json",
-        sorted(map(str, Path("book/data/gpu").glob("*.json"))),
-    output:
-        update("results/scale.ipynb"),
-        touch("results/.scale"),
-    log:
-        "results/scale.log",
-    shell:
-        "echo 'What scale costs'; python -m study.runner {input[0]} {output[0]} >{log} 2>&1 || (cat {log}; exit 1)"
-
-
-rule tested:
-    input:
-        "notebooks/tested.ipynb",
-        code("notebooks/tested.ipynb"),
-        sorted(map(str, Path("book/data").glob("*.json"))),
-    output:
-        update("results/tested.ipynb"),
-        touch("results/.tested"),
-    log:
-        "results/tested.log",
-    shell:
-        "python -m study.runner {input[0]} {output[0]} >{log} 2>&1 || (cat {log}; exit 1)"
-
-
-rule audit:
-    input:
-        "notebooks/audit.ipynb",
-        code("notebooks/audit.ipynb"),
-        "book/data/failures.jsonl",
-        [checkpoint(name) for name in AUDITED],
-    output:
-        update("results/audit.ipynb"),
-        touch("results/.audit"),
-    log:
-        "results/audit.log",
-    shell:
-        "echo 'Auditing the claim'; OMP_NUM_THREADS={threads} python -m study.runner {input[0]} {output[0]} "
-        ">{log} 2>&1 || (cat {log}; exit 1)"
+        "echo 'Preparing the live figures'; OMP_NUM_THREADS={threads} python -m book.figures.live results results/live" + LOGGED

@@ -1,7 +1,7 @@
 """Before a study starts, above all on a cluster: what would go wrong minutes later, said at once, in a sentence.
 
 ``python -m study.cluster PROFILE``, from the project's folder; ``make`` runs it first. Where the profile asks for no
-cluster, its name and the study are all that is checked.
+cluster, its name and the study are all that is checked. Jobs are submitted by Snakemake, not from here.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ import yaml
 from lmrel.errors import InputError, command
 from study.jobs import Study
 
-PROFILES = Path("study/profiles")
+PROFILES = Path("study/profiles")  # below the working directory, the project's folder
 ANSWER = 30  # seconds that Slurm's controller has to answer
 FREE = 10  # seconds that a node has to become free for a look at the folder
 PAUSE = 5  # seconds between two looks at the queue
+# What a compute node is to do: say whether it sees the file $0 and, if not, which node it is.
 LOOK = 'test -e "$0" && echo seen || echo "unseen from $(hostname)"'
 
 
@@ -42,7 +43,7 @@ def check_profile(profile: str) -> None:
 
 
 def read_profile(name: str) -> dict[str, Any]:
-    """What ``profiles/NAME/config.yaml`` says."""
+    """What ``NAME/config.yaml`` in `PROFILES` says; `InputError` if there is none or it cannot be read."""
     known = sorted(path.parent.name for path in PROFILES.glob("*/config.yaml"))
     if name not in known:
         raise InputError(f"PROFILE is {name!r}; {PROFILES} has {', '.join(known)}.")
@@ -54,7 +55,7 @@ def read_profile(name: str) -> dict[str, Any]:
 
 
 def check_scheduler() -> None:
-    """There is a Slurm on this machine."""
+    """Raise `InputError` unless there is a Slurm on this machine."""
     if shutil.which("sbatch") is None:
         raise InputError(
             "sbatch is not on the PATH, so there is no Slurm to submit to; "
@@ -63,13 +64,13 @@ def check_scheduler() -> None:
 
 
 def check_partition(wanted: object, path: Path, study: Study) -> None:
-    """Slurm answers, has the partitions that `path` names, if any, and would ever start the study's jobs there."""
-    limits = {
-        name: minutes(limit) for name, limit in (line.split() for line in _ask("sinfo", "-ho", "%P %l").splitlines())
-    }
-    default = [name for name in limits if name.endswith("*")]
-    limits = {name.rstrip("*"): limit for name, limit in limits.items()}
-    chosen = str(wanted).split(",") if wanted else [name.rstrip("*") for name in default]
+    """Raise `InputError` unless Slurm answers and would ever start the study's jobs in the partitions `wanted`.
+
+    They are named, with commas between, in the profile at `path`; without any, the cluster's default is meant.
+    """
+    lines = [line.split() for line in _ask("sinfo", "-ho", "%P %l").splitlines()]
+    limits = {name.rstrip("*"): minutes(limit) for name, limit in lines}
+    chosen = str(wanted).split(",") if wanted else [name.rstrip("*") for name, _ in lines if name.endswith("*")]
     for name in chosen:
         if name not in limits:
             raise InputError(f"slurm_partition is {name!r} in {path}; the cluster has {', '.join(sorted(limits))}.")
@@ -84,7 +85,7 @@ def check_partition(wanted: object, path: Path, study: Study) -> None:
 
 
 def minutes(limit: str) -> float:
-    """Of a time limit as sinfo writes it: ``1-00:00:00``, ``30:00``, ``infinite``."""
+    """The minutes of a time limit as sinfo writes it: ``1-00:00:00``, ``30:00``, ``infinite``."""
     if not (found := re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)", limit)):
         return math.inf
     days, hours, rest, seconds = (int(part or 0) for part in found.groups())
@@ -92,14 +93,17 @@ def minutes(limit: str) -> float:
 
 
 def check_folder(resources: Mapping[str, Any]) -> None:
-    """A compute node sees a file written here. With no node free for a look that is not checked, and said."""
+    """Raise `InputError` unless a compute node sees a file written here.
+
+    With no node free for a look, print that it was not checked. `resources` are those of the profile.
+    """
     here = Path.cwd() / "results"
     here.mkdir(exist_ok=True)
     flags = {"slurm_partition": "--partition", "slurm_account": "--account", "constraint": "--constraint"}
-    command = ["srun", "--quiet", "--ntasks=1", "--time=1", f"--immediate={FREE}"]
-    command += [f"{flag}={resources[name]}" for name, flag in flags.items() if resources.get(name)]
+    look = ["srun", "--quiet", "--ntasks=1", "--time=1", f"--immediate={FREE}"]
+    look += [f"{flag}={resources[name]}" for name, flag in flags.items() if resources.get(name)]
     with tempfile.NamedTemporaryFile(dir=here, prefix=".look-") as marker:
-        said, why = _run([*command, "sh", "-c", LOOK, marker.name], FREE + ANSWER)
+        said, why = _run([*look, "sh", "-c", LOOK, marker.name], FREE + ANSWER)
     if said.startswith("unseen"):
         raise InputError(
             f"{Path.cwd()} is {said}; the project must lie on a file system that the login and compute nodes share."
@@ -109,12 +113,9 @@ def check_folder(resources: Mapping[str, Any]) -> None:
 
 
 def wait_for_leftovers() -> None:
-    """Until the jobs of a start in this folder that was killed have ended: twice in the queue they would collide."""
-    found = leftovers()
-    if found:
-        print(
-            f"An earlier start left jobs in the queue; waiting for them to end. To end them: scancel {' '.join(found)}"
-        )
+    """Wait for the jobs that a start in this folder left when it was killed: a second of each would collide with it."""
+    if found := leftovers():
+        print(f"An earlier start left jobs in the queue; waiting for them. To end them: scancel {' '.join(found)}")
     while found:
         time.sleep(PAUSE)
         found = leftovers()
@@ -122,41 +123,37 @@ def wait_for_leftovers() -> None:
 
 def leftovers() -> list[str]:
     """The ids of our jobs in the queue that Snakemake submitted from this folder."""
-    lines = _ask("squeue", "--me", "--noheader", "--format", "%i|%k|%Z").splitlines()
+    lines = _ask("squeue", "--me", "--noheader", "--format", "%i|%k|%Z").splitlines()  # id, comment, folder
     jobs = [line.split("|", 2) for line in lines]
-    return [job for job, comment, folder in jobs if comment.startswith("rule_") and _same(folder)]
+    here = Path.cwd().resolve()
+    return [job for job, comment, folder in jobs if comment.startswith("rule_") and Path(folder).resolve() == here]
 
 
-def _same(folder: str) -> bool:
-    return Path(folder).resolve() == Path.cwd().resolve()
-
-
-def _ask(*command: str) -> str:
+def _ask(*words: str) -> str:
     """What a Slurm command prints; `InputError` if it fails."""
-    said, why = _run(command, ANSWER)
+    said, why = _run(words, ANSWER)
     if why:
-        raise InputError(f"Slurm does not answer ({why}); try again when {command[0]} works.")
+        raise InputError(f"Slurm does not answer ({why}); try again when {words[0]} works.")
     return said
 
 
-def _run(command: Sequence[str], seconds: float) -> tuple[str, str]:
+def _run(words: Sequence[str], seconds: float) -> tuple[str, str]:
     """What a command prints and, if it failed, why: the last thing that it complained of."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
+        done = subprocess.run(words, capture_output=True, text=True, timeout=seconds, check=False)
     except subprocess.TimeoutExpired:
-        return "", f"{command[0]} said nothing for {seconds:g} seconds"
+        return "", f"{words[0]} said nothing for {seconds:g} seconds"
     except OSError as error:
-        return "", f"{command[0]}: {error.strerror}"
-    if done.returncode == 0:
-        return done.stdout.strip(), ""
-    return done.stdout.strip(), (done.stderr.strip().splitlines() or [f"{command[0]} failed"])[-1]
+        return "", f"{words[0]}: {error.strerror}"
+    failure = "" if done.returncode == 0 else (done.stderr.strip().splitlines() or [f"{words[0]} failed"])[-1]
+    return done.stdout.strip(), failure
 
 
 @command()
 def main() -> None:
-    """Command line."""
+    """Check the profile that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("profile", help="a folder of profiles/")
+    parser.add_argument("profile", help="a folder of study/profiles/")
     check_profile(parser.parse_args().profile)
 
 

@@ -1,6 +1,7 @@
 """Which source files a module or a notebook is made by: its own, and those of all that it imports from this project.
 
-So that no list has to be kept by hand of what a page, or a run's draws, depend on.
+So nobody keeps a list by hand of what a page, or a run's draws, depend on. Imports are read, not carried out: what a
+file would import by another way is not seen.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+from lmrel.errors import InputError
+
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = ("lmrel", "study", "tiny", "book", "tools")
 
@@ -17,10 +20,10 @@ ROOMS = ("lmrel", "study", "tiny", "book", "tools")
 def sources(*starts: str) -> list[Path]:
     """The files behind `starts`, names of modules or paths of notebooks below the project's root, in order of path.
 
-    A module's data, a TOML file beside it of the same name, is among them.
+    A module's data, a TOML file beside it of the same name, is among them. `InputError` for what is neither.
     """
     found: set[Path] = set()
-    waiting = [path for start in starts if (path := _file(start) if not start.endswith(".ipynb") else ROOT / start)]
+    waiting = [_start(start) for start in starts]
     while waiting:
         path = waiting.pop()
         if path not in found:
@@ -30,7 +33,22 @@ def sources(*starts: str) -> list[Path]:
     return sorted([*modules, *(data for path in modules if (data := path.with_suffix(".toml")).is_file())])
 
 
+def _start(name: str) -> Path:
+    path = ROOT / name if name.endswith(".ipynb") else _module(name)
+    if path is None:
+        raise InputError(f"{name!r} is no module of this project and no notebook.")
+    return path
+
+
+def _module(name: str) -> Path | None:
+    """The file of a module or package of this project; None for any other name."""
+    place = ROOT.joinpath(*name.split("."))
+    candidates = (place.with_suffix(".py"), place / "__init__.py")
+    return next((path for path in candidates if name.split(".")[0] in ROOMS and path.is_file()), None)
+
+
 def _imported(path: Path) -> Iterator[Path]:
+    """The files of this project that a module or notebook imports, wherever in it that stands."""
     text = path.read_text(encoding="utf-8")
     if path.suffix == ".ipynb":
         cells = [cell for cell in json.loads(text)["cells"] if cell["cell_type"] == "code"]
@@ -41,14 +59,7 @@ def _imported(path: Path) -> Iterator[Path]:
         elif isinstance(node, ast.ImportFrom):
             # A name may be a module in a package or, failing that, something that the package or module holds.
             names = [f"{node.module}.{alias.name}" for alias in node.names]
-            names = [name if _file(name) else name.rpartition(".")[0] for name in names]
+            names = [name if _module(name) else name.rpartition(".")[0] for name in names]
         else:
             continue
-        yield from (file for name in names if (file := _file(name)))
-
-
-def _file(name: str) -> Path | None:
-    """The file of a module or package of this project; None for any other name."""
-    place = ROOT.joinpath(*name.split("."))
-    candidates = (place.with_suffix(".py"), place / "__init__.py")
-    return next((path for path in candidates if name.split(".")[0] in ROOMS and path.is_file()), None)
+        yield from (file for name in names if (file := _module(name)))

@@ -34,8 +34,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("slurm", "executor: slurm\ndefault-resources: {slurm_partition: gpu}"),
         ("local", "cores: all"),
     ):
-        (tmp_path / "profiles" / name).mkdir(parents=True)
-        (tmp_path / "profiles" / name / "config.yaml").write_text(text)
+        (tmp_path / cluster.PROFILES / name).mkdir(parents=True)
+        (tmp_path / cluster.PROFILES / name / "config.yaml").write_text(text)
     study(tmp_path, 120)
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     monkeypatch.setattr(cluster, "PAUSE", 0)
@@ -74,13 +74,13 @@ def test_a_study_that_cannot_be_is_refused_here_too(project: Path) -> None:
 
 
 def test_an_unknown_profile_is_told_the_known_ones(project: Path) -> None:
-    with pytest.raises(InputError, match="PROFILE is 'slrum'; profiles has local, slurm."):
+    with pytest.raises(InputError, match="PROFILE is 'slrum'; study/profiles has local, slurm."):
         cluster.check_profile("slrum")
 
 
 @pytest.mark.parametrize("text", ["- no mapping", "a: [", ""])
 def test_a_profile_that_is_no_mapping_is_named(project: Path, text: str) -> None:
-    (project / "profiles" / "slurm" / "config.yaml").write_text(text)
+    (project / cluster.PROFILES / "slurm" / "config.yaml").write_text(text)
     with pytest.raises(InputError, match="profiles/slurm/config.yaml cannot be read"):
         cluster.check_profile("slurm")
 
@@ -106,14 +106,14 @@ def test_a_scheduler_that_says_nothing(project: Path, monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize("asked", ["gpus", "gpu,gpus"])
 def test_an_unknown_partition_is_told_the_known_ones(project: Path, asked: str) -> None:
-    profile = project / "profiles" / "slurm" / "config.yaml"
+    profile = project / cluster.PROFILES / "slurm" / "config.yaml"
     profile.write_text(f"executor: slurm\ndefault-resources: {{slurm_partition: '{asked}'}}")
     with pytest.raises(InputError, match=r"^slurm_partition is 'gpus' in .*config.yaml; the cluster has cpu, gpu\.$"):
         cluster.check_profile("slurm")
 
 
 def test_without_a_partition_or_resources_the_default_is_used(project: Path) -> None:
-    (project / "profiles" / "slurm" / "config.yaml").write_text("executor: slurm")
+    (project / cluster.PROFILES / "slurm" / "config.yaml").write_text("executor: slurm")
     study(project, 30)
     cluster.check_profile("slurm")
     assert "--partition" not in (project / "asked").read_text()
@@ -125,7 +125,7 @@ def test_a_job_that_slurm_would_never_start(project: Path) -> None:
         InputError, match="^tiny-dense-base asks for 1441 minutes, but a job in partition gpu may take 1440;"
     ):
         cluster.check_profile("slurm")
-    (project / "profiles" / "slurm" / "config.yaml").write_text("executor: slurm")
+    (project / cluster.PROFILES / "slurm" / "config.yaml").write_text("executor: slurm")
     study(project, 31)
     with pytest.raises(InputError, match="asks for 31 minutes, but a job in partition cpu may take 30;"):
         cluster.check_profile("slurm")
@@ -171,4 +171,4 @@ def test_from_the_command_line_a_fault_is_one_line_and_torch_is_not_loaded(proje
         text=True,
         check=False,
     )
-    assert (done.returncode, done.stderr) == (1, "error: PROFILE is 'none'; profiles has local, slurm.\n")
+    assert (done.returncode, done.stderr) == (1, "error: PROFILE is 'none'; study/profiles has local, slurm.\n")
