@@ -1,7 +1,7 @@
-"""Why an answer is wrong: the paper's rules, in the paper's order, because order and patterns decide the shares.
+"""From a text to its answer, by named rules: its first integer, its only number, and the paper's reasons for errors.
 
-Source: analyze_failures.py of kabirrgrover/lm-reliability-sparsity. Its class "wrong_operation" is named there
-and never assigned; the refusal pattern includes the bare word "I".
+The rules read characters. They know no model, no token and no problem. `advance` applies the first rule to a text that
+is still being written, and says when nothing later can change its answer.
 """
 
 from __future__ import annotations
@@ -9,18 +9,9 @@ from __future__ import annotations
 import re
 from enum import IntEnum
 
-FIRST_INTEGER = re.compile(r"[+-]?[0-9]+")
-ONLY_A_NUMBER = re.compile(r"[ \t\n\r\f\v]*[+-]?[0-9]+[ \t\n\r\f\v]*")
-BOXED = re.compile(r"\\boxed\s*\{((?:[^{}]|\{[^{}]*\})*)\}")
-WORD = r"\\(?:text|textrm|mathrm|operatorname)\s*\{[^{}0-9]*\}|(?<![A-Za-z\\])[A-Za-z]+"
-UNIT = re.compile(rf"(?:{WORD})(?:\^?\{{?[0-9]\}}?)?")
-SPACE = r"\{,\}|\\[,;:!]|[\N{NO-BREAK SPACE}\N{NARROW NO-BREAK SPACE}\N{THIN SPACE}]"
-THOUSANDS = re.compile(rf"(?<=[0-9])(?:{SPACE})(?=[0-9]{{3}}(?![0-9]))")
-MINUS = re.compile(r"(^|[=:({\s])-\s+(?=[0-9])")
-NO_INTEGER = re.compile(r"\\[dt]?frac|[0-9][eE][+-]?[0-9]")
-RAISED = r"[\N{VULGAR FRACTION ONE HALF}\N{SUPERSCRIPT TWO}\N{SUPERSCRIPT THREE}]"
-MORE = rf"(?:\s*(?:[/^*+]|\*\*)\s*[\{{(]?|[.,])[0-9]|\s*{RAISED}"
-NUMBER = re.compile(rf"(?P<less>(?<![0-9])\.)?[+-]?(?:[0-9]{{1,3}}(?:,[0-9]{{3}})+(?![0-9])|[0-9]+)(?P<more>{MORE})?")
+SPACES, DIGITS = " \t\n\r\f\v", frozenset("0123456789")  # ASCII only: any other space, digit or minus sign is text
+FIRST_INTEGER = re.compile("[+-]?[0-9]+")
+ONLY_A_NUMBER = re.compile(f"[{SPACES}]*[+-]?[0-9]+[{SPACES}]*")
 MAX_DIGITS = 4300  # Python's own limit for int(str)
 
 
@@ -29,7 +20,6 @@ def extract_answer(text: str) -> tuple[int | None, bool]:
 
     An integer of more than 4,300 digits is no answer (None) but can still be compliant.
     """
-    _check_text(text)
     found = FIRST_INTEGER.search(text)
     compliant = ONLY_A_NUMBER.fullmatch(text) is not None
     if found is None or len(found[0].lstrip("+-")) > MAX_DIGITS:
@@ -37,41 +27,11 @@ def extract_answer(text: str) -> tuple[int | None, bool]:
     return int(found[0]), compliant
 
 
-def sole_number(text: str) -> int | None:
-    """The one integer that `text` commits to, and None if it holds none, several different ones, or no integer.
-
-    Stricter than the first integer, and kinder to how it is written: ``1,234``, ``1{,}234`` and thin spaces are read as
-    thousands separators, LaTeX is unwrapped, units and names are passed over with their exponents and digits (``cm^2``,
-    ``x1``), and where something is boxed, the last box decides. A decimal, a fraction or a power is no integer.
-    """
-    _check_text(text)
-    boxes = BOXED.findall(text)
-    plain = (boxes[-1] if boxes else text).replace("\N{MINUS SIGN}", "-")
-    if NO_INTEGER.search(plain):
-        return None
-    plain = MINUS.sub(r"\1-", THOUSANDS.sub(",", UNIT.sub(" ", plain)))
-    numbers = list(NUMBER.finditer(plain))
-    found = {number[0].replace(",", "") for number in numbers}
-    whole = all(not n["less"] and not n["more"] and len(n[0].lstrip("+-")) <= MAX_DIGITS for n in numbers)
-    if not found or not whole:
-        return None
-    values = {int(number) for number in found}
-    return values.pop() if len(values) == 1 else None
-
-
-def _check_text(text: object) -> None:
-    if not isinstance(text, str):
-        raise TypeError(f"an answer is read from a str, not from {type(text).__name__}")
-
-
-WHITE_SPACE = frozenset(" \t\n\r\f\v")
-DIGITS = frozenset("0123456789")
-
-
 class Verdict(IntEnum):
-    """What is known of a text so far. Only in the first five may it still be compliant.
+    """What `extract_answer` will find in a text, as far as it has been written.
 
-    Only `DECIDED` can't change: the integer is over and compliance is lost.
+    Only in the first five states may it still be compliant. Only `DECIDED` cannot change: the integer is over and
+    compliance is lost.
     """
 
     BLANK = 0  # white space only
@@ -85,9 +45,20 @@ class Verdict(IntEnum):
     DECIDED = 8
 
 
-def verdict_after(verdict: Verdict, text: str) -> Verdict:
-    """The verdict after `text` follows what led to `verdict`."""
-    return advance(verdict, text)[0]
+_AFTER_TEXT = (Verdict.NUMBER_IN_TEXT, Verdict.TEXT, Verdict.TEXT_MINUS, Verdict.TEXT, Verdict.TEXT)
+_AFTER_SIGN = (Verdict.NUMBER, *_AFTER_TEXT[1:])
+_NEXT = {  # after a digit, white space, a minus sign, a plus sign, anything else
+    Verdict.BLANK: (Verdict.NUMBER, Verdict.BLANK, Verdict.MINUS, Verdict.PLUS, Verdict.TEXT),
+    Verdict.MINUS: _AFTER_SIGN,
+    Verdict.PLUS: _AFTER_SIGN,
+    Verdict.NUMBER: (Verdict.NUMBER, Verdict.AFTER, *[Verdict.DECIDED] * 3),
+    Verdict.AFTER: (Verdict.DECIDED, Verdict.AFTER, *[Verdict.DECIDED] * 3),
+    Verdict.TEXT: _AFTER_TEXT,
+    Verdict.TEXT_MINUS: _AFTER_TEXT,
+    Verdict.NUMBER_IN_TEXT: (Verdict.NUMBER_IN_TEXT, *[Verdict.DECIDED] * 4),
+    Verdict.DECIDED: (Verdict.DECIDED,) * 5,
+}
+_KIND = dict.fromkeys(DIGITS, 0) | dict.fromkeys(SPACES, 1) | {"-": 2, "+": 3}  # of characters: columns of `_NEXT`
 
 
 def advance(verdict: Verdict, text: str) -> tuple[Verdict, str, bool]:
@@ -97,39 +68,59 @@ def advance(verdict: Verdict, text: str) -> tuple[Verdict, str, bool]:
     """
     digits, negative = "", False
     for character in text:
-        if verdict is Verdict.DECIDED:
-            break
-        before, verdict = verdict, _advance_one(verdict, character)
+        before, verdict = verdict, _NEXT[verdict][_KIND.get(character, 4)]
         if verdict in (Verdict.NUMBER, Verdict.NUMBER_IN_TEXT):
             digits += character
             negative |= before in (Verdict.MINUS, Verdict.TEXT_MINUS)
     return verdict, digits, negative
 
 
-def _advance_one(verdict: Verdict, character: str) -> Verdict:
-    digit, space = character in DIGITS, character in WHITE_SPACE
-    if verdict is Verdict.NUMBER_IN_TEXT:
-        return verdict if digit else Verdict.DECIDED
-    if verdict is Verdict.AFTER:
-        return verdict if space else Verdict.DECIDED
-    if verdict is Verdict.NUMBER:
-        return verdict if digit else Verdict.AFTER if space else Verdict.DECIDED
-    if verdict in (Verdict.TEXT, Verdict.TEXT_MINUS):
-        return Verdict.NUMBER_IN_TEXT if digit else Verdict.TEXT_MINUS if character == "-" else Verdict.TEXT
-    if digit:
-        return Verdict.NUMBER
-    if verdict is Verdict.BLANK and (space or character in "+-"):
-        return verdict if space else Verdict.MINUS if character == "-" else Verdict.PLUS
-    return Verdict.TEXT_MINUS if character == "-" else Verdict.TEXT
+def verdict_after(verdict: Verdict, text: str) -> Verdict:
+    """The verdict after `text` follows what led to `verdict`."""
+    return advance(verdict, text)[0]
 
 
-REFUSAL = re.compile(r"\b(i|sorry|cannot|can't|unable|please|clarify)\b")
+# How `sole_number` reads what a model writes around, into or behind a number.
+BOXED = re.compile(r"\\boxed\s*\{((?:[^{}]|\{[^{}]*\})*)\}")
+WORD = r"\\(?:text|textrm|mathrm|operatorname)\s*\{[^{}0-9]*\}|(?<![A-Za-z\\])[A-Za-z]+"
+UNIT = re.compile(rf"(?:{WORD})(?:\^?\{{?[0-9]\}}?)?")  # a word with its exponent or index, such as cm^2 or x1
+SPACE = r"\{,\}|\\[,;:!]|[\N{NO-BREAK SPACE}\N{NARROW NO-BREAK SPACE}\N{THIN SPACE}]"
+THOUSANDS = re.compile(rf"(?<=[0-9])(?:{SPACE})(?=[0-9]{{3}}(?![0-9]))")
+MINUS = re.compile(r"(^|[=:({\s])-\s+(?=[0-9])")  # a sign set apart from its number; after a number it is an operator
+NO_INTEGER = re.compile(r"\\[dt]?frac|[0-9][eE][+-]?[0-9]")
+RAISED = r"[\N{VULGAR FRACTION ONE HALF}\N{SUPERSCRIPT TWO}\N{SUPERSCRIPT THREE}]"
+MORE = rf"(?:\s*(?:[/^*+]|\*\*)\s*[\{{(]?|[.,])[0-9]|\s*{RAISED}"  # what makes it a part of something else
+NUMBER = re.compile(rf"(?P<less>(?<![0-9])\.)?[+-]?(?:[0-9]{{1,3}}(?:,[0-9]{{3}})+(?![0-9])|[0-9]+)(?P<more>{MORE})?")
+
+
+def sole_number(text: str) -> int | None:
+    """The one integer that `text` commits to, and None if it holds none, several different ones, or no integer.
+
+    Stricter than the first integer, and kinder to how it is written: ``1,234``, ``1{,}234`` and thin spaces are read as
+    thousands separators, LaTeX is unwrapped, units and names are passed over with their exponents and digits (``cm^2``,
+    ``x1``), and where something is boxed, the last box decides. A decimal, a fraction or a power is no integer.
+    """
+    boxes = BOXED.findall(text)
+    plain = (boxes[-1] if boxes else text).replace("\N{MINUS SIGN}", "-")
+    if NO_INTEGER.search(plain):
+        return None
+    plain = MINUS.sub(r"\1-", THOUSANDS.sub(",", UNIT.sub(" ", plain)))
+    numbers = list(NUMBER.finditer(plain))
+    if any(number["less"] or number["more"] or len(number[0].lstrip("+-")) > MAX_DIGITS for number in numbers):
+        return None
+    values = {int(number[0].replace(",", "")) for number in numbers}
+    return values.pop() if len(values) == 1 else None
+
+
+# The paper's rules, in the paper's order, because order and patterns decide the shares: analyze_failures.py of
+# kabirrgrover/lm-reliability-sparsity. Its class "wrong_operation" is named there and never assigned.
+REFUSAL = re.compile(r"\b(i|sorry|cannot|can't|unable|please|clarify)\b")  # the bare word "I" included
 REASONING = re.compile(r"\b(because|so|therefore|step|first|then|next|let'?s|the answer is)\b|\bcalculat")
 PAPER_CLASSES = ("incomplete", "refusal", "hallucinated_steps", "extra_text", "numeric_error")
 
 
 def paper_failure(text: str, extracted: int | None, correct: bool, compliant: bool) -> str | None:
-    """One of `PAPER_CLASSES`, or None for a right answer."""
+    """Why the paper's rules call an answer wrong: one of `PAPER_CLASSES`, or None for a right answer."""
     if correct:
         return None
     text = text.strip()

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import random
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lmrel import extract_answer
-from lmrel.answers import Verdict, sole_number, verdict_after
+from lmrel.answers import Verdict, paper_failure, sole_number, verdict_after
 
 
 @pytest.mark.parametrize(
@@ -39,6 +41,23 @@ from lmrel.answers import Verdict, sole_number, verdict_after
 )
 def test_extraction_and_compliance(text: str, answer: int | None, compliant: bool) -> None:
     assert extract_answer(text) == (answer, compliant)
+
+
+def test_decided_means_that_nothing_later_changes_the_outcome_and_undecided_that_something_can() -> None:
+    rng = random.Random(0)
+    for _ in range(3000):
+        text = "".join(rng.choice("07 +-\nx") for _ in range(rng.randint(0, 7)))
+        verdict = verdict_after(Verdict.BLANK, text)
+        outcomes = {extract_answer(text + more) for more in ("", "5", " ", "x", "-3", "\n8", " x 9 ")}
+        assert (verdict is Verdict.DECIDED) == (len(outcomes) == 1), text
+
+
+def test_reading_in_pieces_is_reading_at_once() -> None:
+    rng = random.Random(1)
+    for _ in range(500):
+        text = "".join(rng.choice("07 +-\nx") for _ in range(9))
+        cut = rng.randint(0, 9)
+        assert verdict_after(verdict_after(Verdict.BLANK, text[:cut]), text[cut:]) == verdict_after(Verdict.BLANK, text)
 
 
 @pytest.mark.parametrize(
@@ -139,3 +158,26 @@ def test_the_rules_and_the_verdict_read_any_text_alike(text: str) -> None:
 def test_one_integer_is_read_by_both_rules_and_with_commas_by_the_stricter(number: int, around: str) -> None:
     assert extract_answer(around.format(number))[0] == sole_number(around.format(number)) == number
     assert sole_number(around.format(f"{number:,}")) == number
+
+
+@pytest.mark.parametrize(
+    ("text", "expected", "failure"),
+    [
+        ("13", 13, None),
+        ("13 and more text", 13, None),
+        ("", 13, "incomplete"),
+        (" \n", 13, "incomplete"),
+        ("abc", 13, "incomplete"),
+        ("12", 13, "numeric_error"),
+        ("12 abcd", 13, "numeric_error"),  # at most five characters more than the number
+        ("12\n(3 - 1) * 4", 13, "extra_text"),
+        ("I get 12", 13, "refusal"),  # the bare word "I", as in the paper's rules
+        ("Sorry, first 12", 13, "refusal"),  # refusal is tested before reasoning
+        ("First, 3 + 4", 13, "hallucinated_steps"),
+        ("We calculated 12", 13, "hallucinated_steps"),
+        ("it is 12, the sum", 13, "extra_text"),
+    ],
+)
+def test_the_papers_rules_in_the_papers_order(text: str, expected: int, failure: str | None) -> None:
+    extracted, compliant = extract_answer(text)
+    assert paper_failure(text, extracted, extracted == expected, compliant) == failure
