@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from playwright.sync_api import Browser, sync_playwright
 from tokenizers import Tokenizer, models
 from transformers import (
     GenerationConfig,
@@ -28,7 +27,9 @@ from transformers import (
 
 import lmrel
 from lmrel.registry import TINY_SUITE
-from tests.browser import MISSING, QUIET, find
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 ROOT = Path(__file__).resolve().parent.parent
 ARCHITECTURES = {
@@ -90,11 +91,17 @@ def tiny_name(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="session")
 def chromium() -> str:
     """The path of a Chromium; a test that asks for it is skipped where there is none."""
+    from tests.browser import MISSING, find  # the tests of the library do without playwright
+
     return find() or pytest.skip(MISSING)
 
 
 @pytest.fixture(scope="module")
 def browser(chromium: str) -> Iterator[Browser]:
+    from playwright.sync_api import sync_playwright
+
+    from tests.browser import QUIET
+
     with sync_playwright() as playwright:
         running = playwright.chromium.launch(executable_path=chromium, args=QUIET)
         yield running

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from study.code import ROOMS
+from study.code import ROOMS, sources
 from tests.conftest import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -39,12 +39,16 @@ def declared(*extras: str) -> set[str]:
     return named.union(*(declared(*inner) for inner in own))
 
 
-def imported(room: str) -> set[str]:
-    """The modules of other projects that any code or notebook in a folder imports, by their first name."""
-    texts = [path.read_text(encoding="utf-8") for path in (ROOT / room).rglob("*.py")]
-    for path in (ROOT / room).rglob("*.ipynb"):
-        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-        texts += ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+def imported(*paths: Path) -> set[str]:
+    """The modules of other projects that code or notebooks import, by their first name; of a folder, all in it."""
+    files = [
+        path for top in paths for path in ([top] if top.is_file() else [*top.rglob("*.py"), *top.rglob("*.ipynb")])
+    ]
+    texts = [path.read_text(encoding="utf-8") for path in files if path.suffix == ".py"]
+    for path in files:
+        if path.suffix == ".ipynb":
+            cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+            texts += ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
     nodes = [node for text in texts for node in ast.walk(ast.parse(text))]
     names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
     names += [node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module and not node.level]
@@ -58,7 +62,7 @@ def undeclared(modules: set[str], packages: set[str]) -> set[str]:
 
 
 def test_the_library_asks_for_what_it_imports_and_nothing_else() -> None:
-    used = imported("lmrel") | imported("tiny")
+    used = imported(ROOT / "lmrel", ROOT / "tiny")
     assert undeclared(used, declared()) == set()
     brought_by = packages_distributions()
     needed = {plain(package) for name in used for package in brought_by[name]}
@@ -72,7 +76,13 @@ def test_the_library_asks_for_what_it_imports_and_nothing_else() -> None:
 def test_what_a_room_imports_is_declared_by_its_extra(room: str, extra: str) -> None:
     # The bench compares with these two where they happen to be installed, and says so where they are not.
     peers = {"ctranslate2", "lm_eval"} if room == "tools" else set()
-    assert undeclared(imported(room) - peers, declared(extra)) == set()
+    assert undeclared(imported(ROOT / room) - peers, declared(extra)) == set()
+
+
+def test_the_lessons_need_no_more_than_the_library_and_jupyterlab() -> None:
+    lessons = sorted((ROOT / "notebooks" / "learn").glob("*.ipynb"))
+    behind = sources(*(str(path.relative_to(ROOT)) for path in lessons))
+    assert undeclared(imported(*lessons, *behind), declared("lab")) == set()
 
 
 def test_rooms_import_each_other_one_way_only() -> None:
