@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from lmrel import InputError
 from lmrel.errors import SHOWN, check_choice, check_count, check_number, command, counted, needs_columns, quoted
 from lmrel.files import read_object
+from tests.conftest import UNIX
 
 HUGE = 10**5000  # Python itself refuses to write it
 JSON = st.recursive(
@@ -47,6 +48,7 @@ def test_a_value_that_python_would_write_for_ever_is_quoted_at_once() -> None:
     assert quoted(wide).startswith("[[[[[…], […], ")
 
 
+@UNIX
 def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for name, said in (("pipe", "it is no file"), ("", "it is no file"), ("none", "No such file")):

@@ -23,7 +23,7 @@ from lmrel.precision import bits_per_weight, precision_of
 from lmrel.prompts import render
 from lmrel.registry import CHECKPOINTS, REGISTRY, SHAPES, TINY, TINY_SUITE, known
 from lmrel.tokens import encode_problems
-from tests.conftest import tiny
+from tests.conftest import UNIX, tiny
 from tiny.shapes import ARCHITECTURES, build_model, build_tokenizer
 from tiny.train import export
 
@@ -312,6 +312,7 @@ def test_sizes_that_no_model_has_are_refused_before_it_is_built(tmp_path: Path, 
         load_model(str(copy))
 
 
+@UNIX
 def test_a_pipe_in_place_of_weights_is_not_waited_for(tmp_path: Path) -> None:
     copy = shutil.copytree(CHECKPOINTS / "tiny-dense-base", tmp_path / "mine")
     os.mkfifo(copy / "model-2.safetensors")

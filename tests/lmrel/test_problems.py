@@ -278,6 +278,7 @@ def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
             load_problems(str(tmp_path / name))
 
 
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="only Linux has such a file")
 def test_a_file_that_the_system_does_not_give_is_named(tmp_path: Path) -> None:
     for name, said in (("a.jsonl", "cannot be read: Input/output"), ("a.parquet", "cannot be read as Parquet")):
         os.symlink("/proc/self/mem", tmp_path / name)  # a file, and reading it is an error

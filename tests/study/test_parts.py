@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -17,6 +19,7 @@ from lmrel import InputError, files, records
 from study import parts, run
 from study.run import Run
 from tests.conftest import ROOT
+from tests.lmrel.test_records import draws
 from tests.study.test_run import PARAMETERS
 
 SMALL = PARAMETERS | {"limit": 4}
@@ -351,3 +354,60 @@ def test_a_run_that_says_it_had_fewer_runs_than_it_has_is_drawn_again(tmp_path: 
     path.write_text(json.dumps(record | {"parameters": record["parameters"] | {"runs": 1}}))
     carry_out(tmp_path)
     assert files.sha256(tmp_path / "draws.parquet") == whole
+
+
+def test_draws_survive_the_round_trip(tmp_path: Path) -> None:
+    written = draws()
+    parts.write_part(written, tmp_path / records.DRAWS)
+    read = records.read_draws(tmp_path)
+    assert read["text"].tolist() == written["text"].tolist()
+    assert [list(ids) for ids in read["token_ids"]] == written["token_ids"].tolist()
+    assert read["mean_logprob"].tolist() == written["mean_logprob"].tolist()
+
+
+def test_a_missing_column_is_no_draws_table(tmp_path: Path) -> None:
+    with pytest.raises((KeyError, pa.ArrowInvalid)):
+        parts.write_part(draws().drop(columns="text"), tmp_path / records.DRAWS)
+    assert not list(tmp_path.iterdir())
+
+
+def test_some_columns_are_read_alone(tmp_path: Path) -> None:
+    parts.write_part(draws(), tmp_path / records.DRAWS)
+    whole = records.read_draws(tmp_path)
+    for names in (["run", "correct"], ["extracted"]):
+        pd.testing.assert_frame_equal(records.read_draws(tmp_path, names), whole[names])
+
+
+def test_extracted_integers_keep_every_digit(tmp_path: Path) -> None:
+    large = draws().assign(extracted=pd.array([2**53 + 1, None] * 3, dtype="Int64"))
+    parts.write_part(large, tmp_path / records.DRAWS)
+    assert records.read_draws(tmp_path)["extracted"].dropna().tolist() == [2**53 + 1] * 3
+
+
+def test_joined_parts_are_the_rows_of_all_in_order(tmp_path: Path) -> None:
+    whole = draws()
+    paths = [parts.write_part(whole.iloc[a:b], tmp_path / f"{a}") for a, b in ((0, 2), (2, 5), (5, 6))]
+    parts.join_parts(paths, tmp_path)
+    joined = records.read_draws(tmp_path)
+    assert joined[["problem_id", "run", "text"]].equals(whole[["problem_id", "run", "text"]])
+    assert parts.is_whole(paths[1], 3)
+    assert not parts.is_whole(paths[1], 2)
+    assert not parts.is_whole(tmp_path / "nowhere", 2)
+
+
+def test_a_part_with_any_bit_flipped_is_not_whole_or_reads_the_same(tmp_path: Path) -> None:
+    path = parts.write_part(draws(), tmp_path / "part")
+    data, good = path.read_bytes(), records.read_part(path)
+    rng = random.Random(0)
+    footer = len(data) - 8 - int.from_bytes(data[-8:-4], "little")  # it has no checksum
+    damaged = 0
+    for start in [0] * 100 + [footer] * 400:
+        changed = bytearray(data)
+        changed[rng.randrange(start, len(data))] ^= 1 << rng.randrange(8)
+        path.write_bytes(changed)
+        if parts.is_whole(path, len(good)):
+            parts.join_parts([path], tmp_path)
+            pd.testing.assert_frame_equal(records.read_draws(tmp_path), good)
+        else:
+            damaged += 1
+    assert damaged > 100
