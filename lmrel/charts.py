@@ -1,8 +1,7 @@
-"""Figures: each is a function from a table to an Altair chart, the same in a notebook, on a page and in a test.
+"""Figures of draws: each is a function from a table to an Altair chart, the same in a notebook, on a page, in a test.
 
 Text and lines take the page's own colour, so a figure reads on light and dark. Every chart has a description, which
-becomes its alternative text; one without is an error. `enable` makes notebooks store a chart as its specification
-and a small picture, with no script from anywhere; `book.site.extension` draws it.
+becomes its alternative text. The module draws numbers that others worked out, and does not know where a chart is shown.
 """
 
 from __future__ import annotations
@@ -21,11 +20,14 @@ from lmrel.errors import InputError, needs_columns
 P = ParamSpec("P")
 PALETTE = ["#3b82c4", "#d9730d", "#2e9e6b", "#b455a0", "#8f8a1f", "#c0504d", "#5b8f9e", "#8b6fc0"]
 SHAPES = ["circle", "square", "triangle-up", "diamond", "triangle-down", "cross", "triangle-right", "stroke"]
-WIDTH, NARROW, HEIGHT = 600, 260, 280
+WIDTH, HEIGHT = 600, 280
 
 
 def figure(draw: Callable[P, Any]) -> Callable[P, Any]:
-    """Marks a function that draws: its charts carry its name, to which the site links."""
+    """Marks a function that draws: its charts carry its name, so that a page can link to it.
+
+    A table or a title of which Altair makes no valid chart is an `InputError`.
+    """
 
     @functools.wraps(draw)
     def drawn(*arguments: P.args, **options: P.kwargs) -> Any:
@@ -41,26 +43,27 @@ def figure(draw: Callable[P, Any]) -> Callable[P, Any]:
 
 
 def themed(chart: Any, description: str) -> Any:
-    """The house style, and the alternative text."""
-    quiet = {"labelColor": "currentColor", "titleColor": "currentColor", "titleFontWeight": "normal"}
-    lines = {
-        "gridColor": "currentColor",
-        "gridOpacity": 0.15,
-        "domainColor": "currentColor",
-        "tickColor": "currentColor",
-    }
+    """`chart` in the house style, with `description` as its alternative text."""
+    ink = "currentColor"
+    words = {"labelColor": ink, "titleColor": ink, "titleFontWeight": "normal", "labelFontSize": 12}
     return (
         chart.properties(width=WIDTH, height=HEIGHT, description=description)
         .configure(background="transparent", font="system-ui, sans-serif", padding=4)
         .configure_view(stroke=None)
-        .configure_axis(labelFontSize=12, titleFontSize=12, **quiet, **lines)
-        .configure_legend(
-            labelFontSize=12, labelLimit=300, orient="top", columns=2, columnPadding=18, title=None, **quiet
-        )
-        .configure_title(
-            color="currentColor", subtitleColor="currentColor", anchor="start", fontSize=14, fontWeight="normal"
-        )
+        .configure_axis(titleFontSize=12, gridColor=ink, gridOpacity=0.15, domainColor=ink, tickColor=ink, **words)
+        .configure_legend(labelLimit=300, orient="top", columns=2, columnPadding=18, title=None, **words)
+        .configure_title(color=ink, subtitleColor=ink, anchor="start", fontSize=14, fontWeight="normal")
     )
+
+
+def titled(title: str, subtitle: str) -> Any:
+    """A chart's title, with a line below it if there is one."""
+    return alt.TitleParams(title, subtitle=subtitle) if subtitle else title
+
+
+def coloured(field: str, order: list[str], **options: Any) -> alt.Color:
+    """A colour for each value of `field`, in the given order, here and in the legend."""
+    return alt.Color(field, sort=order, scale=alt.Scale(domain=order, range=PALETTE[: len(order)]), **options)
 
 
 @figure
@@ -73,7 +76,8 @@ def response(
     Needs columns ``model, temperature`` and `metric` with ``_low`` and ``_high``. Models stand a little apart so that
     intervals don't hide each other. A `share` is shown in per cent from 0; other metrics on their own scale.
     """
-    numbers = ["temperature", metric, f"{metric}_low", f"{metric}_high"]
+    low, high = f"{metric}_low", f"{metric}_high"
+    numbers = ["temperature", metric, low, high]
     if not set(numbers) <= set(summary.columns) or summary[["model", metric]].isna().any(axis=None):
         raise InputError(f"there is no {metric} with an interval for every model and temperature, so nothing to draw.")
     if others := set(numbers) - set(summary[numbers].select_dtypes("number")):
@@ -85,15 +89,12 @@ def response(
     table = table.assign(x=(table["temperature"] + table["model"].map(offset).astype(float)).round(5))
     scale = alt.Scale(zero=False)
     if share:
-        scale = alt.Scale(domain=[0, min(1.0, math.ceil(10 * float(table[f"{metric}_high"].max())) / 10)])
-    number = ".1%" if share else ".3f"
-    base = alt.Chart(table).encode(
-        x=_temperature_axis("x:Q", table["temperature"]),
-        color=alt.Color("model:N", sort=models, scale=alt.Scale(domain=models, range=PALETTE[: len(models)])),
-    )
+        scale = alt.Scale(domain=[0, min(1.0, math.ceil(10 * float(table[high].max())) / 10)])
     y = alt.Y(f"{metric}:Q", title=None, axis=alt.Axis(format=".0%" if share else ".2f"), scale=scale)
+    base = alt.Chart(table).encode(x=_temperature_axis("x:Q", table["temperature"]), color=coloured("model:N", models))
     line = base.mark_line(strokeWidth=1.5, opacity=0.7).encode(y=y)
-    interval = base.mark_rule(strokeWidth=1.5).encode(y=f"{metric}_low:Q", y2=f"{metric}_high:Q")
+    interval = base.mark_rule(strokeWidth=1.5).encode(y=f"{low}:Q", y2=f"{high}:Q")
+    number = ".1%" if share else ".3f"
     point = base.mark_point(filled=True, size=60, opacity=1).encode(
         y=f"{metric}:Q",
         shape=alt.Shape("model:N", sort=models, scale=alt.Scale(domain=models, range=SHAPES[: len(models)])),
@@ -101,25 +102,21 @@ def response(
             alt.Tooltip("model:N"),
             alt.Tooltip("temperature:Q"),
             alt.Tooltip(f"{metric}:Q", format=number),
-            alt.Tooltip(f"{metric}_low:Q", format=number, title="95 % interval from"),
-            alt.Tooltip(f"{metric}_high:Q", format=number, title="to"),
+            alt.Tooltip(f"{low}:Q", format=number, title="95 % interval from"),
+            alt.Tooltip(f"{high}:Q", format=number, title="to"),
         ],
     )
-    return themed(alt.layer(line, interval, point).properties(title=titled(title, _with_level(subtitle))), description)
+    return themed(alt.layer(line, interval, point).properties(title=_with_level(title, subtitle)), description)
 
 
 @figure
 @needs_columns("temperature", "confidence", "confidence_processed")
 def confidence(summary: pd.DataFrame, title: str, description: str, *, subtitle: str = "") -> Any:
     """Mean log-prob of the sampled tokens in nats, raw and processed, against temperature: `summary` of one model."""
-    ends = ("", "_low", "_high")
-    kinds = {"raw": "confidence", "processed": "confidence_processed"}
-    parts = [
-        summary[["temperature", *(f"{column}{end}" for end in ends)]]
-        .set_axis(["temperature", *(f"logprob{end}" for end in ends)], axis=1)
-        .assign(model=kind)
-        for kind, column in kinds.items()
-    ]
+    parts = []
+    for kind, column in {"raw": "confidence", "processed": "confidence_processed"}.items():
+        ends = {f"{column}{end}": f"logprob{end}" for end in ("", "_low", "_high")}
+        parts.append(summary[["temperature", *ends]].rename(columns=ends).assign(model=kind))
     return response(pd.concat(parts), "logprob", title, description, subtitle=subtitle, share=False)
 
 
@@ -128,32 +125,13 @@ def confidence(summary: pd.DataFrame, title: str, description: str, *, subtitle:
 def runs(of_runs: pd.DataFrame, title: str, description: str, *, subtitle: str = "") -> Any:
     """The accuracy of each single run against temperature, a dot a run: `metrics.by_run` of one model and task."""
     table = of_runs[["temperature", "run", "accuracy"]].round(5)
-    chart = (
-        alt.Chart(table)
-        .mark_point(filled=True, size=60, opacity=0.6, color=PALETTE[0])
-        .encode(
-            x=_temperature_axis("temperature:Q", table["temperature"]),
-            y=alt.Y("accuracy:Q", title=None, axis=alt.Axis(format=".0%"), scale=alt.Scale(zero=False)),
-            tooltip=["temperature:Q", "run:Q", alt.Tooltip("accuracy:Q", format=".1%")],
-        )
+    points = alt.Chart(table).mark_point(filled=True, size=60, opacity=0.6, color=PALETTE[0])
+    chart = points.encode(
+        x=_temperature_axis("temperature:Q", table["temperature"]),
+        y=alt.Y("accuracy:Q", title=None, axis=alt.Axis(format=".0%"), scale=alt.Scale(zero=False)),
+        tooltip=["temperature:Q", "run:Q", alt.Tooltip("accuracy:Q", format=".1%")],
     )
     return themed(chart.properties(title=titled(title, subtitle)), description)
-
-
-def titled(title: str, subtitle: str) -> Any:
-    """A chart's title, with a line below it if there is one."""
-    return alt.TitleParams(title, subtitle=subtitle) if subtitle else title
-
-
-def _with_level(subtitle: str) -> str:
-    return f"{subtitle} · 95 % intervals" if subtitle else "95 % intervals"
-
-
-def _temperature_axis(field: str, temperatures: pd.Series) -> alt.X:
-    """An axis with a tick at each temperature that was run."""
-    ticks = sorted({float(temperature) for temperature in temperatures})
-    axis = alt.Axis(values=ticks, format="~g", labelOverlap="greedy")
-    return alt.X(field, title="temperature", scale=alt.Scale(zero=False, nice=False, padding=12), axis=axis)
 
 
 @figure
@@ -166,18 +144,30 @@ def failures(shares: pd.DataFrame, title: str, description: str, *, subtitle: st
     table = table[["T", "failure", "share", "low", "high", "count"]].round(5)
     order = table.groupby("failure")["count"].sum().sort_values(ascending=False).index.tolist()
     temperatures = list(dict.fromkeys(table["T"]))
-    share: dict[str, Any] = {"title": "share of wrong answers", "scale": alt.Scale(domain=[0, 1])}
-    share["axis"] = alt.Axis(format=".0%")
     base = alt.Chart(table).encode(
         y=alt.Y("failure:N", sort=order, title=None, axis=alt.Axis(minExtent=110)),
         yOffset=alt.YOffset("T:N", sort=temperatures),
-        color=alt.Color(
-            "T:N", sort=temperatures, scale=alt.Scale(domain=temperatures, range=PALETTE[: len(temperatures)])
-        ),
+        color=coloured("T:N", temperatures),
     )
-    interval = base.mark_rule(strokeWidth=1.5).encode(x=alt.X("low:Q", **share), x2="high")
+    x: dict[str, Any] = {
+        "title": "share of wrong answers",
+        "scale": alt.Scale(domain=[0, 1]),
+        "axis": alt.Axis(format=".0%"),
+    }
+    interval = base.mark_rule(strokeWidth=1.5).encode(x=alt.X("low:Q", **x), x2="high")
     point = base.mark_point(filled=True, size=45, opacity=1).encode(
-        x=alt.X("share:Q", **share),
+        x=alt.X("share:Q", **x),
         tooltip=["T:N", "failure:N", "count:Q", alt.Tooltip("share:Q", format=".1%")],
     )
-    return themed((interval + point).properties(title=titled(title, _with_level(subtitle))), description)
+    return themed((interval + point).properties(title=_with_level(title, subtitle)), description)
+
+
+def _with_level(title: str, subtitle: str) -> Any:
+    return titled(title, f"{subtitle} · 95 % intervals" if subtitle else "95 % intervals")
+
+
+def _temperature_axis(field: str, temperatures: pd.Series) -> alt.X:
+    """An axis with a tick at each temperature that was run."""
+    ticks = sorted({float(temperature) for temperature in temperatures})
+    axis = alt.Axis(values=ticks, format="~g", labelOverlap="greedy")
+    return alt.X(field, title="temperature", scale=alt.Scale(zero=False, nice=False, padding=12), axis=axis)

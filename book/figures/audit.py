@@ -21,7 +21,7 @@ from book.analysis.trends import holm, trend, variance_reduction
 from book.figures.published import ACCURACY, PROBLEMS, TEMPERATURES
 from book.figures.text import percent_range, plain, temperature_name, with_interval
 from lmrel.answers import extract_answer, paper_failure
-from lmrel.charts import PALETTE, figure, themed, titled
+from lmrel.charts import PALETTE, coloured, figure, themed, titled
 from lmrel.errors import needs_columns
 from lmrel.problems import OPERANDS, paper_problems
 from lmrel.stats import agreement, contrasts, metrics
@@ -201,7 +201,7 @@ def power_curves(table: pd.DataFrame, title: str, description: str) -> Any:
         .encode(
             x=alt.X("drop:Q", title="drop of accuracy", axis=alt.Axis(format=".0%")),
             y=alt.Y("power:Q", title=None, axis=alt.Axis(format=".0%")),
-            color=alt.Color("runs:N", sort=order, scale=alt.Scale(domain=order, range=PALETTE[: len(order)])),
+            color=coloured("runs:N", order),
             tooltip=[alt.Tooltip("drop:Q", format=".1%"), "runs:N", alt.Tooltip("power:Q", format=".0%")],
         )
     )

@@ -23,7 +23,7 @@ from transformers.utils import logging
 from book.analysis.prefixes import Prefix, follow_prefixes
 from book.figures.style import enable
 from book.figures.text import plain, spelled, temperature_name
-from lmrel.charts import PALETTE, SHAPES, figure, themed
+from lmrel.charts import PALETTE, SHAPES, coloured, figure, themed
 from lmrel.decoding import Decoder
 from lmrel.engine.probes import check_model
 from lmrel.errors import InputError, check_count, check_number, needs_columns
@@ -331,7 +331,7 @@ def lines(
     base = alt.Chart(data).encode(
         x=alt.X(f"{x}:Q", scale=scale, axis=axis),
         y=vertical,
-        color=alt.Color(f"{by}:N", sort=names, scale=alt.Scale(domain=names, range=PALETTE[: len(names)])),
+        color=coloured(f"{by}:N", names),
         tooltip=[f"{by}:N", f"{x}:Q", alt.Tooltip(f"{y}:Q", format=".1%" if percent else ".2f")],
     )
     shape = alt.Shape(f"{by}:N", sort=names, scale=alt.Scale(domain=names, range=SHAPES[: len(names)]))
@@ -350,7 +350,7 @@ def ways(table: pd.DataFrame, title: str, description: str) -> Any:
             y=alt.Y("token:N", sort=tokens, title=None, axis=TOKEN_AXIS),
             yOffset=alt.YOffset("way:N", sort=names),
             x=alt.X("share:Q", title="share of draws", **UNIT),
-            color=alt.Color("way:N", sort=names, scale=alt.Scale(domain=names, range=PALETTE[: len(names)])),
+            color=coloured("way:N", names),
             tooltip=["token:N", "way:N", alt.Tooltip("share:Q", format=".2%")],
         )
     )

@@ -14,7 +14,7 @@ import altair as alt
 import pandas as pd
 
 from book.figures.text import plain
-from lmrel.charts import PALETTE, figure, themed, titled
+from lmrel.charts import coloured, figure, themed, titled
 from lmrel.registry import REGISTRY
 from study.costs import (
     ALONE,
@@ -225,7 +225,7 @@ def wall_time(table: pd.DataFrame, title: str, description: str, *, subtitle: st
             scale=alt.Scale(type="log", nice=False, padding=24),
             axis=alt.Axis(values=[0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100], format="~g"),
         ),
-        color=alt.Color("gpus:N", sort=order, scale=alt.Scale(domain=order, range=PALETTE[: len(order)]), legend=None),
+        color=coloured("gpus:N", order, legend=None),
     )
     line = base.mark_line(strokeWidth=1.5).encode(tooltip=["gpus:N", "shards:Q", alt.Tooltip("hours:Q", format=".2f")])
     marked = base.transform_filter("datum.best").transform_calculate(
