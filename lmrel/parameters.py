@@ -168,7 +168,8 @@ def _sentence(kind: Any, errors: list[Any]) -> str:
         return f"parameters are missing: {', '.join(missing)}."
     if said := str(errors[0].get("ctx", {}).get("error", "")):  # a check has its own words
         return f"{said}."
-    place, value = errors[0]["loc"][0], errors[0]["input"]
+    value = errors[0]["input"]
+    [place] = errors[0]["loc"] or [value]  # no place is known of a name with half a character
     name = list(fields)[place] if isinstance(place, int) else place  # a number where it was given by position
     if name not in fields:
         return f"{name!r} is no parameter.{guess(name, fields)} The parameters are {', '.join(fields)}."

@@ -6,9 +6,7 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,91 +17,84 @@ import pytest
 import torch
 import yaml
 from playwright.sync_api import Browser, Page
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from sphinx.errors import ExtensionError
-from transformers import GenerationConfig
 from transformers.utils.import_utils import is_env_variable_true
 
 from book.figures import live
 from book.figures.style import MIME, bundle, enable, inert, svg
 from book.figures.text import plain, rests_on
 from book.site.extension import check_names
-from lmrel import InputError, charts, files, load_model, load_problems, paper_problems, prompts, records, tokens
-from lmrel.decoding import as_shipped
-from lmrel.errors import check_count, visible
-from lmrel.files import read_object, writing
+from lmrel import Decoder, InputError, charts, files, load_model, load_problems, paper_problems, records, sample
+from lmrel.errors import visible
+from lmrel.files import read_object
 from lmrel.models import resolve
 from lmrel.registry import CHECKPOINTS
 from lmrel.stats import inference
-from lmrel.tokens import eos_ids
+from lmrel.tokens import encode
 from study import progress, runner
 from study.jobs import Study, run_name
 from study.run import Run
 from study.runner import run_notebook
 from tests.book.site.test_site import build
-from tests.conftest import random_model, small_tokenizer
+from tests.conftest import small_tokenizer
 from tests.lmrel.stats.test_metrics import table
 from tests.lmrel.test_charts import SUMMARY
 from tests.study.test_jobs import CONFIG
 from tests.study.test_runner import notebook
 
 SCRIPT = "<script>window.hostile=1;alert(1)</script>"
-WRITTEN = {
-    "script": SCRIPT,
-    "end of script": "</script>" + SCRIPT,
-    "end of table": "</td></table></div>" + SCRIPT[:-9],
-    "image": "<img src=x onerror=window.hostile=2>",
-    "remote image": "<img src=http://h.invalid/a.png>",
-    "svg": "<svg onload=window.hostile=3>",
-    "frame": "<iframe srcdoc='&lt;script>alert(1)'>",
-    "style": "<style>@import 'http://h.invalid/a.css'</style>",
-    "attribute": "\" autofocus onfocus='window.hostile=4' x=\"",
-    "entity": "&lt;b&gt; &#60;script&#62; &amp;",
-    "comment": "<!-- --!> ]]> <![CDATA[ ?>",
-    "link": "[a](javascript:window.hostile=5)",
-    "markdown": "![a](http://h.invalid/b.png) **b** `c`",
-    "directive": "```{raw} html\n<script>alert(1)</script>\n```",
-    "role": "{raw-html}`<b>`{doc}`/x` {number}`x`",
-    "template": "{{ 7*7 }}{% for x in y %} {{ config }}",
-    "formula": "$$\\href{javascript:alert(1)}{x}$$ \\(y\\)",
-    "file": "\\input{/etc/passwd}\\write18{id}",
-    "expression": "datum.x; signal('y'); #{7*7} ${7*7}",
-    "number": '1 id="x" url(#y) role="list" <table',
-    "colour": "\x1b[31mred\x1b[0m \x1b[2J\x1b]0;title\x07",
-    "terminal link": "\x1b]8;;http://h.invalid\x1b\\x\x1b]8;;\x1b\\",
-    "turned round": "7\u202e8 is 87\u2066",
-    "zero width": "4\u200b2\ufeff\u00ad\u2060",
-    "line ends": "a\r\nb\x85c\u2028d\u2029e\x0bf\x0cg",
-    "control": "\x00\x01\x08\x0e\x7f\x9b31m\ufffe",
-    "tag letters": "x\U000e0041\ue000\U0010ffff",
-}
-NAMES = {name: text.replace("\n", " ") for name, text in WRITTEN.items()}  # of models, tasks and problems
-
-
+WRITTEN = [  # each is told from the others by its first 40 characters, as cells are cut
+    SCRIPT,
+    "</script>" + SCRIPT,
+    "</td></table></div>" + SCRIPT[:-9],
+    "<img src=http://h.invalid/a.png onerror=window.hostile=2>",
+    "<svg onload=window.hostile=3>",
+    "<iframe srcdoc='&lt;script>alert(1)'>",
+    "<style>@import 'http://h.invalid/a.css'</style>",
+    "\" autofocus onfocus='window.hostile=4' x=\"",
+    "&lt;b&gt; &#60;script&#62; <!-- --!> ]]> <![CDATA[ ?>",
+    "[a](javascript:window.hostile=5)",
+    "![a](http://h.invalid/b.png) **b** `c`",
+    "```{raw} html\n<script>alert(1)</script>\n```",
+    "{raw-html}`<b>`{doc}`/x` {number}`x`",
+    "{{ 7*7 }}{% for x in y %} {{ config }}",
+    "$$\\href{javascript:alert(1)}{x}$$ \\(y\\)",
+    "\\input{/etc/passwd}\\write18{id}",
+    "datum.x; signal('y'); #{7*7} ${7*7}",
+    '1 id="x" url(#y) role="list" <table',
+    "\x1b[31mred\x1b[0m \x1b[2J\x1b]0;title\x07",
+    "\x1b]8;;http://h.invalid\x1b\\x\x1b]8;;\x1b\\",
+    "7\u202e8 is 87\u2066 4\u200b2\ufeff\u00ad\u2060",
+    "a\r\nb\x85c\u2028d\u2029e\x0bf\x0cg",
+    "\x00\x01\x08\x0e\x7f\x9b31m\ufffe x\U000e0041\ue000\U0010ffff",
+]
+NAMES = [text.replace("\n", " ") for text in WRITTEN]  # of models, tasks and problems
+TITLE = NAMES[1] + NAMES[-5] + NAMES[-3]
 NO_UNICODE = os.fsdecode(b"a\xffb")  # a folder's name that is none
 QUOTED = {"\N{EN DASH}": "--", **dict.fromkeys("\u2018\u2019", "'"), **dict.fromkeys("\u201c\u201d", '"')}  # by Sphinx
-TITLE = NAMES["end of script"] + NAMES["colour"] + NAMES["turned round"]
+AS_TEXTS = pytest.mark.parametrize("text", WRITTEN, ids=lambda text: ascii(text)[:20])
 
 # In a page
 
-CELLS = [
-    "from pathlib import Path\nfrom book.figures import compare, evaluate, style, text\n"
-    "from lmrel import charts, records\nfrom lmrel.stats import inference, metrics\n"
-    "from study import results as found\nstyle.enable()",
-    "place = Path(results)\n"
-    "draws, runs = records.read_draws(place / 'main'), found.read_summaries(place)\n"
-    "summary = inference.summarize_with_intervals(draws)\n"
-    "print(text.rests_on(names, name))",
-    "models = runs.assign(model=runs['checkpoint'])\n"
-    "for first in range(0, len(models), 7):\n"
-    "    display(charts.response(models[first : first + 7], 'accuracy', name, name, subtitle=name))",
-    "charts.runs(metrics.by_run(draws).query(\"task == 'all'\"), name, name, subtitle=name)",
-    "charts.failures(inference.failure_shares(draws.assign(failure=draws['text'], correct=False)), name, name)",
-    "evaluate.by_task(summary)",
-    "evaluate.samples(draws)",
-    "compare.other_runs(runs)",
-    "{'parameters': {'model': name, 'models': names}}",
-]
+CELL = """
+from pathlib import Path
+from book.figures import compare, evaluate, style, text
+from lmrel import charts, records
+from lmrel.stats import inference, metrics
+from study import results as found
+style.enable()
+place = Path(results)
+draws, runs = records.read_draws(place / 'main'), found.read_summaries(place)
+print(text.rests_on(names, name))
+models = runs.assign(model=runs['checkpoint'])
+for first in range(0, len(models), 7):
+    display(charts.response(models[first : first + 7], 'accuracy', name, name, subtitle=name))
+display(charts.runs(metrics.by_run(draws).query("task == 'all'"), name, name, subtitle=name))
+display(charts.failures(inference.failure_shares(draws.assign(failure=draws['text'], correct=False)), name, name))
+display(evaluate.by_task(inference.summarize_with_intervals(draws)), evaluate.samples(draws), compare.other_runs(runs))
+{'parameters': {'model': name, 'models': names}}
+"""
 INDEX = """# Home
 
 {number}`hostile`
@@ -118,10 +109,10 @@ INDEX = """# Home
 
 def answers(path: Path) -> pd.DataFrame:
     """Two draws of each problem in a file, of every text."""
-    lines = [{"problem_id": f"{n} {i}", "task": n, "question": n, "answer": i} for i, n in enumerate(NAMES.values())]
+    lines = [{"problem_id": f"{n} {i}", "task": n, "question": n, "answer": i} for i, n in enumerate(NAMES)]
     path.write_text("\n".join(map(json.dumps, lines)))
     problems = load_problems(str(path))[["problem_id", "task", "answer"]].rename(columns={"answer": "expected"})
-    both = pd.concat([problems.assign(text=list(WRITTEN.values()), run=run) for run in (0, 1)], ignore_index=True)
+    both = pd.concat([problems.assign(text=WRITTEN, run=run) for run in (0, 1)], ignore_index=True)
     right = both.index % 3 > 0
     same = table().drop(columns=both.columns, errors="ignore").iloc[[0] * len(both)].reset_index(drop=True)
     return same.assign(correct=right, compliant=right, correct_sole=right).join(both)
@@ -132,8 +123,8 @@ def write_live(folder: Path) -> None:
     ids = paper_problems()["problem_id"]
     drawn = pd.DataFrame({"problem_id": ids[: len(WRITTEN)], "temperature": 1.0, "run": 0, "correct": False})
     folder.mkdir()
-    live._put(folder, "draws-it", live.texts(drawn.assign(text=list(WRITTEN.values()))))
-    problems = [[visible(name), visible(name), 1, "arithmetic"] for name in NAMES.values()]
+    live._put(folder, "draws-it", live.texts(drawn.assign(text=WRITTEN)))
+    problems = [[visible(name), visible(name), 1, "arithmetic"] for name in NAMES]
     live._put(folder, "suite", {"models": ["it"], "problems": problems, "right": {"it": [0.5] * len(problems)}})
     still = {"problems": {"caption": SCRIPT, "rows": [["head"], [SCRIPT]]}}
     (folder / "still.json").write_text(json.dumps(still))
@@ -144,7 +135,7 @@ def book(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A site with a notebook that ran on hostile problems, answers and names, and a page with the other figures."""
     folder = tmp_path_factory.mktemp("book")
     results, drawn = folder / "results", answers(folder / "mine.jsonl")
-    for model in ["main", *NAMES.values()]:
+    for model in ["main", *NAMES]:
         run = results / model.replace("/", "\N{DIVISION SLASH}").replace("\0", "")
         run.mkdir(parents=True)
         summary = inference.summarize_with_intervals(drawn.assign(model=model)).query("task == 'all'")
@@ -157,9 +148,9 @@ def book(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "chart.json").write_text(json.dumps(chart.to_dict()))
 
     source = folder / "source.ipynb"
-    notebook(source, ("results = ''\nname = ''\nnames = []", ["parameters"]), *((cell, []) for cell in CELLS))
-    parameters = {"results": str(results), "name": TITLE, "names": list(NAMES.values())}
-    run_notebook(source, folder / "ran.ipynb", parameters, title=" ".join(NAMES.values()))
+    notebook(source, ("results = ''\nname = ''\nnames = []", ["parameters"]), (CELL, []))
+    parameters = {"results": str(results), "name": TITLE, "names": NAMES}
+    run_notebook(source, folder / "ran.ipynb", parameters, title=" ".join(NAMES))
     done = build(folder, *nbformat.read(folder / "ran.ipynb", as_version=4).cells, page=INDEX)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder / "_build" / "html"
@@ -190,10 +181,10 @@ def nothing_came_of_it(page: Page, done: list[str]) -> None:
 def test_hostile_text_in_a_notebooks_page_is_text(browser: Browser, book: Path) -> None:
     page, done = watched(browser, book / "note.html")
     cells = set(page.locator("td, th").all_text_contents())
-    assert {visible(name)[:40] for name in NAMES.values()} <= {cell[:40] for cell in cells}  # pandas cuts at 50
-    assert {visible(text.replace("\n", "⏎"))[:40] for text in WRITTEN.values()} <= {cell[:40] for cell in cells}
+    assert {visible(name)[:40] for name in NAMES} <= {cell[:40] for cell in cells}  # pandas cuts at 50
+    assert {visible(text.replace("\n", "⏎"))[:40] for text in WRITTEN} <= {cell[:40] for cell in cells}
     title = page.locator("h1").last.inner_text().translate(str.maketrans(QUOTED))
-    assert title == " ".join(visible(" ".join(NAMES.values())).split())
+    assert title == " ".join(visible(" ".join(NAMES)).split())
     told: list[str] = []
     for figure in page.locator(".lmrel-chart").all():
         figure.focus()
@@ -202,7 +193,7 @@ def test_hostile_text_in_a_notebooks_page_is_text(browser: Browser, book: Path) 
             mark.hover(force=True)
             page.locator("#vg-tooltip-element.visible").wait_for()
             told += page.locator("#vg-tooltip-element td.value").all_text_contents()
-    assert {visible(name) for name in NAMES.values()} <= set(told)
+    assert {visible(name) for name in NAMES} <= set(told)
     nothing_came_of_it(page, done)
     page.context.close()
 
@@ -213,7 +204,7 @@ def test_hostile_text_in_live_figures_charts_and_numbers_is_text(browser: Browse
     assert visible(TITLE) in page.locator("figcaption").inner_text()
     cells = page.locator(".lmrel-live .grid button")
     cells.first.wait_for()
-    for number, text in enumerate(WRITTEN.values()):
+    for number, text in enumerate(WRITTEN):
         cells.nth(number).click()
         shown = page.locator(".lmrel-live .detail li code")
         shown.first.wait_for()
@@ -231,8 +222,8 @@ def test_a_page_whose_name_the_theme_would_run_stops_the_build(name: str) -> Non
     assert check_names(None, None, good, set(), set()) == []
 
 
-@pytest.mark.parametrize("name", ["x'; alert(1); '", NO_UNICODE])
-def test_the_site_looks_at_the_names_of_its_pages(tmp_path: Path, name: str) -> None:
+def test_the_site_looks_at_the_names_of_its_pages(tmp_path: Path) -> None:
+    name = f"x'; alert(1); '{NO_UNICODE}"
     (tmp_path / "results" / name).mkdir(parents=True)
     (tmp_path / "results" / name / "evaluate.md").write_text("# Mine\n")
     done = build(tmp_path, chapters="glob: results/*/evaluate")
@@ -249,78 +240,56 @@ def test_what_is_seen_stays_and_what_acts_is_spelled_out() -> None:
     assert visible("\x1b[31m\0\u202e\u200b\ud800\r") == "\\x1b[31m\\x00\\u202e\\u200b\\ud800\\r"
 
 
-def raises_inside(name: str) -> None:
-    with writing(Path(name)):
-        raise OSError(name)
+def written(path: Path, text: str) -> str:
+    path.write_text(text)
+    return str(path)
 
 
-SENTENCES: dict[str, Callable[[str, Path], Any]] = {
+def inside(folder: Path, name: str) -> str:
+    (folder / name).mkdir()
+    return str(folder / name)
+
+
+def templated(template: str) -> list[list[int]]:
+    tokenizer = small_tokenizer(39)
+    tokenizer.chat_template = template
+    return encode(["1 + 1"], tokenizer)
+
+
+UNSEEN = "<b>\x1b[31m\x1b]0;x\x07\u202e\u200b\x85\u2028\ufeff"
+TEMPLATE = "{{{{ raise_exception({!a}) }}}}"
+SENTENCES: dict[str, Callable[[str, Path], Any]] = {  # what each says holds the text, or a file of that name
     "a model": lambda text, _: resolve(text),
-    "a model's folder": lambda text, folder: resolve(str(inside(folder, text.replace("\0", "")))),
+    "a model's folder": lambda text, folder: resolve(inside(folder, text.replace("\0", ""))),
     "a file of problems": lambda text, folder: load_problems(str(folder / f"{text}.jsonl")),
-    "another file of problems": lambda text, folder: load_problems(
-        written(folder / f"{text}.csv".replace("\0", ""), "")
-    ),
     "a line": lambda text, folder: load_problems(written(folder / "a.jsonl", json.dumps({text: 1}))),
-    "a task": lambda text, folder: load_problems(
-        written(folder / "a.jsonl", json.dumps({"problem_id": "a", "task": text}))
-    ),
-    "an answer": lambda text, folder: load_problems(
-        written(folder / "a.jsonl", json.dumps({"problem_id": "a", "question": "b", "answer": text}))
-    ),
-    "a count": lambda text, _: check_count(text, text),
-    "a parameter": lambda text, _: Run.from_namespace({text: 1}),
-    "a temperature": lambda text, _: Run(**RUN | {"temperatures": [text]}),
-    "a style": lambda text, _: Run(**RUN | {"prompt_style": text}),
-    "what cannot be written": lambda text, _: raises_inside(text),
+    "a parameter": lambda text, _: Run.from_namespace({"model": "a", text: 1}),
+    "a value": lambda text, _: Run("a", temperatures=[text]),  # type: ignore[arg-type]
     "an object": lambda text, folder: read_object(folder / text),
     "a run's folder": lambda text, folder: records.read_draws(folder / text),
-    "a study": lambda text, _: Study.of(CONFIG | {text: 1}),
     "a study's models": lambda text, _: Study.of(CONFIG | {"models": [text, text]}),
     "a request": lambda text, _: Study.of(CONFIG | {"requests": {text: {}}}),
     "a notebook's parameter": lambda text, folder: run_notebook(
         notebook(folder / "a.ipynb", ("x = 1", ["parameters"])), folder / "b.ipynb", {text: 1}
     ),
     "YAML": lambda text, _: runner.read_parameters(f"- {text!r}"),
-    "a chat template": lambda text, _: templated(f"{{{{ raise_exception({text!a}) }}}}"),
-    "a prompt style": lambda text, _: prompts.render({"task": "custom", "question": text}, text),
+    "a chat template": lambda text, _: templated(TEMPLATE.format(text)),
 }
-RUN: dict[str, Any] = CONFIG["parameters"] | {"model": "tiny-dense-base", "limit": None, "output_dir": "nowhere"}
-UNSEEN = "<b>\x1b[31m\x1b]0;x\x07\u202e\u200b\x85\u2028\ufeff"
-
-
-def inside(folder: Path, name: str) -> Path:
-    (folder / name).mkdir()
-    return folder / name
-
-
-def written(path: Path, text: str) -> str:
-    path.write_text(text)
-    return str(path)
-
-
-def templated(template: str) -> list[list[int]]:
-    tokenizer = small_tokenizer(39)
-    tokenizer.chat_template = template
-    return tokens.encode(["1 + 1"], tokenizer)
 
 
 @pytest.mark.parametrize("name", SENTENCES)
 def test_a_sentence_quotes_but_does_not_obey(name: str, tmp_path: Path) -> None:
     for text in (UNSEEN, f"a{NO_UNICODE}", "a\0b"):
-        try:
+        with pytest.raises(InputError) as found:
             SENTENCES[name](text, tmp_path)
-        except InputError as error:
-            said = str(error)
-        else:
-            pytest.fail(f"{text!r} went through")
+        said = str(found.value)
         assert said.encode()
         assert visible(said) == said
         assert "\n" not in said
 
 
-@pytest.mark.parametrize("text", WRITTEN.values(), ids=WRITTEN)
-def test_figures_are_drawn_whatever_their_text(text: str) -> None:
+@AS_TEXTS
+def test_figures_and_tables_hold_text_on_which_nothing_acts(text: str) -> None:
     chart = charts.response(SUMMARY.assign(model=text), "accuracy", text, text, subtitle=text).to_dict()
     stored = bundle(chart)
     assert stored[MIME] == inert(chart)
@@ -328,10 +297,6 @@ def test_figures_are_drawn_whatever_their_text(text: str) -> None:
     picture = svg(chart, 300)
     assert visible(picture) == picture
     assert not re.search(r"<(script|img|iframe|style|foreignObject|image|a)\b", picture)
-
-
-@pytest.mark.parametrize("text", WRITTEN.values(), ids=WRITTEN)
-def test_tables_and_lines_hold_text_on_which_nothing_acts(text: str) -> None:
     shown = plain(pd.DataFrame({text: [text]}))
     assert shown.columns.tolist() == shown.iloc[:, 0].tolist() == [visible(text)]
     assert not re.search("<(script|img|svg|iframe|style)", shown.to_html())
@@ -349,12 +314,10 @@ def test_viewers_are_told_not_to_set_formulas() -> None:
 @pytest.mark.parametrize(
     ("model", "run"),
     [
-        ("tiny-dense-base", "tiny-dense-base"),
         ("Qwen/Qwen2.5-0.5B", "Qwen--Qwen2.5-0.5B"),
         ("../../x", "x"),
         ("a/../b/./c//", "a--b--c"),
         ("/data/models/mine", "data--models--mine"),
-        (".hidden", "hidden"),
         ("-rf", "rf"),
         ("x'; touch y; '", "x___touch_y___"),
         ("$(id)`id`{x}*?", "__id__id__x___"),
@@ -402,17 +365,20 @@ def test_a_parameters_name_is_one_of_the_notebooks(name: Any, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    "text", ["", "a", "- 1", "!!python/object/apply:os.system [id]", "{a: [", "a: " + "9" * 5000, "[" * 5000]
+    "text",
+    ["", "- 1", "!!python/object/apply:os.system [id]", "{a: [", "a: " + "9" * 5000, "[" * 500, "\0", "a: 2020-13-45"],
 )
-def test_parameters_that_are_no_mapping_are_refused(text: str) -> None:
+def test_yaml_that_is_no_mapping_or_would_run_is_refused(text: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="-y is"):
         runner.read_parameters(text)
+    with pytest.raises(InputError, match="study.yaml (cannot be read|holds)"):
+        Study.read(Path(written(tmp_path / "study.yaml", text)))
 
 
 def test_text_stays_text_on_its_way_through_a_notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     source = notebook(tmp_path / "it's a.ipynb", ("x = 1", ["parameters"]), ("print(ascii(x))", []))
-    given = [*WRITTEN.values(), CODE, "'''\n```\n# No title\n", "${HOME}", "\\", '\\"']
+    given = [*WRITTEN, CODE, "'''\n```\n# No title\n", "${HOME}", "\\", '\\"']
     target = run_notebook(source, tmp_path / "out.ipynb", {"x": given}, title="# [x](y)\n_z_")
     done = nbformat.read(target, as_version=4)
     assert done.cells[3].outputs[0].text == ascii(given) + "\n"
@@ -428,71 +394,71 @@ def test_text_stays_text_on_its_way_through_a_notebook(tmp_path: Path, monkeypat
 
 # Checkpoints
 
+CONFIG_FILE, INDEX_FILE, NAN = "config.json", "model.safetensors.index.json", float("nan")
+REFUSED: list[tuple[str, Any, str]] = [  # a file of a checkpoint; its text, entries to change, or None to remove it
+    (CONFIG_FILE, {"auto_map": {"AutoModel": "evil.Model"}}, r"its own code \(auto_map in config.json\)"),
+    ("tokenizer_config.json", {"auto_map": ["evil.T"]}, r"its own code \(auto_map in tokenizer_config.json\)"),
+    (CONFIG_FILE, {"_attn_implementation": "evil/kernel"}, "its own code .*_attn_implementation in config.json"),
+    (CONFIG_FILE, {"transformers_weights": "adapter_model.bin"}, "names 'adapter_model.bin' as weights"),
+    (INDEX_FILE, {"weight_map": {"a": "w.bin"}}, "names 'w.bin' as weights"),
+    (INDEX_FILE, {"weight_map": {"a": "../w.safetensors"}}, "names '../w.safetensors' as weights"),
+    (INDEX_FILE, {"weight_map": {"a": "/w.safetensors"}}, "names '/w.safetensors' as weights"),
+    (CONFIG_FILE, {"quantization_config": {"quant_method": "evil"}}, "was quantized by 'evil', which is not supported"),
+    (CONFIG_FILE, {"vocab_size": 64}, "could not be loaded"),
+    (CONFIG_FILE, {"vocab_size": -1}, "could not be loaded"),
+    (CONFIG_FILE, {"vocab_size": 10**12}, "could not be loaded"),
+    (CONFIG_FILE, {"num_hidden_layers": 8}, "lacks 36 of the model's weights"),
+    (CONFIG_FILE, {"model_type": "nope"}, "could not be loaded"),
+    (CONFIG_FILE, {"sliding_window": "x"}, "could not be loaded"),
+    (CONFIG_FILE, "[" * 100_000, "config.json cannot be read"),
+    (CONFIG_FILE, '{"a": ' + "9" * 5000 + "}", "config.json cannot be read"),
+    ("tokenizer.json", None, "could not be loaded"),
+    ("tokenizer.json", "{}", "could not be loaded"),
+    ("tokenizer_config.json", "[]", "it is no JSON object"),
+    ("model.safetensors", "", "could not be loaded"),
+    # These are found when something is to be drawn.
+    (CONFIG_FILE, {"max_position_embeddings": 5}, "this model has 5"),
+    (CONFIG_FILE, {"sliding_window": -1}, "attends to the last -1 only"),
+    ("generation_config.json", {"eos_token_id": "x"}, "end-of-text token is 'x'"),
+    ("chat_template.jinja", "{% for", "chat template fails"),
+    ("model.safetensors", {"lm_head.weight": NAN}, "mine returned NaN or infinite logits"),
+]
 
-def copied(folder: Path, changed: dict[str, dict[str, Any]]) -> Path:
-    """A shipped checkpoint with some entries of its JSON files changed."""
+
+def copied(folder: Path, name: str, content: Any) -> Path:
+    """A shipped checkpoint with one of its files replaced, changed or removed."""
     copy = shutil.copytree(CHECKPOINTS / "tiny-dense-base", folder / "mine")
-    for name, entries in changed.items():
-        before = json.loads((copy / name).read_text()) if (copy / name).exists() else {}
-        (copy / name).write_text(json.dumps(before | entries))
+    path = copy / name
+    if content is None:
+        path.unlink()
+    elif isinstance(content, str):
+        path.write_text(content)
+    elif path.suffix == ".safetensors":
+        weights = load_file(path)
+        save_file(weights | {key: weights[key] * value for key, value in content.items()}, path, {"format": "pt"})
+    else:
+        path.write_text(json.dumps((json.loads(path.read_text()) if path.exists() else {}) | content))
     return copy
 
 
-INDEX_FILE = "model.safetensors.index.json"
-
-
-@pytest.mark.parametrize(
-    ("name", "entries", "said"),
-    [
-        ("config.json", {"auto_map": {"AutoModel": "evil.Model"}}, r"its own code \(auto_map in config.json\)"),
-        (
-            "tokenizer_config.json",
-            {"auto_map": ["evil.T", None]},
-            r"its own code \(auto_map in tokenizer_config.json\)",
-        ),
-        ("config.json", {"_attn_implementation": "evil/kernel"}, "its own code .*_attn_implementation in config.json"),
-        ("config.json", {"transformers_weights": "adapter_model.bin"}, "names 'adapter_model.bin' as weights"),
-        (INDEX_FILE, {"weight_map": {"a": "w.bin"}}, "names 'w.bin' as weights"),
-        (INDEX_FILE, {"weight_map": {"a": "../w.safetensors"}}, "names '../w.safetensors' as weights"),
-        (INDEX_FILE, {"weight_map": {"a": "/w.safetensors"}}, "names '/w.safetensors' as weights"),
-    ],
-)
-def test_a_checkpoint_with_code_or_pickles_is_refused_with_the_reason(
-    name: str, entries: dict[str, Any], said: str, tmp_path: Path
+@pytest.mark.parametrize(("name", "content", "said"), REFUSED, ids=lambda part: str(part)[:40])
+@pytest.mark.filterwarnings("ignore")  # of transformers, about a damaged checkpoint
+def test_a_checkpoint_that_brings_code_pickles_or_nonsense_is_refused(
+    name: str, content: Any, said: str, tmp_path: Path
 ) -> None:
-    with pytest.raises(InputError, match=said):
-        load_model(str(copied(tmp_path, {name: entries})))
+    with pytest.raises(InputError, match=said) as found:
+        sample(*load_model(str(copied(tmp_path, name, content))), paper_problems().head(1), [Decoder(0.0)])
+    assert "\n" not in str(found.value)
 
 
-def test_pickles_beside_safetensors_are_not_read(tmp_path: Path) -> None:
-    copy = copied(tmp_path, {"pytorch_model.bin.index.json": {"weight_map": {"a": "pytorch_model.bin"}}})
+def test_pickles_beside_safetensors_are_neither_read_nor_converted_elsewhere(tmp_path: Path) -> None:
+    index = {"weight_map": {"a": "pytorch_model.bin"}}
+    copy = copied(tmp_path, "pytorch_model.bin.index.json", index)
     (copy / "pytorch_model.bin").write_bytes(b"cos\nsystem\n(S'touch hostile'\ntR.")
     model, _ = load_model(str(copy))
     weights = load_file(copy / "model.safetensors")
     assert torch.equal(model.model.embed_tokens.weight, weights["model.embed_tokens.weight"])
-
-
-def test_no_pickles_are_converted_elsewhere() -> None:
     assert is_env_variable_true("DISABLE_SAFETENSORS_CONVERSION")
-
-
-@pytest.mark.parametrize("value", ["x", "\x1b[31m", [[1]], [1, "<b>"], {"a": 1}, 1.5])
-def test_an_end_token_is_a_number(value: Any) -> None:
-    model, tokenizer = random_model("mistral"), small_tokenizer()
-    model.generation_config.eos_token_id = value
-    with pytest.raises(InputError, match="the end-of-text token is .*; this model has tokens from 0 to"):
-        eos_ids(model, tokenizer)
-
-
-@pytest.mark.parametrize("text", ["<script>", "__import__('os')", UNSEEN, {"a": "b"}])
-@pytest.mark.parametrize("knob", ["top_k", "top_p", "min_p", "repetition_penalty", "typical_p", "other"])
-def test_hostile_knobs_are_refused(knob: str, text: Any) -> None:
-    shipped = GenerationConfig()
-    setattr(shipped, knob, text)
-    with pytest.raises(InputError) as found:
-        as_shipped(0.5, shipped)
-    assert knob in str(found.value)
-    assert visible(str(found.value)) == str(found.value)
 
 
 @pytest.mark.parametrize(
@@ -507,27 +473,8 @@ def test_hostile_knobs_are_refused(knob: str, text: Any) -> None:
         ("{{ 'x' * 10 ** 18 }}", "MemoryError"),
         ("{% include '/etc/passwd' %}", "no loader"),
         ("{% import 'os' as x %}", "no loader"),
-        ("{{ '\\ud800' }}", r"gives '\\ud800', which is no prompt"),
-        (" ", "which is no prompt"),
     ],
 )
 def test_a_chat_template_stays_in_its_sandbox(template: str, said: str) -> None:
     with pytest.raises(InputError, match=f"chat template .*{said}"):
         templated(template)
-
-
-def test_a_chat_template_without_end_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = signal.getsignal(signal.SIGALRM)
-    monkeypatch.setattr(tokens, "TEMPLATE_SECONDS", 0.2)
-    with pytest.raises(InputError, match=r"chat template fails: it takes longer than 0\.2 s"):
-        templated("{% for i in range(99999) %}" * 3 + "{% endfor %}" * 3)
-    assert signal.getsignal(signal.SIGALRM) is before
-    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
-
-
-def test_a_chat_template_works_in_any_thread() -> None:
-    found: list[Any] = []
-    thread = threading.Thread(target=lambda: found.append(templated("{{ messages[0].content }}")))
-    thread.start()
-    thread.join()
-    assert found == [templated("{{ messages[0].content }}")]
