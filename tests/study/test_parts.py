@@ -7,16 +7,19 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lmrel import InputError, files, records
+from lmrel import Decoder, InputError, files, paper_problems, records, sample
 from study import parts, run
 from study.run import Run
-from tests.conftest import ROOT
+from tests.conftest import ROOT, tiny
 from tests.study.test_run import PARAMETERS
 
 SMALL = PARAMETERS | {"limit": 4}
@@ -25,6 +28,8 @@ SMALL = PARAMETERS | {"limit": 4}
 # There are eight renames: run.json and four parts below .parts, then draws, summary and run.json.
 SCRIPT = """
 import json, os, sys
+import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 from study import Run, parts
 parts.BLOCK = 2
@@ -86,6 +91,47 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, start: Starter) -> str
     folder = tmp_path_factory.mktemp("undisturbed")
     assert start(folder) == (0, 8)
     return files.sha256(folder / "draws.parquet")
+
+
+@cache
+def few_draws() -> pd.DataFrame:
+    """Two draws for each of three problems."""
+    return sample(*tiny("tiny-dense-instruct"), paper_problems().head(3), [Decoder(1.0)], runs=2)
+
+
+def test_a_missing_column_is_no_draws_table(tmp_path: Path) -> None:
+    with pytest.raises((KeyError, pa.ArrowInvalid)):
+        parts.write_part(few_draws().drop(columns="text"), tmp_path / records.DRAWS)
+    assert not list(tmp_path.iterdir())
+
+
+def test_joined_parts_are_the_rows_of_all_in_order(tmp_path: Path) -> None:
+    whole = few_draws()
+    paths = [parts.write_part(whole.iloc[a:b], tmp_path / f"{a}") for a, b in ((0, 2), (2, 5), (5, 6))]
+    parts.join_parts(paths, tmp_path)
+    joined = records.read_draws(tmp_path)
+    assert joined[["problem_id", "run", "text"]].equals(whole[["problem_id", "run", "text"]])
+    assert parts.is_whole(paths[1], 3)
+    assert not parts.is_whole(paths[1], 2)
+    assert not parts.is_whole(tmp_path / "nowhere", 2)
+
+
+def test_a_part_with_any_bit_flipped_is_not_whole_or_reads_the_same(tmp_path: Path) -> None:
+    path = parts.write_part(few_draws(), tmp_path / "part")
+    data, good = path.read_bytes(), records.read_part(path)
+    rng = random.Random(0)
+    footer = len(data) - 8 - int.from_bytes(data[-8:-4], "little")  # it has no checksum
+    damaged = 0
+    for start in [0] * 100 + [footer] * 400:
+        changed = bytearray(data)
+        changed[rng.randrange(start, len(data))] ^= 1 << rng.randrange(8)
+        path.write_bytes(changed)
+        if parts.is_whole(path, len(good)):
+            parts.join_parts([path], tmp_path)
+            pd.testing.assert_frame_equal(records.read_draws(tmp_path), good)
+        else:
+            damaged += 1
+    assert damaged > 100
 
 
 def part_times(folder: Path) -> dict[str, int]:
