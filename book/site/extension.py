@@ -91,7 +91,7 @@ def _with_own_ids(picture: str, prefix: str) -> str:
 
 
 class NumberRole(SphinxRole):  # type: ignore[misc]
-    """``{number}`key` ``: a number that a notebook left. A key that is not there is an error."""
+    """The role ``number``: a number that a notebook left. A key that is not there is an error."""
 
     def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
         """The number as text."""
