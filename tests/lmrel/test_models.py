@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -333,3 +333,23 @@ def test_a_tokenizer_that_drops_merges_at_random_does_so_no_longer(tmp_path: Pat
     _, tokenizer = load_model(str(copy))
     encoded = {tuple(tokenizer.encode("the cat")) for _ in range(20)}
     assert encoded == {(vocab["the"], vocab[" "], vocab["c"], vocab["at"])}
+
+
+def test_what_stands_for_no_model_is_named() -> None:
+    names: list[Any] = [
+        None,
+        5,
+        True,
+        ["a"],
+        b"a",
+        "",
+        "\0",
+        "\ud800",
+        "x" * 5000,
+        "a/" + "b" * 5000,
+        "٣/٣",
+        "/dev/null",
+    ]
+    for name in names:
+        with pytest.raises(InputError, match=r"^model is .*(it must be a name, a folder or a repo id|no known name)"):
+            load_model(name)

@@ -92,3 +92,8 @@ def test_nothing_is_claimed_without_a_gpu_or_where_slurm_has_chosen(two: Path, m
     assert devices.gpus() == []
     with devices.claimed(1) as shown:
         assert shown == {}
+
+
+def test_fewer_gpus_than_none_are_refused() -> None:
+    with pytest.raises(InputError, match="gpus is -1; it must be an integer of at least 0"), devices.claimed(-1):
+        pass

@@ -117,3 +117,17 @@ def test_a_file_that_holds_no_study_ends_in_a_sentence(tmp_path: Path) -> None:
 def test_planning_loads_no_torch() -> None:
     code = "import study.jobs, study.progress, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"models": ["./live"]}, "gives its run the name of a folder that the book keeps"),
+        ({"models": ["a/b", "a--b"]}, "each may occur once"),
+        ({"shards": 241}, "shards, requested for tiny-dense-base, is 241; it must be an integer from 1 to 240"),
+        ({"requests": {"tiny-dense-base": {"mem_mb": 1.5}}}, "mem_mb, requested for tiny-dense-base, is 1.5"),
+    ],
+)
+def test_what_a_study_asks_for_can_be_given(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError, match=f"^study.yaml: .*{said}"):
+        Study.of({"models": ["tiny-dense-base"], "parameters": {}} | changes)

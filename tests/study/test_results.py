@@ -92,3 +92,11 @@ def test_draws_are_counted_only_as_counts(tmp_path: Path, draws: Any) -> None:
     files.write_json({"draws": draws}, tmp_path / "mine" / records.RUN)
     with pytest.raises(InputError, match=f"its draws is {draws}"):
         results.count_draws(tmp_path, ["mine"])
+
+
+@pytest.mark.parametrize("runs", [[], "some", [None], None])
+def test_runs_to_read_are_a_list_of_names(tmp_path: Path, runs: Any) -> None:
+    with pytest.raises(InputError, match="the runs are .*; they must be a list of folders below"):
+        results.started(tmp_path, runs)
+    with pytest.raises(InputError, match=r"nope/run\.json cannot be read: .*No such file"):
+        results.count_draws(tmp_path, ["nope"])

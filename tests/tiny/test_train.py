@@ -261,3 +261,11 @@ def test_every_card_says_what_its_model_scores(name: str) -> None:
     for said, measured in zip(text.splitlines(), fresh.splitlines(), strict=True):
         numbers, again = ([float(n) for n in line.split() if n.replace(".", "").isdigit()] for line in (said, measured))
         assert numbers == pytest.approx(again, abs=0.5)
+
+
+@pytest.mark.parametrize("name", ["tiny-dense-bass", "../x-dense-base", "mistral-7b", ""])
+def test_only_what_the_suite_knows_is_trained(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["train", name])
+    monkeypatch.setattr(train, "train", lambda *_: pytest.fail("something is trained"))
+    with pytest.raises(SystemExit, match="^error: .* is no tiny-<architecture>-<stage>; they are dense, sparse"):
+        train.main()

@@ -8,7 +8,7 @@ import pytest
 
 from book.analysis import taxonomy
 from book.analysis.taxonomy import CLASSES, failure, mistakes
-from lmrel import paper_problems
+from lmrel import InputError, paper_problems
 from lmrel.problems import solve
 from tests.conftest import ROOT
 
@@ -91,3 +91,5 @@ def test_draws_are_classed_by_their_problems() -> None:
     found = taxonomy.of_draws(draws, problems)
     assert found.isna().tolist() == [True, False, False]
     assert found.tolist()[1:] == ["other_number", "empty"]
+    with pytest.raises(InputError, match="the draws have a problem 'another' that is not among the problems"):
+        taxonomy.of_draws(draws.assign(problem_id="another"), problems)

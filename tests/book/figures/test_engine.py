@@ -8,7 +8,7 @@ import pytest
 from book.analysis.prefixes import distinct_prefixes
 from book.figures import engine
 from book.figures.style import bundle
-from lmrel import Decoder, paper_problems, sample
+from lmrel import Decoder, InputError, paper_problems, sample
 from lmrel.stats import metrics
 from tests.conftest import tiny
 
@@ -53,3 +53,13 @@ def test_every_figure_can_be_drawn_and_is_described(grown: Any) -> None:
         found = bundle(chart.to_dict())
         assert found["image/png"]
         assert found["text/plain"]
+
+
+def test_a_tree_is_of_one_problem_and_a_band_needs_its_runs(grown: Any) -> None:
+    draws, _ = grown
+    two = pd.concat([draws, draws.assign(problem_id="another")])
+    with pytest.raises(InputError, match="a tree is of one problem; these draws are of 2"):
+        engine.tree_of(two, tiny("tiny-dense-base")[1])
+    curves = pd.DataFrame({"temperature": [0.0], "lower": [0.9], "upper": [0.9]})
+    with pytest.raises(InputError, match="exact needs the accuracy of each sampled run"):
+        engine.exact(curves, pd.DataFrame(), "t", "d")
