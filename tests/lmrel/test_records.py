@@ -41,7 +41,8 @@ def test_what_safetensors_cannot_write_is_a_sentence_too(tmp_path: Path) -> None
 
 
 def test_a_lock_is_anothers_until_it_ends(tmp_path: Path) -> None:
-    for path in (tmp_path, tmp_path / "new" / "a.lock"):
+    path = tmp_path / "new" / "a.lock"
+    for _ in ("not there", "there"):
         busy = pytest.raises(InputError, match="it is busy")
         with files.locked(path, "it is busy."), busy, files.locked(path, "it is busy."):
             pass
@@ -70,7 +71,12 @@ def test_what_a_file_says_of_pandas_is_not_believed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["folder", "pipe", "link"])
 def test_what_is_no_file_is_neither_hashed_nor_waited_for(tmp_path: Path, kind: str) -> None:
     path = tmp_path / records.DRAWS
-    {"folder": path.mkdir, "pipe": lambda: os.mkfifo(path), "link": lambda: path.symlink_to("nowhere")}[kind]()
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("nowhere")
     with pytest.raises(InputError, match="is no file that can be read"):
         files.sha256(tmp_path / records.DRAWS)
     with pytest.raises(InputError, match="is missing or damaged"):
