@@ -20,6 +20,7 @@ from lmrel.errors import InputError, command, visible
 from lmrel.files import read_object, writing
 
 VEGALITE = "6.4"
+NARROW = 260  # width of a chart on a small screen; elsewhere it has its own
 MIME = "application/vnd.vegalite.v6+json"
 
 

@@ -24,12 +24,11 @@ from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective, SphinxRole
 
-from book.figures.style import MIME, VEGALITE, inert, svg
+from book.figures.style import MIME, NARROW, VEGALITE, inert, svg
 from lmrel.charts import WIDTH
 from lmrel.errors import InputError
 from lmrel.files import read_object
 
-NARROW = 260  # width of the picture for small screens; the wide one has that of the chart itself
 STATIC = Path(__file__).parent / "static"
 NUMBERS = "results/*numbers.json"
 API = "book/api"  # the pages that document the functions, one a room

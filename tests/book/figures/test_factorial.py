@@ -10,7 +10,7 @@ import pytest
 
 from book.analysis import effects, routing
 from book.figures import factorial as pages
-from book.figures.style import svg
+from book.figures.style import NARROW, svg
 from book.figures.text import with_interval
 from lmrel import Decoder, charts, paper_problems, sample
 from lmrel.registry import TINY
@@ -137,7 +137,7 @@ FIGURES: dict[str, Callable[[], Any]] = {
 def test_every_figure_draws_and_carries_its_text(name: str) -> None:
     spec = FIGURES[name]().to_dict()
     assert spec["description"] == "What it shows."
-    for width in (charts.WIDTH, charts.NARROW):
+    for width in (charts.WIDTH, NARROW):
         picture = svg(spec, width)
         assert "A title" in picture
         assert "NaN" not in picture

@@ -12,7 +12,7 @@ from scipy import stats
 
 import lmrel
 from book.figures import lessons
-from book.figures.style import svg
+from book.figures.style import NARROW, svg
 from lmrel import Decoder, InputError, charts
 from lmrel.prompts import render
 from lmrel.stats.agreement import majority_at_k
@@ -250,7 +250,7 @@ def test_every_figure_can_be_drawn_on_a_narrow_screen_and_is_light() -> None:
         lessons.runs_grid(runs, "a", "b"),
     ):
         spec = chart.to_dict()
-        assert "<svg" in svg(spec, charts.NARROW)
+        assert "<svg" in svg(spec, NARROW)
         assert "currentColor" in str(spec)
         assert sum(map(len, spec["datasets"].values())) <= 1000
         assert spec["usermeta"]["function"].startswith("book.figures.lessons.")

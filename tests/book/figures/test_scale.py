@@ -6,8 +6,7 @@ from dataclasses import replace
 import pytest
 
 from book.figures import scale
-from book.figures.style import bundle, svg
-from lmrel import charts
+from book.figures.style import NARROW, bundle, svg
 from lmrel.registry import REGISTRY
 from study import costs
 from tests.conftest import ROOT
@@ -86,5 +85,5 @@ def test_the_figure_marks_the_best_and_names_it() -> None:
     chart = scale.wall_time(table, "Time", "Two lines.", subtitle="assumed").to_dict()
     found = bundle(chart)
     assert found["image/png"]
-    picture = svg(chart, charts.NARROW)
+    picture = svg(chart, NARROW)
     assert f"64 GPUs: {table[table['best'] & (table['gpus'] == 64)]['shards'].item()} shards" in picture
