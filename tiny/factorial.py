@@ -82,7 +82,7 @@ def measured(data: Path = DATA) -> pd.DataFrame:
 
 @needs_columns(*SETTING, "metric", "temperature", "lower", "upper")
 def curves(outcomes: pd.DataFrame) -> pd.DataFrame:
-    """Means over problems: a row per `SETTING`, ``metric`` and ``temperature``, with ``lower, middle`` and ``upper``."""
+    """Means over problems: a row per `SETTING`, ``metric`` and ``temperature``, with ``lower, upper, middle``."""
     means = outcomes.groupby([*SETTING, "metric", "temperature"])[["lower", "upper"]].mean().reset_index()
     return means.assign(middle=(means["lower"] + means["upper"]) / 2)
 
