@@ -769,10 +769,6 @@ TABLES += [
         "holds no rows of `make bench`",
     ),
     ("GPUs without memory", lambda _: scale.requests(0), "gpu_gb is 0"),
-    ("a disk that stands still", lambda _: costs.Rates(0, 1, 1), "disk is 0; it must be a number above 0"),
-    ("a link of NaN", lambda _: costs.Rates(1, NAN, 1), "link is nan"),
-    ("time to spare", lambda _: costs.Rates(1, 1, -5), "overhead is -5"),
-    ("a rate in words", lambda _: costs.Rates("fast", 1, 1), "disk is 'fast'"),  # type: ignore[arg-type]
     ("fewer GPUs than none", lambda _: devices.claimed(-1).__enter__(), "gpus is -1"),
 ]
 
