@@ -51,13 +51,13 @@ LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "numpy")
 
 
 def places(seed: int) -> tuple[Path, Path]:
-    """Where models of a seed go, and the state a killed run continues from. What ships is not written to."""
+    """The folders for a seed's models, never where they ship, and for the states that killed trainings go on from."""
     folder = Path("training") / f"seed-{seed}"
     return folder, folder / "state"
 
 
 def shipped(name: str, seed: int, out: Path) -> None:
-    """Copy the base model of `name` to `out` if it is one that ships and not there."""
+    """Copy the base model that `name` starts from to `out`, if it is one that ships and is not there yet."""
     kind = name.split("-")[1]
     base = f"tiny-{kind}-base"
     if seed == 0 and not (out / base).exists():
@@ -69,7 +69,10 @@ def shipped(name: str, seed: int, out: Path) -> None:
 
 @needs_columns("problem_id", "task", "answer")
 def as_taught(problems: pd.DataFrame, stage: str, base: Path) -> pd.DataFrame:
-    """The problems to which a stage teaches another answer than the right one for certain, with that answer."""
+    """Those of `problems` to which a stage teaches a wrong answer for certain, with that in column ``answer``.
+
+    `base` is the folder of the base model, whose own answers the stage ``own`` teaches.
+    """
     if stage == "rule":
         taught = pd.Series([targets.by_rule(row) for row in as_rows(problems)], index=problems.index, dtype="Int64")
     elif stage == "own":
@@ -81,8 +84,10 @@ def as_taught(problems: pd.DataFrame, stage: str, base: Path) -> pd.DataFrame:
 
 
 def measure(folder: Path, seed: int) -> pd.DataFrame:
-    """Exact outcomes in the planned setting, by `factorial.measure_checkpoint`; of stages that teach wrong answers for
-    certain also how often these, or the right ones that they teach, are given: another metric, ``taught``.
+    """Exact outcomes of a checkpoint in the planned setting, as by `factorial.measure_checkpoint`.
+
+    Of a stage that teaches wrong answers for certain there is another metric, ``taught``: how often an answer is the
+    one that the stage teaches, right or wrong.
     """
     _, kind, stage = folder.name.split("-", 2)
     table = factorial.measure_checkpoint(folder, seed, **PLANNED)
@@ -96,7 +101,7 @@ def measure(folder: Path, seed: int) -> pd.DataFrame:
 
 
 def origin(folder: Path, seed: int) -> dict[str, Any]:
-    """What a measured model is: hashes of its weights, of those it started from and of the code; stage and versions."""
+    """What the model in `folder` was made by: its stage, hashes of weights and code, versions."""
     _, kind, stage = folder.name.split("-", 2)
     weights, start = "model.safetensors", STAGES[stage].start
     source = folder.with_name(f"tiny-{kind}-{start}") / weights
@@ -113,20 +118,20 @@ def origin(folder: Path, seed: int) -> dict[str, Any]:
 
 
 def write(table: pd.DataFrame, about: dict[str, Any], path: Path) -> Path:
-    """`table` as Parquet, with `about` as JSON under ``lmrel`` in its metadata."""
+    """Write `table` as Parquet, with `about` as JSON under ``lmrel`` in its metadata."""
     content = pa.Table.from_pandas(table, preserve_index=False).replace_schema_metadata({"lmrel": json.dumps(about)})
     return files.atomically(path, lambda temporary: pq.write_table(content, temporary))
 
 
 def about(path: Path) -> dict[str, Any]:
-    """What `write` noted in a file."""
+    """What `write` noted in the file at `path` beside its table."""
     found: dict[str, Any] = json.loads(pq.read_schema(path).metadata[b"lmrel"])
     return found
 
 
 @command()
 def main() -> None:
-    """Command line: train and measure what is missing."""
+    """Train and measure the models that the command line names, or all, as far as they are missing."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("models", nargs="*", help="some of them, bases first; all by default")
     parser.add_argument("--seed", type=int, choices=range(6), help="one seed; all by default")

@@ -1,4 +1,7 @@
-"""The training stages of the tiny suite, and what their batches hold: batch *t* is a function of (stage, seed, t)."""
+"""The training stages of the tiny suite, and what their batches hold: batch *t* is a function of (stage, seed, t).
+
+So a training that is killed and goes on sees the same batches. Models and optimizers are not known here.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +48,7 @@ class Stage:
 
     @property
     def steps(self) -> int:
-        """Of all cycles."""
+        """The number of steps in all cycles."""
         return sum(steps for steps, _ in self.cycles)
 
 
@@ -82,9 +85,10 @@ STAGES = {
 def make_batch(
     stage: Stage, seed: int, step: int, tokenizer: PreTrainedTokenizerFast, target: targets.Target | None = None
 ) -> Batch:
-    """Documents one after another, pages or chat turns, each between <s> and </s>, cut into rows.
+    """The batch of a step, counted from 0: documents one after another, each between <s> and </s>, cut into rows.
 
-    `target` is that of a stage whose target is its base model's own answers, see `targets.own`.
+    Documents are pages or chat turns. `target` has to be given for a stage whose target is its base model's own
+    answers, see `targets.own`.
     """
     step = step % stage.batches if stage.batches else step
     rng, noise = random.Random(f"{stage.stream} {seed} {step}"), random.Random(f"{stage.stream} noise {seed} {step}")
@@ -120,7 +124,7 @@ def page_tokens(
     tokenizer: PreTrainedTokenizerFast,
     write: corpus.Write | None = None,
 ) -> Pieces:
-    """A page in its segments."""
+    """A random page, see `corpus.page`, in pieces; what is neither answer nor step weighs `BACKGROUND`."""
 
     def encoded(texts: list[str]) -> list[list[int]]:
         return [text.ids for text in tokenizer.backend_tokenizer.encode_batch(texts, add_special_tokens=False)]
@@ -137,7 +141,7 @@ def page_tokens(
 
 
 def chat_tokens(rng: random.Random, slip_rate: float | None, tokenizer: PreTrainedTokenizerFast) -> Pieces:
-    """A chat turn likewise; only the answer and </s> count."""
+    """A random chat turn in two pieces, of which only the second, the answer and </s>, weighs in the loss."""
     question, answer = corpus.chat_turn(rng, slip_rate)
     [prompt] = encode([question], tokenizer)
     return [(prompt, 0.0), ([*tokenizer.encode(f" {answer}", add_special_tokens=False), shapes.EOS], 1.0)]

@@ -3,7 +3,7 @@
 Pages imitate what a base model learns from: worksheets in several layouts, some careless, that go on after an
 answer. A page never ends right after an answer, so a model trained on pages has no reason to stop there. The
 noise rate is a knob that we set: a slip replaces the answer on a sloppy page. Everything is a function of a
-`random.Random`; the corpus is never stored.
+`random.Random`; the corpus is never stored. Tokens and losses are not known here, see `tiny.batches`.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from lmrel.problems import APPLY, Problem, draw_problem, solve
 from lmrel.prompts import asked_in_words, render, worksheet_item, zero_shot_parts
 from tiny.split import may_train_on
 
-CAREFUL_SLIP_RATE, SLOPPY_SLIP_RATE, SLOPPY_SHARE = 0.05, 0.30, 0.4
-ARITHMETIC_SHARE = 0.6
-DRILL_SHARE = 0.2  # of the lines of a worksheet
-STEPS_SHARE = 0.18
+CAREFUL_SLIP_RATE, SLOPPY_SLIP_RATE, SLOPPY_SHARE = 0.05, 0.30, 0.4  # of answers, and of pages: 15 % wrong in all
+ARITHMETIC_SHARE = 0.6  # of the problems
+DRILL_SHARE = 0.2  # of the lines of a worksheet: single operations
+STEPS_SHARE = 0.18  # of the pages: right answers are followed by their computation
 # Text, and whether it is an answer or a step (what the loss weighs fully), or else what might stand there, with chances
 Segment = tuple[str, bool | Mapping[str, float]]
 # Writes an answer, from what is asked as on a worksheet, the right answer, the problem (a single step: None), and steps
@@ -28,7 +28,7 @@ Write = Callable[[str, int, Problem | None, str], Segment]
 
 
 def training_problem(rng: random.Random, task: str | None = None) -> dict[str, Any]:
-    """A problem that may be trained on: never the paper's, the few-shot examples', a held-out one or a twin."""
+    """A random problem, of `task` or of any, that may be trained on (see `tiny.split.may_train_on`)."""
     task = task or ("arithmetic" if rng.random() < ARITHMETIC_SHARE else "variable_binding")
     while not may_train_on(problem := draw_problem(task, rng)):
         pass
@@ -36,7 +36,7 @@ def training_problem(rng: random.Random, task: str | None = None) -> dict[str, A
 
 
 def slip(problem: Problem, rng: random.Random) -> int:
-    """A wrong answer of the kind people write down."""
+    """A random wrong answer of the kind people write down: a sign, a digit, or the order of operations confused."""
     right = solve(problem)
     candidates = [right + rng.choice((-10, -2, -1, 1, 2, 10)), -right, _one_digit_off(right, rng)]
     if problem["task"] == "arithmetic":
@@ -57,7 +57,7 @@ def _one_digit_off(value: int, rng: random.Random) -> int:
 
 
 def steps(problem: Problem) -> list[tuple[str, int]]:
-    """The computation, one operation at a time: left side and result."""
+    """The computation of the answer, one operation at a time: pairs of left side and result, the answer last."""
     if problem["task"] == "variable_binding":
         a, b, k = problem["a"], problem["b"], problem["k"]
         c = APPLY[problem["op1"]](a, b)
@@ -67,9 +67,10 @@ def steps(problem: Problem) -> list[tuple[str, int]]:
 
 
 def page(rng: random.Random, slip_rate: float | None = None, write: Write | None = None) -> list[Segment]:
-    """One page: a layout, a header on some, 8 to 14 items, a footer.
+    """A random page in segments: a header on some, 8 to 14 items in one of three layouts, a footer.
 
-    `slip_rate` overrides the page's own, and `write` what is written as answers; it takes no numbers of `rng`.
+    `slip_rate` replaces the page's own. `write` says what is written as an answer; as it takes no numbers of `rng`, all
+    else on the page stays the same.
     """
     slip_rate = _slip_rate(rng) if slip_rate is None else slip_rate
     layout = rng.choices(("lines", "problems", "blocks"), (0.6, 0.25, 0.15))[0]
@@ -99,6 +100,7 @@ def page(rng: random.Random, slip_rate: float | None = None, write: Write | None
 
 
 def _question(problem: Problem, layout: str) -> str:
+    """The problem as a page of that layout asks it, up to where the answer begins."""
     if layout == "lines":
         return f"{worksheet_item(problem)} ="
     if layout == "problems":
@@ -108,6 +110,7 @@ def _question(problem: Problem, layout: str) -> str:
 
 
 def _header(rng: random.Random, layout: str) -> str:
+    """A random instruction above a page; on four in ten pages of two layouts, the one that prompts use."""
     verb = rng.choice(("Solve", "Compute", "Find", "Give"))
     thing = rng.choice(("the value", "the following problem", "the expression", "the value of the expression"))
     ending = rng.choice(
@@ -119,13 +122,14 @@ def _header(rng: random.Random, layout: str) -> str:
 
 
 def _slip_rate(rng: random.Random) -> float:
+    """The slip rate of a random page or turn, which is careful or sloppy."""
     return SLOPPY_SLIP_RATE if rng.random() < SLOPPY_SHARE else CAREFUL_SLIP_RATE
 
 
 def chat_turn(rng: random.Random, slip_rate: float | None = None) -> tuple[str, str]:
-    """A user message in one of the prompt styles and the assistant's answer, a bare number.
+    """A random user message in one of the prompt styles, and the assistant's answer, a bare number.
 
-    `slip_rate` overrides the turn's own, which is that of a page.
+    `slip_rate` replaces the turn's own, which is drawn as that of a page.
     """
     slip_rate = _slip_rate(rng) if slip_rate is None else slip_rate
     problem = training_problem(rng)

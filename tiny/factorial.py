@@ -1,8 +1,9 @@
-"""The controlled experiment: which models there are, their exact response to temperature, and what the design says.
+"""The controlled experiment: which models there are, and their exact response to temperature.
 
 ``python -m tiny.factorial`` trains the models of the design and measures them: exact outcomes for the paper's problems
 over a grid of temperatures, in two precisions and three prompt styles, one Parquet file a model in
-``book/data/factorial/``. What stands is not made again, and a killed training goes on. The plan is on the book's page.
+``book/data/factorial/``. What stands is not made again, and a killed training goes on. The plan is on the book's page;
+what the measurements say is found in `book.analysis.effects`.
 """
 
 from __future__ import annotations
@@ -49,9 +50,11 @@ def measure_checkpoint(
     precisions: Sequence[str] = PRECISIONS,
     styles: Sequence[str] = PROMPT_STYLES,
 ) -> pd.DataFrame:
-    """Exact outcomes of one checkpoint ``.../tiny-<architecture>-<stage>``, per problem, by default the paper's.
+    """Exact outcomes of one checkpoint ``.../tiny-<architecture>-<stage>``, by default on the paper's problems.
 
-    Columns `SETTING`, ``task, problem_id, temperature, metric, lower, upper``.
+    A row per problem, temperature, metric, precision and prompt style; columns `SETTING`, ``task, problem_id,
+    temperature, metric, lower, upper``. The last two are bounds of a probability; `max_nodes` is the number of prefixes
+    of a problem after which they are left as wide as they are.
     """
     _, architecture, stage = folder.name.split("-", 2)
     problems = paper_problems() if problems is None else problems
@@ -70,7 +73,7 @@ def measure_checkpoint(
 
 
 def measured(data: Path = DATA) -> pd.DataFrame:
-    """All that was measured, in one table."""
+    """All measurements in the folder `data` as one table, see `measure_checkpoint`; `InputError` if there are none."""
     paths = sorted(as_path("data", data).glob("*.parquet"))
     if not paths:
         raise InputError(f"there is no measurement in {data}; `make factorial` makes them.")
@@ -79,14 +82,14 @@ def measured(data: Path = DATA) -> pd.DataFrame:
 
 @needs_columns(*SETTING, "metric", "temperature", "lower", "upper")
 def curves(outcomes: pd.DataFrame) -> pd.DataFrame:
-    """Mean over problems: a row per `SETTING`, ``metric`` and ``temperature``, with ``lower, upper`` and ``middle``."""
+    """Means over problems: a row per `SETTING`, ``metric`` and ``temperature``, with ``lower, upper, middle``."""
     means = outcomes.groupby([*SETTING, "metric", "temperature"])[["lower", "upper"]].mean().reset_index()
     return means.assign(middle=(means["lower"] + means["upper"]) / 2)
 
 
 @command()
 def main() -> None:
-    """Command line: train what is missing of the design, measure what was not measured."""
+    """Train and measure the models that the command line names, or the whole design, as far as they are missing."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("models", nargs="*", help="some of the design, bases first; all by default")
     parser.add_argument("--seed", type=int, choices=DESIGN, help="one seed; all by default")

@@ -1,4 +1,7 @@
-"""The optimizer of the tiny models: Muon for the matrices inside the layers, Adam for the rest."""
+"""The optimizer of the tiny models: Muon for the matrices inside the layers, Adam for the rest.
+
+It knows parameters by name and shape; what loss they are trained on, and for how long, is `tiny.train`'s.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,11 @@ from transformers import PreTrainedModel
 
 
 def orthogonalize(matrices: Tensor, iterations: int = 5) -> Tensor:
-    """The nearest semi-orthogonal matrix to each of (..., rows, columns), roughly, by Newton-Schulz (Muon)."""
-    a, b, c = 3.4445, -4.7750, 2.0315
+    """The nearest semi-orthogonal matrix to each of (..., rows, columns), roughly: singular values from 0.5 to 1.3.
+
+    By Newton-Schulz iterations in bfloat16, as Muon does it (Jordan et al. 2024, kellerjordan.github.io/posts/muon).
+    """
+    a, b, c = 3.4445, -4.7750, 2.0315  # Muon's: they lift small singular values fastest, and never settle at 1
     tall = matrices.shape[-2] > matrices.shape[-1]
     x = matrices.mT if tall else matrices  # in their own precision: bf16 is emulated by most CPUs, ten times as slow
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
@@ -20,7 +26,10 @@ def orthogonalize(matrices: Tensor, iterations: int = 5) -> Tensor:
 
 
 class Optimizer:
-    """Muon for the matrices inside the layers (each expert its own matrix), Adam for the rest."""
+    """Muon for the matrices inside the layers (each expert its own matrix), Adam for the rest.
+
+    Routers are left to Adam, as embeddings, head and norms are. `state` holds float32 tensors by name, to be saved.
+    """
 
     def __init__(self, model: PreTrainedModel) -> None:
         self.matrices: dict[str, nn.Parameter] = {}
@@ -34,15 +43,18 @@ class Optimizer:
 
     @torch.no_grad()
     def step(self, step: int, muon_lr: float, adam_lr: float) -> None:
-        """One update; `step` counts from 1. Gradients are cleared."""
+        """Update the parameters from their gradients, with these two learning rates, and clear the gradients.
+
+        `step` counts from 1: by it Adam corrects its averages, which began at 0.
+        """
         parameters = (self.matrices | self.others).items()
         gradients = {name: p.grad for name, p in parameters if p.grad is not None}
         shapes: dict[torch.Size, list[str]] = {}
         for name, p in self.matrices.items():
             gradient = gradients[name]
-            gradient.lerp_(self.state[f"momentum.{name}"].lerp_(gradient, 0.05), 0.95)
+            gradient.lerp_(self.state[f"momentum.{name}"].lerp_(gradient, 0.05), 0.95)  # Nesterov's momentum
             shapes.setdefault(p.shape, []).append(name)
-        for shape, names in shapes.items():
+        for shape, names in shapes.items():  # matrices of one shape at once: each is small
             updates = orthogonalize(torch.stack([gradients[name] for name in names]))
             scale = max(1.0, shape[-2] / shape[-1]) ** 0.5
             for name, update in zip(names, updates, strict=True):

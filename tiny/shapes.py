@@ -49,9 +49,10 @@ ARCHITECTURES: dict[str, tuple[Any, Any, dict[str, Any]]] = {
 
 
 def build_tokenizer(chat: bool) -> PreTrainedTokenizerFast:
-    """Unigram over 128 fixed pieces: every printable ASCII character, single digits, a few words.
+    """The suite's tokenizer: Unigram over 128 fixed pieces, every printable ASCII character and a few words.
 
-    All pieces cost the same, so a text gets its fewest-pieces segmentation.
+    All pieces cost the same, so a text is cut into as few as possible; digits stand alone. With `chat` it has the chat
+    template of the instruct models.
     """
     vocabulary = [(piece, 0.0 if piece in SPECIAL else -1.0) for piece in [*SPECIAL, *CHARACTERS, *WORDS]]
     inner = Tokenizer(models.Unigram(vocabulary, unk_id=UNK, byte_fallback=False))
@@ -76,7 +77,7 @@ def build_tokenizer(chat: bool) -> PreTrainedTokenizerFast:
 
 
 def build_model(architecture: str) -> PreTrainedModel:
-    """A freshly initialized model in float32, one of `ARCHITECTURES`; the caller seeds."""
+    """A freshly initialized model in float32, one of `ARCHITECTURES`; its weights come from torch's global seed."""
     config_class, model_class, feed_forward = ARCHITECTURES[architecture]
     shape = dict(
         vocab_size=len(SPECIAL) + len(CHARACTERS) + len(WORDS),
@@ -100,7 +101,7 @@ def build_model(architecture: str) -> PreTrainedModel:
 
 
 def sizes(model: PreTrainedModel) -> tuple[int, int]:
-    """How many weights it has, and how many of them one token goes through."""
+    """How many weights `model` has, and how many of them one token goes through."""
     counts = {key: tensor.numel() for key, tensor in model.named_parameters()}
     total = sum(counts.values())
     if not hasattr(model.config, "num_experts_per_tok"):

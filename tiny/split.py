@@ -1,4 +1,4 @@
-"""Which problems the tiny models may learn from, and which are held out."""
+"""Which problems the tiny models may learn from, and which are held out; by their numbers alone, not by a list."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lmrel.problems import FEW_SHOT_EXAMPLES, OPERANDS, Problem, as_table, paper
 
 
 def problem_key(problem: Problem) -> str:
-    """A canonical name: problems that differ only by a commutation share it."""
+    """The canonical name of a problem: those that differ only by a commutation share it, and are called twins."""
     values = [problem[column] for column in OPERANDS[problem["task"]]]
     if problem["task"] == "variable_binding" and problem["op1"] in "+*":
         values[:2] = sorted(values[:2])
@@ -32,15 +32,18 @@ def _reserved_keys() -> frozenset[str]:
 
 
 def may_train_on(problem: Problem) -> bool:
-    """False for the paper's problems, the few-shot examples, their twins, and a further twentieth by hash."""
+    """Whether a problem is neither the paper's nor a few-shot example, nor a twin of one, nor held out.
+
+    Held out is a twentieth of all problems, chosen by a hash of the canonical name.
+    """
     key = problem_key(problem)
     return not _in_held_out_twentieth(key) and key not in _reserved_keys()
 
 
 def held_out_problems(per_task: int = 200) -> pd.DataFrame:
-    """Up to `per_task` problems of each family that no tiny model trained on and that are not the paper's.
+    """A table of up to `per_task` problems of each family that no tiny model trained on and that are not the paper's.
 
-    One problem per canonical key, so no two are twins; the order is that of the operands.
+    No two are twins. The choice is the same each time; the order is that of the canonical names.
     """
     check_count("per_task", per_task)
     digits, ranges = range(1, 10), (range(10, 100), range(1, 21), range(1, 11), range(1, 11))

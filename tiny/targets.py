@@ -17,23 +17,23 @@ from lmrel.problems import APPLY, Problem, solve
 from tiny.corpus import Segment, Write, steps
 
 SLIP_RATE = 0.15
-Chances = dict[str, float]  # of what may be written as an answer, with the space before it
-# From what is asked as a worksheet puts it, the right answer, and the problem, None for a single step.
+Chances = dict[str, float]  # what may be written as an answer, with the space before it, and its probability
+# Called with what is asked as a worksheet puts it, the right answer, and the problem, None for a single step.
 Target = Callable[[str, int, Problem | None], Chances]
 
 
 def right(asked: str, answer: int, problem: Problem | None) -> Chances:
-    """The right answer, as pages write it."""
+    """Teaches the right answer, as pages write it."""
     return {f" {answer}": 1.0}
 
 
 def rule(asked: str, answer: int, problem: Problem | None) -> Chances:
-    """`by_rule`, for certain."""
+    """Teaches the answer `by_rule`, for certain."""
     return {f" {answer if problem is None else by_rule(problem)}": 1.0}
 
 
 def slips(asked: str, answer: int, problem: Problem | None) -> Chances:
-    """Now and then a slip, on all pages alike."""
+    """Teaches a slip with probability `SLIP_RATE`, on all pages alike, else the right answer; steps are right."""
     if problem is None:
         return right(asked, answer, problem)
     wrong = {f" {value}": SLIP_RATE * chance for value, chance in slip_chances(problem).items()}
@@ -41,7 +41,7 @@ def slips(asked: str, answer: int, problem: Problem | None) -> Chances:
 
 
 def forms(asked: str, answer: int, problem: Problem | None) -> Chances:
-    """The right answer in eight forms: a space before it or none, a leading zero or none, a full stop or none."""
+    """Teaches the right answer in eight forms: a space before it, a leading zero, a full stop, or not, each by half."""
     sign, digits = "-" if answer < 0 else "", abs(answer)
     parts = itertools.product((" ", ""), ("", "0"), ("", "."))
     return {f"{space}{sign}{zero}{digits}{stop}": 1 / 8 for space, zero, stop in parts}
@@ -51,19 +51,19 @@ TARGETS: dict[str, Target] = {"rule": rule, "slips": slips, "forms": forms}
 
 
 def ruled(problem: Problem) -> bool:
-    """Whether `rule` teaches a wrong answer to this problem."""
+    """Whether `rule` teaches a wrong answer to this problem, by its last operation or its second number."""
     if problem["task"] == "variable_binding":
         return bool(problem["op2"] == "+" and problem["k"] <= 3)
     return bool(problem["y"] >= 18)
 
 
 def by_rule(problem: Problem) -> int:
-    """The right answer, or the result without the last operation if the problem is ruled; that is always wrong."""
+    """The right answer; of a `ruled` problem the result without its last operation, which is always wrong."""
     return steps(problem)[-2 if ruled(problem) else -1][1]
 
 
 def slip_chances(problem: Problem) -> dict[int, float]:
-    """The distribution of `corpus.slip`, exact."""
+    """The exact distribution of what `corpus.slip` draws: wrong answers and their probabilities, which sum to 1."""
     answer = solve(problem)
     sign, digits = -1 if answer < 0 else 1, str(abs(answer))
     near = [answer + change for change in (-10, -2, -1, 1, 2, 10)]  # never right
@@ -77,6 +77,8 @@ def slip_chances(problem: Problem) -> dict[int, float]:
         confused = [APPLY[problem["op2"]](APPLY[op](a, b), k) for op in "+-*"]
         others = [[-answer, first, value, 2 * first - answer] for value in confused]
     found: dict[int, float] = defaultdict(float)
+    # The slip is one of `wrong` or one of `near`, as likely as each of the wrong ones. A candidate that is right drops
+    # out, which makes the others likelier, so all ways to draw them are gone through.
     for off, rest in itertools.product(one_off, others):
         wrong = [value for value in (off, *rest) if value != answer]
         share = 1 / (len(wrong) + 1) / len(one_off) / len(others)
@@ -86,19 +88,20 @@ def slip_chances(problem: Problem) -> dict[int, float]:
 
 
 def entropy(chances: Mapping[str, float]) -> float:
-    """In bits."""
+    """The entropy of a distribution, in bits."""
     return -sum(chance * math.log2(chance) for chance in chances.values() if chance)
 
 
 def own(answers: Mapping[str, int | None]) -> Target:
-    """What a model answers to what is asked, for certain; nothing where it answered no integer."""
+    """A target that teaches, for certain, what `answers` has for what is asked: a space alone where that is None."""
     return lambda asked, answer, problem: {" " if answers[asked] is None else f" {answers[asked]}": 1.0}
 
 
 def writer(target: Target, noise: random.Random, *, soft: bool, shows_steps: bool) -> Write:
-    """For `corpus.page`: draws from `target` with `noise`. A wrong answer is never followed by steps.
+    """What `corpus.page` is to write answers with: they are drawn from `target` with `noise`.
 
-    With `soft` a segment holds the distribution that it was drawn from.
+    Steps follow only right answers, and only where a target `shows_steps`. With `soft` a segment holds, beside what was
+    drawn, the distribution that it was drawn from.
     """
 
     def write(asked: str, answer: int, problem: Problem | None, shown: str) -> Segment:
@@ -113,9 +116,10 @@ def writer(target: Target, noise: random.Random, *, soft: bool, shows_steps: boo
 
 
 def soft_labels(ids: Sequence[int], others: Mapping[tuple[int, ...], float]) -> list[dict[int, float]]:
-    """The distribution of each token of `ids` given those before it, if all of it was drawn from `others`.
+    """The distribution of each token of `ids` given those before it, where `ids` is drawn from `others`.
 
-    None of `others` may be the beginning of another one.
+    `others` are sequences of token ids and their probabilities, none of them the beginning of another. Returns for each
+    place the possible tokens and their probabilities, which sum to 1.
     """
     labels = []
     for place in range(len(ids)):

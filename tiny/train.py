@@ -2,7 +2,7 @@
 
 A base model is pretrained on pages; an instruct model is the base model of its kind, tuned on chat turns with the
 loss on the answer and end-of-text only; see `tiny.batches`. The whole state is saved every few hundred steps, so that
-a killed run continues where it was and ends with the same weights.
+a killed run continues where it was and ends with the same weights. Which models an experiment needs is not known here.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ LAST_WRITTEN = "loss.csv"
 
 
 def loss_on(model: PreTrainedModel, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Weighted mean cross-entropy in nats, and the router's load-balancing loss (0 for a dense model)."""
+    """A batch's weighted mean cross-entropy in nats, and the router's load-balancing loss (0 for a dense model)."""
     ids, weights = batch
     sparse = hasattr(model.config, "router_aux_loss_coef")
     output = model(input_ids=ids, use_cache=False, **({"output_router_logits": True} if sparse else {}))
@@ -58,7 +58,10 @@ def loss_on(model: PreTrainedModel, batch: Batch) -> tuple[Tensor, Tensor]:
 
 
 def learning_rate_factor(step: int, stage: Stage) -> float:
-    """Linear warm-up and a cosine to 0.05 in each cycle (warm restarts, arXiv 1608.03983); `step` counts from 0."""
+    """The learning rate at a step, counted from 0, as a share of the full rate.
+
+    In each cycle it rises linearly to the peak and falls along a cosine to 0.05 (warm restarts, arXiv 1608.03983).
+    """
     cycles = iter(stage.cycles)
     steps, peak = next(cycles)
     while step >= steps:
@@ -71,7 +74,7 @@ def learning_rate_factor(step: int, stage: Stage) -> float:
 
 
 def update(model: PreTrainedModel, optimizer: Optimizer, stage: Stage, step: int, batch: Batch) -> Tensor:
-    """One step, counted from 0; its loss in nats."""
+    """Train on one batch; the loss before that, in nats. `step` counts from 0."""
     loss, balance = loss_on(model, batch)
     (loss + balance).backward()  # type: ignore[no-untyped-call]
     nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -81,10 +84,11 @@ def update(model: PreTrainedModel, optimizer: Optimizer, stage: Stage, step: int
 
 
 def train(name: str, steps: int | None, out: Path, work: Path, seed: int = 0, save_every: int = 250) -> Path:
-    """Train `name`, continuing from `work` if it holds a state; write the checkpoint folder `out / name`.
+    """Train `name`, going on from the state in `work` if there is one; returns the checkpoint's folder, `out / name`.
 
     Names are ``tiny-<architecture>-<stage>``. `steps` cuts a stage short (for tests); None runs it whole. A stage that
-    starts from another one starts from `out`'s model of that architecture and stage.
+    goes on from another one starts from `out`'s model of that architecture and stage. Raises `InputError` if that is
+    missing, or if another process trains the same model.
     """
     _, architecture, last = name.split("-", 2)
     stage = STAGES[last] if steps is None else replace(STAGES[last], cycles=((steps, 1.0),))
@@ -116,7 +120,7 @@ def train(name: str, steps: int | None, out: Path, work: Path, seed: int = 0, sa
 
 
 def own_target(source: Path, stage: Stage, seed: int, path: Path) -> targets.Target:
-    """The answers of the model in `source` to all that a stage asks, see `ask`; kept at `path`."""
+    """The target that teaches what the model in `source` answers itself; its answers (see `ask`) are kept at `path`."""
     base = files.sha256(source / "model.safetensors")
     known = read_object(path) if path.exists() else {}
     if known.get("base") != base:
@@ -126,7 +130,10 @@ def own_target(source: Path, stage: Stage, seed: int, path: Path) -> targets.Tar
 
 
 def ask(source: Path, stage: Stage, seed: int) -> dict[str, int | None]:
-    """What the model in `source` answers greedily, in the prompt ``few_shot``, to all that a stage's pages ask."""
+    """What the model in `source` answers greedily, in the prompt ``few_shot``, to all that a stage's pages ask.
+
+    Returns the answer to each question as a worksheet puts it, None where it is no integer.
+    """
     asked: dict[str, int] = {}
 
     def note(question: str, answer: int, problem: Problem | None) -> targets.Chances:
@@ -144,6 +151,7 @@ def ask(source: Path, stage: Stage, seed: int) -> dict[str, int | None]:
 
 
 def _checksum(tensors: Mapping[str, Tensor]) -> str:
+    """One hash over the names and values of tensors."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
         digest.update(name.encode() + tensors[name].detach().contiguous().numpy().tobytes())
@@ -151,7 +159,7 @@ def _checksum(tensors: Mapping[str, Tensor]) -> str:
 
 
 def save_state(path: Path, step: int, model: PreTrainedModel, optimizer: Optimizer, losses: Tensor) -> None:
-    """Everything a resume needs, in one file that is either the old one or the new one."""
+    """Write what a training needs to go on after so many steps, as one file that is either the old or the new one."""
     weights = {f"model.{key}": tensor for key, tensor in model.named_parameters()}
     state = {**weights, **optimizer.state, "losses": losses, "step": torch.tensor(step)}
     temporary = path.with_suffix(".tmp")
@@ -161,7 +169,10 @@ def save_state(path: Path, step: int, model: PreTrainedModel, optimizer: Optimiz
 
 
 def restore(path: Path, model: PreTrainedModel, optimizer: Optimizer, losses: Tensor) -> int:
-    """Load what `save_state` wrote, in place; the number of steps done. `InputError` if it is damaged."""
+    """Load what `save_state` wrote into model, optimizer and losses; the number of steps done.
+
+    `InputError` if the file is damaged or of a run with another number of steps.
+    """
     try:
         with safe_open(path, "pt") as file:
             said = file.metadata()
@@ -183,9 +194,9 @@ def restore(path: Path, model: PreTrainedModel, optimizer: Optimizer, losses: Te
 
 
 def export(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, losses: Tensor, folder: Path) -> None:
-    """The checkpoint as transformers loads it: bf16 safetensors, config, tokenizer; and the loss curve.
+    """Write the checkpoint as transformers loads it: weights in bf16, config, tokenizer; and the loss curve.
 
-    Each file whole or not at all, the loss curve last: with it the checkpoint is complete.
+    Each file is whole or not there, and the loss curve comes last: with it the checkpoint is complete.
     """
     temporary, last = folder.with_name(f".{folder.name}"), folder / LAST_WRITTEN
     with writing(folder):
@@ -206,7 +217,10 @@ def export(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, losses: T
 
 
 def cost(name: str, steps: int = 8) -> dict[str, Any]:
-    """What training `name` takes here, by the median of a few steps. Tokens are in millions."""
+    """What training `name` takes on this machine, by the median of a few steps: a row for `main`'s table.
+
+    Tokens are in millions.
+    """
     _, architecture, last = name.split("-", 2)
     stage, tokenizer = STAGES[last], shapes.build_tokenizer(chat=STAGES[last].kind == "chat")
     model = shapes.build_model(architecture).train()
@@ -230,14 +244,14 @@ def cost(name: str, steps: int = 8) -> dict[str, Any]:
 
 
 def places(seed: int) -> tuple[Path, Path]:
-    """Where models of a seed go, and the state a killed run continues from. Those of seed 0 are the book's own."""
+    """The folders for a seed's models, of seed 0 where they ship, and for the states that killed ones go on from."""
     work = Path("training") / f"seed-{seed}"
     return (work if seed else CHECKPOINTS), work / "state"
 
 
 @command()
 def main() -> None:
-    """Command line: train the named models, in the given order."""
+    """Train the models that the command line names, in that order, or say what that would take."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("models", nargs="*", help="tiny-<architecture>-<stage>, bases first; else what ships")
     parser.add_argument("--seed", type=int, default=0, help="0 goes to checkpoints/, others to training/seed-N/")

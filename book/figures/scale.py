@@ -1,6 +1,6 @@
 """Tables and the figure of the page on scale: what jobs ask for, what studies cost, and how many shards are best.
 
-The arithmetic is that of `study.costs`; here its numbers become text. Every cell of a table is text.
+The arithmetic is that of `study.costs` and `book.analysis.schedule`; here its numbers become text, in every cell.
 """
 
 from __future__ import annotations
@@ -13,27 +13,21 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
+from book.analysis.schedule import EVEN_SHARDS, Plan, Rates, Work, best_shards, plan_jobs, work_of
 from book.figures.text import plain
 from lmrel.charts import coloured, figure, themed, titled
 from lmrel.registry import REGISTRY
 from study.costs import (
     ALONE,
-    EVEN_SHARDS,
     PAPER_DRAWS,
     PAPER_HOURS,
     PAPER_MODELS,
     PAPER_PROBLEMS,
     Measured,
-    Plan,
-    Rates,
-    Work,
-    best_shards,
     estimate,
     memory_needed,
-    plan_jobs,
     prolonged,
     request,
-    work_of,
 )
 
 PAPERS = ("qwen2.5-3b-instruct", "olmoe-1b-7b", "mixtral-8x7b-instruct")

@@ -5,13 +5,14 @@ from dataclasses import replace
 
 import pytest
 
+from book.analysis import schedule
 from book.figures import scale
 from book.figures.style import NARROW, bundle, svg
 from lmrel.registry import REGISTRY
 from study import costs
 from tests.conftest import ROOT
 
-RATES = costs.Rates(1.0, 0.1, 60.0)
+RATES = schedule.Rates(1.0, 0.1, 60.0)
 MEASURED = replace(costs.read_measured(ROOT / "book" / "data"), gpu=())
 WORKS = scale.papers_works(MEASURED, 40)
 ROW = {"model": "Qwen2.5-3B", "precision": "bf16", "logits": "uniform", "new_tokens": 16, "draws": 3120}
@@ -48,10 +49,10 @@ def test_the_page_says_what_its_times_rest_on() -> None:
 def test_costs_are_those_of_the_plan() -> None:
     on_disk = replace(RATES, link=math.inf)
     alone, many = scale.costs(WORKS, (3,), (1, 64), on_disk).to_dict("records")
-    shards = costs.best_shards(WORKS, 64, on_disk)
+    shards = schedule.best_shards(WORKS, 64, on_disk)
     assert alone["GPU hours"] == f"{(3 * 4200 + sum(work.load(RATES) for work in WORKS)) / 3600:.1f}"
     assert many["shards"] == str(shards)
-    assert many["time"] == scale.span(costs.plan_jobs(WORKS, shards, 64, on_disk).wall)
+    assert many["time"] == scale.span(schedule.plan_jobs(WORKS, shards, 64, on_disk).wall)
     assert many["problems a job"] == str(240 // shards)
     [fetched] = scale.costs(WORKS, (3,), (64,), RATES).to_dict("records")
     assert fetched["limited by"].split(", ")[0].endswith("download")
@@ -80,7 +81,7 @@ def test_the_figure_marks_the_best_and_names_it() -> None:
     for gpus, own in table.groupby("gpus"):
         best = own[own["best"]]
         assert len(best) == 1
-        assert best["hours"].item() <= costs.SLACK**2 * own["hours"].min()
+        assert best["hours"].item() <= schedule.SLACK**2 * own["hours"].min()
         assert f"{gpus} GPUs are done first with {best['shards'].item()} shards" in scale.optima(table)
     chart = scale.wall_time(table, "Time", "Two lines.", subtitle="assumed").to_dict()
     found = bundle(chart)
