@@ -207,9 +207,3 @@ def test_measurements_that_were_edited_end_in_a_sentence(tmp_path: Path, cpu: An
     (folder / "bench" / "cpu.json").write_text(json.dumps({"rows": cpu}))
     with pytest.raises(InputError, match=said):
         costs.estimate("tiny-dense-base", "auto", 13, 240, costs.read_measured(folder))
-
-
-@pytest.mark.parametrize("rates", [(0, 1, 1), (1, math.nan, 1), (1, 1, -5), ("fast", 1, 1), (1, True, 1)], ids=str)
-def test_a_machines_rates_are_numbers_above_0(rates: Any) -> None:
-    with pytest.raises(InputError, match=r"(disk|link|overhead) is .*; it must be a number (above|from) 0"):
-        Rates(*rates)

@@ -88,3 +88,9 @@ def test_the_figure_marks_the_best_and_names_it() -> None:
     assert found["image/png"]
     picture = svg(chart, NARROW)
     assert f"64 GPUs: {table[table['best'] & (table['gpus'] == 64)]['shards'].item()} shards" in picture
+
+
+@pytest.mark.parametrize("rates", [(0, 1, 1), (1, math.nan, 1), (1, 1, -5), ("fast", 1, 1), (1, True, 1)], ids=str)
+def test_a_machines_rates_are_numbers_above_0(rates: Any) -> None:
+    with pytest.raises(InputError, match=r"(disk|link|overhead) is .*; it must be a number (above|from) 0"):
+        scale.Rates(*rates)
