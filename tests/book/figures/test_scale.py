@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from book.analysis import schedule
 from book.figures import scale
 from book.figures.style import NARROW, bundle, svg
+from lmrel import InputError
 from lmrel.registry import REGISTRY
 from study import costs
 from tests.conftest import ROOT
@@ -93,4 +95,4 @@ def test_the_figure_marks_the_best_and_names_it() -> None:
 @pytest.mark.parametrize("rates", [(0, 1, 1), (1, math.nan, 1), (1, 1, -5), ("fast", 1, 1), (1, True, 1)], ids=str)
 def test_a_machines_rates_are_numbers_above_0(rates: Any) -> None:
     with pytest.raises(InputError, match=r"(disk|link|overhead) is .*; it must be a number (above|from) 0"):
-        scale.Rates(*rates)
+        schedule.Rates(*rates)
