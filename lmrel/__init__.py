@@ -1,4 +1,4 @@
-"""lmrel: how reliable language models are under decoding temperature.
+"""The library: generation, sampling and metrics. It knows no book, no pipeline and no training.
 
 Data flows one way: problems, prompts, models, decoding, tree, enumeration, records, answers, failures, metrics, charts.
 """

@@ -1,4 +1,4 @@
-"""From a text to its answer, by named rules: its first integer, its only number, and the paper's reasons for errors.
+"""The answer rules: how an answer is read from a text, each by name, and the paper's classes of failure.
 
 The rules read characters. They know no model, no token and no problem. `advance` applies the first rule to a text that
 is still being written, and says when nothing later can change its answer.

@@ -1,4 +1,4 @@
-"""Figures of draws: each is a function from a table to an Altair chart, the same in a notebook, on a page, in a test.
+"""Charts that anyone can draw from a table of draws; the figures of one page of the book are in ``book/figures``.
 
 Text and lines take the page's own colour, so a figure reads on light and dark. Every chart has a description, which
 becomes its alternative text. The module draws numbers that others worked out, and does not know where a chart is shown.
@@ -137,7 +137,7 @@ def runs(of_runs: pd.DataFrame, title: str, description: str, *, subtitle: str =
 @figure
 @needs_columns("temperature", "failure", "share", "low", "high", "count", empty=True)
 def failures(shares: pd.DataFrame, title: str, description: str, *, subtitle: str = "") -> Any:
-    """Of the wrong draws at each temperature, the share of each class with its interval: `inference.failure_shares`."""
+    """The share of each class of failure among the wrong draws, by temperature: rows of `inference.failure_shares`."""
     if shares.empty:
         return "not shown: no answer was wrong"
     table = shares.assign(T=shares["temperature"].map("{:g}".format), failure=shares["failure"].str.replace("_", " "))

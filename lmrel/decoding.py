@@ -1,4 +1,4 @@
-"""A decoder with every knob explicit: nothing is inherited from a checkpoint or a library without being written down.
+"""The decoder: its knobs, all explicit, and how they turn logits into the probabilities of the next token.
 
 Knobs apply in the order of transformers' logits processors: repetition penalty, temperature, top-k, top-p, min-p,
 typical-p. A repetition penalty sees the prompt and the answer.

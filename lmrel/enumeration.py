@@ -1,4 +1,4 @@
-"""Exact response to temperature: instead of drawing, follow every continuation that matters, with certified bounds.
+"""The call that gives exact outcomes at every temperature, with bounds; ``engine/enumerator.py`` does the search.
 
 The probability of each prefix is known at all temperatures of a grid at once, since its logits depend on none. The tree
 grows best first: by the highest probability, over the grid, of what is still undecided. What was not followed

@@ -1,4 +1,4 @@
-"""The one exception for what a user can put right, how a sentence quotes a value, and the checks of single values.
+"""The exception for what a user can put right, how its sentences quote a value, and checks of single values.
 
 The message of an `InputError` is a sentence, not a traceback. What a run's parameters may be stands in
 `lmrel.parameters`.

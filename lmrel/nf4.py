@@ -34,7 +34,7 @@ STATES = ("absmax", "quant_map", "nested_absmax", "nested_quant_map", "quant_sta
 
 @register_quantization_config(NF4_METHOD)
 class Nf4Config(QuantizationConfigMixin):  # type: ignore[misc]
-    """For ``from_pretrained(quantization_config=...)``, and what a saved checkpoint's config says."""
+    """The configuration that ``from_pretrained`` is given, and that a checkpoint saved in 4 bit names."""
 
     def __init__(self, **_: Any) -> None:
         self.quant_method = NF4_METHOD

@@ -1,4 +1,4 @@
-"""Every parameter with what it may be, once: notebook, study, command line and library are checked by this table.
+"""The table of parameters: what each may be. Notebook, study, command line and library are checked by it.
 
 A table is a frozen dataclass whose annotations say what a value may be. One that does not fit is an `InputError`, as in
 "runs is 0; it must be an integer from 1 to 1,000,000,000." Nothing here touches a disk or needs torch.

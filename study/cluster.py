@@ -1,4 +1,4 @@
-"""Before a study starts, above all on a cluster: what would go wrong minutes later, said at once, in a sentence.
+"""Checks before a study starts on a cluster, and all that is known of Slurm; another scheduler is a profile and checks.
 
 ``python -m study.cluster PROFILE``, from the project's folder; ``make`` runs it first. Where the profile asks for no
 cluster, its name and the study are all that is checked. Jobs are submitted by Snakemake, not from here.

@@ -1,4 +1,4 @@
-"""Which source files a module or a notebook is made by: its own, and those of all that it imports from this project.
+"""The source files that a result depends on, read from imports, so that a changed file marks it as out of date.
 
 So nobody keeps a list by hand of what a page, or a run's draws, depend on. Imports are read, not carried out: what a
 file would import by another way is not seen.

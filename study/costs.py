@@ -1,4 +1,4 @@
-"""What a study asks of a machine and what it costs: GPUs, memory and minutes of a job, hours of drawing.
+"""What a job asks for and takes: GPUs, memory, minutes; hours of drawing, from what was measured.
 
 Arithmetic over the registry, the sizes of files and what benchmarks left. It knows nothing of torch and loads no model,
 so that the Snakefile and a login node can ask it.

@@ -1,4 +1,4 @@
-"""The study in study.yaml: its models, the jobs that evaluate them, and what each job asks for.
+"""The study in study.yaml: its models, and the jobs that evaluate them.
 
 The Snakefile runs these jobs, `study.progress` tells how far they are. No model is loaded, nor torch.
 """

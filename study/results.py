@@ -55,7 +55,7 @@ def decoders_of(results: Path, runs: Collection[str]) -> str:
 
 
 def started(results: Path, runs: Collection[str]) -> str:
-    """On which days the `runs` below `results` began, as in ``2026-11-24`` or ``2026-11-24 to 2026-11-25``."""
+    """The days on which the `runs` below `results` began, as in ``2026-11-24`` or ``2026-11-24 to 2026-11-25``."""
     days = sorted({moment[:10] for moment in _from_records(results, runs, "started", str)})
     return " to ".join(dict.fromkeys([days[0], days[-1]]))
 

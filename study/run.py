@@ -95,7 +95,7 @@ class Run(Parameters):
 
     @property
     def subtitle(self) -> str:
-        """For the figures of a finished run: prompt style, decoding, and the id of its decoders."""
+        """The line below the title of a finished run's figures: prompt style, decoding, and the id of its decoders."""
         return f"{self.prompt_style} · {self.decoding} · decoders {self.record['decoding_id']}"
 
     def decoders(self, model: PreTrainedModel) -> list[Decoder]:
@@ -222,7 +222,7 @@ class Run(Parameters):
 
 @functools.cache
 def versions() -> dict[str, str]:
-    """Of Python, and of what results may depend on."""
+    """The versions of Python and of the packages that results may depend on."""
     return {"python": platform.python_version(), **{name: version(name) for name in VERSIONED}}
 
 

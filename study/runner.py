@@ -1,4 +1,4 @@
-"""Executes a notebook with parameters: papermill, minus the ways in which it lets a mistake pass.
+"""Executes one notebook with parameters by papermill, and lets no mistake pass; jobs call it.
 
 ``python -m study.runner SOURCE TARGET [--title TEXT] [--gpus N] [-y YAML]``. A parameter that the notebook lacks is an
 error. The target is replaced only by a notebook that ran to its end; one that failed is kept beside it, to be read.

@@ -1,4 +1,4 @@
-"""The second experiment: which models there are, in which order, and what is measured of each.
+"""The experiment on training targets: its models (arms), their order, and what is measured of each.
 
 ``python -m tiny.arms`` trains and measures what is missing, one after the other, and leaves a file of exact outcomes
 of each model in ``book/data/arms/``. What stands is not made again, a killed training goes on, ``--list`` says how far.

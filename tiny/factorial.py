@@ -1,4 +1,4 @@
-"""The controlled experiment: which models there are, and their exact response to temperature.
+"""The first experiment: tiny models that differ in one factor at a time, and their exact response to temperature.
 
 ``python -m tiny.factorial`` trains the models of the design and measures them: exact outcomes for the paper's problems
 over a grid of temperatures, in two precisions and three prompt styles, one Parquet file a model in

@@ -1,6 +1,6 @@
-"""The tiny suite's shapes: a 128-token tokenizer, and a Mistral against a Mixtral with the same active parameters.
+"""The tiny models' architectures and tokenizer; a new architecture is one more entry here.
 
-Outside the feed-forward blocks the two share every weight name and shape. The sparse model routes each token to
+Outside the feed-forward blocks the dense and the sparse model share every weight name and shape. The sparse model routes each token to
 2 of 8 experts of half the dense width, so both compute with the same number of weights per token. `wide` has as many
 weights in all as the sparse model; Qwen2 and OLMoE are another pair, whose attention differs too.
 """

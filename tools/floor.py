@@ -1,4 +1,4 @@
-"""The floor under any engine's time: bare forwards over the tokens that no engine can avoid, with the tree's mask.
+"""The least time any engine could take: one plain forward over the tokens that none can avoid.
 
 The floor knows the trees beforehand: nothing is chosen and nothing is kept, which an engine cannot do without.
 """

@@ -23,7 +23,7 @@ Rule = Callable[[Prefix, Tensor], Tensor]
 
 
 def distinct_prefixes(draws: pd.DataFrame, problems: pd.DataFrame) -> list[list[Prefix]]:
-    """For each problem, in the order of `problems`, the prefixes that its draws passed through, parents first.
+    """The prefixes that the draws of each problem passed through, in the order of `problems`, parents first.
 
     These are the nodes that any engine has to compute. The last token of a draw is never read, so a whole text is none
     of them unless another draw goes on from there. Needs ``problem_id, token_ids`` of draws.

@@ -1,6 +1,6 @@
-"""How long the experiments of many models take on many GPUs, and among how many jobs each model is best dealt out.
+"""The page on scale computes here how long many models take on many GPUs, and how to deal them out.
 
-A simulation of the simplest scheduler, for the page on scale. What one model takes is from `study.costs`; no study is
+It simulates the simplest scheduler. What one model takes is from `study.costs`; no study is
 planned by this.
 """
 

@@ -102,7 +102,7 @@ def entropy(table: pd.DataFrame, temperatures: Sequence[float]) -> pd.DataFrame:
 
 
 def inverse_cdf(probabilities: Sequence[float] | np.ndarray, u: np.ndarray) -> np.ndarray:
-    """For each number of `u`, from 0 to below 1, the place at which the running sum of `probabilities` exceeds it."""
+    """The place at which the running sum of `probabilities` exceeds each number of `u`, from 0 to below 1."""
     outside = np.extract(~((np.asarray(u) >= 0) & (np.asarray(u) < 1)), u)
     if len(outside):
         raise InputError(f"u holds {outside[0]}; it must hold numbers from 0 to below 1.")

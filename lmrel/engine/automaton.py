@@ -1,4 +1,4 @@
-"""What every token does to the reading of an answer, for all texts at once: the verdict's automaton over tokens.
+"""Follows, token by token, whether a text can still become right or compliant under the paper's answer rule.
 
 A text so far is a state: how far the rules of `lmrel.answers` have got in it, and how its first integer compares with
 the expected one, digit by digit. The first part does not depend on the problem, the second not on the tokenizer.

@@ -1,4 +1,4 @@
-"""Chooses a tree's children by mass: the most probable undecided prefixes, with certified bounds on every outcome.
+"""Extends the likeliest undecided texts first, and bounds what the rest could do to each outcome.
 
 The probability of each prefix is known at all temperatures of a grid at once, since its logits depend on none.
 """
@@ -193,7 +193,7 @@ class Enumerator:
 
 
 def _probabilities(decoder: Decoder, logits: Tensor) -> Tensor:
-    """In double precision where temperature is alone, and else as sampled."""
+    """Next-token distributions, float64 (nodes, vocabulary): in double precision where only temperature is set."""
     if decoder.greedy:
         best = logits.argmax(dim=-1, keepdim=True)
         return torch.zeros_like(logits, dtype=torch.double).scatter_(1, best, 1.0)

@@ -1,4 +1,4 @@
-"""Where the trees live: keys and values of the prompts, a row each, and of all nodes that have grown from them.
+"""Where the trees live: keys and values of the prompts and of all that grew from them, and the attention over both.
 
 The nodes of a step, whatever tree they belong to, go through the model packed into one sequence, without padding.
 Attention alone must know who sees whom. It is replaced for the length of a call by `attend`: a node sees its prompt, in

@@ -1,4 +1,4 @@
-"""What is tried before a run: whether the tree can run on this model, and how far results depend on chunking."""
+"""Whether a model can be run by this engine at all: tried before a run, on its own first prompt."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Drawing the next token: inverse CDF over the tokens in descending order of raw logit.
+"""Extends texts by drawing: every draw of every decoder is a path in one tree, each token drawn by inverse CDF.
 
 Only a node's most probable tokens are sorted, once for all decoders; the few draws that fall beyond them are found by
 a sort of that one node's whole distribution. Nothing as wide as the vocabulary is made per draw, and per node only for
@@ -217,7 +217,7 @@ BLOCK = 1 << 24  # numbers in a block as wide as the vocabulary
 
 
 def rank(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Of each row the log of the sum of exponentials, float32, and its highest tokens in descending order.
+    """Each row's log of the sum of exponentials, float32, and its highest tokens in descending order.
 
     Equal logits stand in order of token. Tokens equal to the lowest candidate, of which chance let some in, are -1.
     """

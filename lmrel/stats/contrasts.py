@@ -19,7 +19,7 @@ from lmrel.stats.inference import t_interval
 
 @needs_columns("problem_id", empty=True)
 def paired(first: pd.DataFrame, second: pd.DataFrame, column: str = "correct") -> np.ndarray:
-    """For each problem that both tables have, the mean of `column` in `second` minus that in `first`: (problems,).
+    """The mean of `column` in `second` minus that in `first`, for each problem that both tables have: (problems,).
 
     Raises `InputError` if they have no problem in common.
     """
