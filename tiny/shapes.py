@@ -1,8 +1,8 @@
 """The tiny models' architectures and tokenizer; a new architecture is one more entry here.
 
-Outside the feed-forward blocks the dense and the sparse model share every weight name and shape. The sparse model routes each token to
-2 of 8 experts of half the dense width, so both compute with the same number of weights per token. `wide` has as many
-weights in all as the sparse model; Qwen2 and OLMoE are another pair, whose attention differs too.
+Outside the feed-forward blocks the dense and the sparse model share every weight name and shape. The sparse one routes
+each token to 2 of 8 experts of half the dense width, so both compute with the same number of weights per token. `wide`
+has as many weights in all as the sparse model; Qwen2 and OLMoE are another pair, whose attention differs too.
 """
 
 from __future__ import annotations
