@@ -698,9 +698,9 @@ TABLES += [
     ("power where nothing varies", lambda _: audit.power(0.0, 0.0), "neither problems nor draws vary"),
     ("problems for no change", lambda _: design.problems_needed(0, 4, 0.1, 0.1), "change is 0"),
     ("problems for a variance of NaN", lambda _: design.problems_needed(0.1, 4, NAN, 0.1), "between is nan"),
-    ("Wilson of no trials", lambda _: inference.wilson(0.5, 0), "a share of 0.5 in 0 trials has no interval"),
-    ("Wilson of two wholes", lambda _: inference.wilson(2, 5), "a share of 2 in 5 trials"),
-    ("Wilson of NaN", lambda _: inference.wilson(NAN, 5), "a share of nan"),
+    ("Wilson of no trials", lambda _: inference.wilson(0.5, 0), "n is 0; it must be a number above 0"),
+    ("Wilson of two wholes", lambda _: inference.wilson(2, 5), "share is 2; it must be a number from 0 to 1"),
+    ("Wilson of NaN", lambda _: inference.wilson(NAN, 5), "share is nan"),
     ("Brier of nothing", lambda _: calibration.brier(np.array([]), np.array([])), "no draw to calibrate"),
     (
         "calibration of nothing",
