@@ -15,7 +15,6 @@ import pandas as pd
 from scipy import stats
 from scipy.special import logit
 
-from lmrel.errors import needs_columns
 from lmrel.stats.contrasts import equivalence
 from lmrel.stats.inference import t_interval
 from tiny.factorial import CELLS, SETTING, TUNED
@@ -33,7 +32,6 @@ STAGE_NAMES = {  # as the page calls them
 }
 
 
-@needs_columns(*SETTING, "metric", "task", "problem_id", "temperature", "lower", "upper")
 def drops(outcomes: pd.DataFrame, hot: float = 1.0) -> pd.DataFrame:
     """What is lost from temperature 0 to `hot`: a row per `SETTING`, ``metric`` and problem.
 
@@ -198,7 +196,6 @@ def _effect_row(effect: str, units: pd.Series, crossing: bool) -> dict[str, Any]
     return row
 
 
-@needs_columns(*SETTING, "metric", "task", "problem_id", "temperature", "lower", "upper")
 def sensitivity(outcomes: pd.DataFrame) -> pd.DataFrame:
     """The three main effects on the drop, as planned and by ten other analyses: rows of `effects` with ``analysis``."""
     every = drops(outcomes)
@@ -250,7 +247,6 @@ def between_architectures(dropped: pd.DataFrame, first: str, second: str) -> pd.
     return pd.DataFrame(rows, columns=["stage", "difference", "low", "high"])
 
 
-@needs_columns("seed", "architecture", "stage", "drop", "hot")
 def doses(dropped: pd.DataFrame) -> pd.DataFrame:
     """What the dense model in plain format loses, by its share of wrong targets: ``noise, drop, low, high, alone``.
 

@@ -55,9 +55,6 @@ def divergence(
     ``experts``, the mean share of experts that differ, over layers; ``entropy``, the draw's mean routing entropy.
     """
     prompts = encode_problems(as_rows(problems), prompt_style, tokenizer)
-    for column in ("problem_id", "temperature", "run", "correct", "token_ids"):
-        if column not in getattr(draws, "columns", ()):
-            raise InputError(f"the draws have no column {column!r}.")
     prompt_of = dict(zip(problems["problem_id"], prompts, strict=True))
 
     @cache  # draws often agree

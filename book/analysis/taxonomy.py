@@ -17,7 +17,7 @@ from typing import Any
 import pandas as pd
 
 from lmrel.answers import extract_answer
-from lmrel.errors import InputError, needs_columns, quoted
+from lmrel.errors import InputError, quoted
 from lmrel.problems import APPLY, FEW_SHOT_EXAMPLES, Problem, solve
 
 REFUSAL = re.compile(
@@ -52,7 +52,6 @@ def failure(problem: Problem, text: str, finished: bool) -> tuple[str, str] | No
     return next((name, reason) for name, rule in CLASSES.items() if (reason := rule(case)) is not None)
 
 
-@needs_columns("problem_id", "text", "finished", empty=True)
 def of_draws(draws: pd.DataFrame, problems: pd.DataFrame) -> pd.Series:
     """The class of each draw, missing where it did not fail. Texts must have been drawn to their end."""
     rows: list[dict[str, Any]] = problems.to_dict("records")  # type: ignore[assignment]

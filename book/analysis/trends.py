@@ -11,7 +11,7 @@ import warnings
 import numpy as np
 import pandas as pd
 
-from lmrel.errors import InputError, needs_columns, quoted
+from lmrel.errors import InputError
 
 
 def logistic(outcome: pd.Series, predictors: pd.DataFrame, problem: pd.Series) -> pd.DataFrame:
@@ -40,12 +40,12 @@ def logistic(outcome: pd.Series, predictors: pd.DataFrame, problem: pd.Series) -
     return pd.DataFrame(found).loc[list(predictors)]
 
 
-@needs_columns("problem_id", "temperature")
-def trend(draws: pd.DataFrame, column: str = "correct") -> dict[str, float]:
-    """How the log-odds of `column` change per unit of temperature, greedy draws included: ``slope, low, high, p``."""
-    if column not in draws:
-        raise InputError(f"the draws have no column {quoted(column)}.")
-    found = logistic(draws[column], draws[["temperature"]], draws["problem_id"])
+def trend(draws: pd.DataFrame) -> dict[str, float]:
+    """How the log-odds of a right answer change per unit of temperature: ``slope, low, high, p``.
+
+    Greedy draws count as well.
+    """
+    found = logistic(draws["correct"], draws[["temperature"]], draws["problem_id"])
     return {str(name): float(values.iloc[0]) for name, values in found.items()}
 
 
@@ -57,25 +57,20 @@ def holm(p_values: dict[str, float]) -> dict[str, float]:
     return dict(zip(p_values, map(float, adjusted), strict=True))
 
 
-@needs_columns("problem_id", "run", "temperature")
-def variance_reduction(draws: pd.DataFrame, first: float, second: float, column: str = "correct") -> dict[str, float]:
+def variance_reduction(draws: pd.DataFrame, first: float, second: float) -> dict[str, float]:
     """The share of its variance that a difference between two temperatures is spared by each way of pairing.
 
     ``same_problems`` takes the same problems on both sides instead of new ones. ``common_numbers`` draws both sides
     with the same uniform numbers instead of independent ones, as a share of the sampling variance. NaN where nothing
     varies.
     """
-    for temperature in (first, second):
-        if column not in draws or not draws.loc[draws["temperature"] == temperature, column].notna().any():
-            raise InputError(f"there is no {column} of draws at temperature {quoted(temperature)}.")
-    wide = draws.pivot_table(index=["problem_id", "run"], columns="temperature", values=column, aggfunc="first")
+    wide = draws.pivot(index=["problem_id", "run"], columns="temperature", values="correct")
     x, y = (wide[temperature].astype(float) for temperature in (first, second))
-    of_problem = pd.DataFrame({"x": x, "y": y}).groupby("problem_id").mean()
-    apart = of_problem.var(ddof=1).sum()
-    together = (of_problem["y"] - of_problem["x"]).var(ddof=1)
-    runs = pd.DataFrame({"x": x, "y": y, "d": y - x}).groupby("problem_id").var(ddof=1).mean()
-    independent = runs["x"] + runs["y"]
+    by_problem = pd.DataFrame({"x": x, "y": y, "d": y - x}).groupby("problem_id")
+    means, within = by_problem.mean(), by_problem.var(ddof=1).mean()
+    paired, unpaired = (means["y"] - means["x"]).var(ddof=1), means[["x", "y"]].var(ddof=1).sum()
+    independent = within["x"] + within["y"]
     return {
-        "same_problems": float(1 - together / apart) if apart else math.nan,
-        "common_numbers": float(1 - runs["d"] / independent) if independent else math.nan,
+        "same_problems": float(1 - paired / unpaired) if unpaired else math.nan,
+        "common_numbers": float(1 - within["d"] / independent) if independent else math.nan,
     }

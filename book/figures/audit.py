@@ -22,7 +22,6 @@ from book.figures.published import ACCURACY, PROBLEMS, TEMPERATURES
 from book.figures.text import percent_range, plain, temperature_name, with_interval
 from lmrel.answers import extract_answer, paper_failure
 from lmrel.charts import PALETTE, coloured, figure, themed, titled
-from lmrel.errors import needs_columns
 from lmrel.problems import OPERANDS, paper_problems
 from lmrel.stats import agreement, contrasts, metrics
 from lmrel.stats.inference import wilson
@@ -92,7 +91,6 @@ def power(between: float, sampling: float, runs: Sequence[int] = (1, 4, 16)) -> 
     return pd.DataFrame(rows)
 
 
-@needs_columns("temperature", "problem_id", "correct")
 def variances(draws: pd.DataFrame, cold: float = 0.0, hot: float = 1.0) -> dict[str, float]:
     """The variances that `power` needs, estimated from one model's draws at two temperatures.
 
@@ -104,7 +102,6 @@ def variances(draws: pd.DataFrame, cold: float = 0.0, hot: float = 1.0) -> dict[
     return {"between": max(0.0, differences.var(ddof=1) - sampling / repeated["runs"]), "sampling": sampling}
 
 
-@needs_columns("temperature", "problem_id", "correct")
 def arms(draws: pd.DataFrame, by: str) -> pd.DataFrame:
     """Accuracy at each temperature of several ways to draw, named in column `by`, a row per way.
 
@@ -133,7 +130,6 @@ def exact_arms(curves: pd.DataFrame) -> pd.DataFrame:
     return plain(wide.reindex(right["arm"].unique())[list(names.unique())].reset_index())
 
 
-@needs_columns("temperature", *metrics.CONFIDENCES.values())
 def confidences(draws: pd.DataFrame) -> pd.DataFrame:
     """Mean log-prob per token at each temperature: raw, and processed as in the paper."""
     means = draws.groupby("temperature")[list(metrics.CONFIDENCES.values())].mean()

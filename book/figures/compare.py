@@ -9,12 +9,11 @@ import pandas as pd
 
 from book.figures.text import percent_with_interval, plain, with_interval
 from lmrel import records
-from lmrel.errors import InputError, needs_columns
+from lmrel.errors import InputError
 from lmrel.files import as_path
 from lmrel.stats.contrasts import paired_difference
 
 
-@needs_columns("model", "checkpoint", "task", "accuracy", "compliance")
 def other_runs(summary: pd.DataFrame) -> pd.DataFrame:
     """Accuracy and compliance of runs that need not be alike, each with its model, problems, prompt and decoding.
 
@@ -35,7 +34,6 @@ def other_runs(summary: pd.DataFrame) -> pd.DataFrame:
     return plain(pd.DataFrame(columns))
 
 
-@needs_columns("model", "temperature", "problem_id", "correct", empty=True)
 def changes(draws: pd.DataFrame, first: float = 0.0, second: float = 1.0) -> pd.DataFrame:
     """The paired change of accuracy of each model from temperature `first` to `second`, with a 95 % interval.
 

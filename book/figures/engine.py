@@ -14,13 +14,12 @@ from transformers import PreTrainedTokenizerBase
 from book.analysis.prefixes import distinct_prefixes
 from book.figures.text import percent_range, plain, spelled
 from lmrel.charts import PALETTE, figure, themed, titled
-from lmrel.errors import InputError, needs_columns
+from lmrel.errors import InputError
 from lmrel.tokens import PieceReader
 
 AXIS: dict[str, Any] = {"domain": False, "ticks": False, "labelPadding": 6, "grid": False}
 
 
-@needs_columns("problem_id", "token_ids")
 def tree_of(draws: pd.DataFrame, tokenizer: PreTrainedTokenizerBase) -> pd.DataFrame:
     """The tree of one problem's draws: a row per distinct prefix of an answer, parents first.
 
@@ -111,14 +110,11 @@ def mask(nodes: pd.DataFrame, title: str, description: str) -> Any:
 
 
 @figure
-@needs_columns("temperature", "lower", "upper")
 def exact(curves: pd.DataFrame, sampled: pd.DataFrame, title: str, description: str, *, subtitle: str = "") -> Any:
     """Exact accuracy against temperature as the band between its bounds, with a dot for each sampled run.
 
     `curves` holds rows of `metrics.exact_curves` with quantity ``mean``; `sampled` comes from `metrics.by_run`.
     """
-    if not {"temperature", "run", "accuracy"} <= set(getattr(sampled, "columns", ())):
-        raise InputError("exact needs the accuracy of each sampled run, as metrics.by_run gives it.")
     scale = alt.Scale(zero=False)
     band = curves[["temperature", "lower", "upper"]].round(5)
     axis = alt.Axis(format=".0%")

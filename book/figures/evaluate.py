@@ -5,11 +5,9 @@ from __future__ import annotations
 import pandas as pd
 
 from book.figures.text import percent_with_interval, plain
-from lmrel.errors import needs_columns
 from lmrel.stats.agreement import flips, repeated
 
 
-@needs_columns("model", "temperature", "task", "runs", "accuracy", "compliance", "consistency")
 def by_temperature(summary: pd.DataFrame) -> pd.DataFrame:
     """The paper's four quantities with 95 % intervals: a row per model and temperature, all tasks together."""
     whole = summary[summary["task"] == "all"]
@@ -44,7 +42,6 @@ def agreement(draws: pd.DataFrame) -> pd.DataFrame:
     return plain(pd.DataFrame(columns))
 
 
-@needs_columns("model", "temperature", "task", "accuracy")
 def by_task(summary: pd.DataFrame) -> pd.DataFrame:
     """Accuracy with 95 % intervals: a row per model and temperature, a column per task."""
     parts = summary[summary["task"] != "all"]
@@ -54,7 +51,6 @@ def by_task(summary: pd.DataFrame) -> pd.DataFrame:
     return plain(table.rename(columns={"temperature": "T", "variable_binding": "variable binding"}))
 
 
-@needs_columns("temperature", "task", "run", "problem_id", "expected", "text", "correct", "compliant")
 def samples(draws: pd.DataFrame, count: int = 3) -> pd.DataFrame:
     """What the model wrote in its first run to the first `count` problems of each task, at each temperature.
 

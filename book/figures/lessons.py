@@ -26,7 +26,7 @@ from book.figures.text import plain, spelled, temperature_name
 from lmrel.charts import PALETTE, SHAPES, coloured, figure, themed
 from lmrel.decoding import Decoder
 from lmrel.engine.probes import check_model
-from lmrel.errors import InputError, check_count, check_number, needs_columns
+from lmrel.errors import InputError, check_count, check_number
 from lmrel.parameters import MAX_TEMPERATURE
 from lmrel.problems import Problem, solve
 from lmrel.stats.agreement import majority_at_k
@@ -84,7 +84,6 @@ def next_tokens(
     return table.sort_values("logit", ascending=False, kind="stable", ignore_index=True)
 
 
-@needs_columns("token", "logit")
 def distribution(table: pd.DataFrame, temperature: float, **knobs: Any) -> pd.DataFrame:
     """`table` with each token's ``probability`` under a `Decoder` with these knobs; at temperature 0 one has all."""
     probabilities = Decoder(temperature, **knobs).distribution(torch.tensor(table["logit"].to_numpy()))
@@ -183,7 +182,6 @@ def all_answers(
     return pd.DataFrame({"probability": shares.ravel()}, index=index).reset_index()
 
 
-@needs_columns("temperature", "problem_id", "extracted", "expected")
 def majority(draws: pd.DataFrame, sizes: Sequence[int]) -> pd.DataFrame:
     """Accuracy of a vote among k draws, mean over problems, for each sampled temperature and each k in `sizes`.
 
@@ -199,7 +197,6 @@ def majority(draws: pd.DataFrame, sizes: Sequence[int]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-@needs_columns("problem_id", "run", "correct", "text")
 def right_or_wrong(draws: pd.DataFrame) -> pd.DataFrame:
     """A row per draw, ready for `runs_grid`: columns ``problem, run, outcome, answer``, the hardest problem last."""
     share = draws.groupby("problem_id")["correct"].transform("mean")

@@ -55,11 +55,8 @@ def test_every_figure_can_be_drawn_and_is_described(grown: Any) -> None:
         assert found["text/plain"]
 
 
-def test_a_tree_is_of_one_problem_and_a_band_needs_its_runs(grown: Any) -> None:
+def test_a_tree_is_of_one_problem(grown: Any) -> None:
     draws, _ = grown
     two = pd.concat([draws, draws.assign(problem_id="another")])
     with pytest.raises(InputError, match="a tree is of one problem; these draws are of 2"):
         engine.tree_of(two, tiny("tiny-dense-base")[1])
-    curves = pd.DataFrame({"temperature": [0.0], "lower": [0.9], "upper": [0.9]})
-    with pytest.raises(InputError, match="exact needs the accuracy of each sampled run"):
-        engine.exact(curves, pd.DataFrame(), "t", "d")
