@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import nbformat
 import pytest
 
 from lmrel import InputError
-from study import runner
+from study import progress, runner
 from study.runner import run_notebook
 from tests.conftest import ROOT
 
@@ -116,6 +117,40 @@ def test_a_notebook_that_cannot_be_written_is_a_sentence(tmp_path: Path, monkeyp
     monkeypatch.setattr(runner.papermill, "execute_notebook", lambda *_, **__: (_ for _ in ()).throw(full))
     with pytest.raises(InputError, match=r"out\.failed\.ipynb could not be written: No space left on device\."):
         run_notebook(source, tmp_path / "out.ipynb", {})
+
+
+HOLDER = """
+import sys
+import threading
+from pathlib import Path
+from study.runner import only_one
+with only_one(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_job_waits_for_another_that_makes_its_target_until_that_is_killed(tmp_path: Path) -> None:
+    target, lock, taken = tmp_path / "evaluate.ipynb", tmp_path / ".evaluate.lock", []
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    other = subprocess.Popen([sys.executable, "-c", HOLDER, str(target)], cwd=ROOT, **pipes)
+    assert other.stdout is not None
+    assert other.stdout.readline() == "held\n"
+
+    def take() -> None:
+        with runner.only_one(target):
+            taken.append(True)
+
+    waiting = threading.Thread(target=take)
+    waiting.start()
+    waiting.join(0.3)
+    assert not taken
+    assert progress._is_locked(lock)
+    other.kill()
+    other.communicate()
+    waiting.join(10)
+    assert taken
+    assert not progress._is_locked(lock)
 
 
 def papermill(*arguments: str, output: Path) -> Any:
