@@ -37,7 +37,8 @@ study: $(SETUP)
 progress: $(SETUP)
 	@$(BIN)/python -m study.progress
 
-# A file of tests to a process, each of one thread.
+# A file of tests to a process, each of one thread. A browser is found or brought first; if none can be had, its tests are
+# skipped, and the last line names them, which is an error where CI is set.
 PYTEST := OMP_NUM_THREADS=1 pytest -n logical --maxprocesses 3 --dist loadfile
 test: book lint
 	@$(BIN)/python -m tests.browser || true
