@@ -10,11 +10,12 @@ import math
 from collections import Counter
 from collections.abc import Hashable, Sequence
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from lmrel.errors import InputError, needs_columns, quoted
+from lmrel.errors import InputError, check_number, needs_columns
 from lmrel.stats.metrics import GROUP, SETTING, with_all
 
 MAX_SUBSETS = 20_000
@@ -37,7 +38,7 @@ def majority_at_k(answers: Sequence[Hashable], right: Hashable, k: int) -> float
 
     The mean over all subsets of `k`. No answer (None) takes part in the vote like any other, and is never right.
     """
-    _check_k(len(answers), k)
+    check_number("k", k, 1, len(answers), whole=True)
     if math.comb(len(answers), k) > MAX_SUBSETS:
         raise InputError(
             f"majority of {k} of {len(answers)} draws has too many subsets; use a smaller k or fewer runs."
@@ -53,14 +54,8 @@ def _vote(answers: Sequence[Hashable], right: Hashable) -> float:
 
 
 def _check_counts(n: int, c: int, k: int) -> None:
-    _check_k(n, k)
-    if not 0 <= c <= n:
-        raise InputError(f"c is {quoted(c)}; it must be from 0 to the number of draws, {n}.")
-
-
-def _check_k(n: int, k: int) -> None:
-    if not 1 <= k <= n:
-        raise InputError(f"k is {quoted(k)}; it must be from 1 to the number of draws, {n}.")
+    check_number("c", c, 0, n, whole=True)
+    check_number("k", k, 1, n, whole=True)
 
 
 @needs_columns(*GROUP, "problem_id", "run", "correct", "extracted", "expected", "text", empty=True)
@@ -76,13 +71,15 @@ def repeated(draws: pd.DataFrame, k: int = 2) -> pd.DataFrame:
     success, and ``sampling_variance`` within them; unbiased, so the former may come out negative.
     """
     several = draws.groupby([*SETTING, "problem_id"])["run"].transform("size") > 1
-    found = draws[several].groupby([*GROUP, "problem_id"]).apply(_of_problem, k=k)
-    if found.empty:
+    of_problem = draws[several].groupby([*GROUP, "problem_id"]).apply(_of_problem, k=k)
+    if of_problem.empty:
         raise InputError("there is no setting with several runs.")
-    groups = with_all(found.reset_index()).groupby(GROUP)
-    means = groups[[column for column in found.columns if column not in ("share", "within", "over_runs")]].mean()
-    variances = groups["share"].var(ddof=1) - groups["over_runs"].mean()
-    return means.assign(problem_variance=variances, sampling_variance=groups["within"].mean()).reset_index()
+    table = with_all(of_problem.reset_index())
+    groups = table.assign(error=table["sampling_variance"] / table["runs"]).groupby(GROUP)
+    # Shares of few draws scatter more between problems than the chances behind them, by their own sampling error.
+    problem_variance = groups["share"].var(ddof=1) - groups["error"].mean()
+    means = groups[list(of_problem)].mean().drop(columns="share")
+    return means.assign(problem_variance=problem_variance).reset_index()
 
 
 def _of_problem(draws: pd.DataFrame, k: int) -> pd.Series:
@@ -90,7 +87,6 @@ def _of_problem(draws: pd.DataFrame, k: int) -> pd.Series:
     answers = [None if pd.isna(answer) else int(answer) for answer in draws["extracted"]]
     frequencies = np.array(list(Counter(answers).values())) / n
     share = c / n
-    within = share * (1 - share) * n / (n - 1)
     return pd.Series(
         {
             "runs": n,
@@ -101,8 +97,7 @@ def _of_problem(draws: pd.DataFrame, k: int) -> pd.Series:
             "pass_power_k": pass_power_k(n, c, k),
             "majority_at_k": majority_at_k(answers, int(draws["expected"].iloc[0]), k),
             "share": share,
-            "within": within,
-            "over_runs": within / n,
+            "sampling_variance": share * (1 - share) * n / (n - 1),
         }
     )
 
@@ -115,11 +110,13 @@ def flips(draws: pd.DataFrame) -> pd.DataFrame:
     """
     same = [column for column in SETTING if column != "temperature"]
     greedy = draws[draws["temperature"] == 0].set_index([*same, "problem_id"])[["extracted", "correct"]]
-    greedy = greedy.add_suffix("_greedy")
-    others = draws[draws["temperature"] > 0].join(greedy, on=[*same, "problem_id"], how="inner")
+    others = draws[draws["temperature"] > 0].join(greedy.add_suffix("_greedy"), [*same, "problem_id"], how="inner")
     missing = -(2**63)  # stands for no answer, so that two of these are the same
     now, then = (others[column].fillna(missing) for column in ("extracted", "extracted_greedy"))
-    right, was_right = others["correct"].astype(bool), others["correct_greedy"].astype(bool)
-    table = others.assign(flipped=(now != then).astype(float))
-    table = table.assign(right_to_wrong=(was_right & ~right).astype(float), wrong_to_right=(~was_right & right) * 1.0)
-    return with_all(table).groupby(GROUP)[["flipped", "right_to_wrong", "wrong_to_right"]].mean().reset_index()
+    right, was_right = others["correct"], others["correct_greedy"]
+    found: dict[str, Any] = {
+        "flipped": (now != then).astype(float),
+        "right_to_wrong": was_right & ~right,
+        "wrong_to_right": ~was_right & right,
+    }
+    return with_all(others.assign(**found)).groupby(GROUP)[list(found)].mean().reset_index()

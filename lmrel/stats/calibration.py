@@ -1,7 +1,7 @@
-"""Whether a model's confidence means what it says: tables from draws.
+"""Whether a model's confidence means what it says: from the draws' probabilities and outcomes to numbers and tables.
 
-A draw's confidence is the probability that the model, untempered, gave the whole text: exp of the summed raw log-probs.
-(The mean per token, which the paper reports, is no probability of anything.) Texts must have been drawn to their end.
+A draw's confidence is the probability that the model, untempered, gave the whole text. (The mean log-prob per token,
+which the paper reports, is no probability of anything.) Texts must have been drawn to their end.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from lmrel.stats.inference import wilson
 
 @needs_columns("mean_logprob", "n_tokens")
 def text_probability(draws: pd.DataFrame) -> np.ndarray:
-    """Of each draw, in [0, 1]."""
+    """The model's probability of each drawn text, in [0, 1]: exp of its summed raw log-probs."""
     return np.exp((draws["mean_logprob"] * draws["n_tokens"]).to_numpy(float)).clip(0.0, 1.0)
 
 
@@ -49,19 +49,16 @@ def expected_calibration_error(
     return {"ece": _ece(confident, correct, members), "bias": float(np.mean(simulated))}
 
 
-def _check_draws(confident: np.ndarray, correct: np.ndarray) -> None:
-    if not len(confident):
-        raise InputError("there is no draw to calibrate.")
-    if confident.shape != correct.shape:
-        raise InputError(
-            f"there are {len(confident)} confidences and {len(correct)} outcomes; each draw has one of each."
-        )
-    outside = confident[~((confident >= 0) & (confident <= 1))]
-    if len(outside):
-        raise InputError(f"a confidence is {outside[0]}; it must be a number from 0 to 1.")
+def selective_accuracy(confident: np.ndarray, correct: np.ndarray) -> pd.DataFrame:
+    """Accuracy of the most confident draws: ``coverage`` (the share that is answered) and ``accuracy``."""
+    _check_draws(confident, correct)
+    order = np.argsort(-confident, kind="stable")
+    number = np.arange(1, len(order) + 1)
+    return pd.DataFrame({"coverage": number / len(order), "accuracy": correct[order].cumsum() / number})
 
 
 def _bins(confident: np.ndarray, correct: np.ndarray, bins: int) -> list[np.ndarray]:
+    """The positions of the draws in each bin, bins in ascending order of confidence."""
     _check_draws(confident, correct)
     check_count("bins", bins)
     return np.array_split(np.argsort(confident, kind="stable"), min(bins, len(confident)))
@@ -72,9 +69,11 @@ def _ece(confident: np.ndarray, correct: np.ndarray, members: list[np.ndarray]) 
     return float(sum(gaps) / len(confident))
 
 
-def selective_accuracy(confident: np.ndarray, correct: np.ndarray) -> pd.DataFrame:
-    """Accuracy of the most confident draws: ``coverage`` (the share that is answered) and ``accuracy``."""
-    _check_draws(confident, correct)
-    order = np.argsort(-confident, kind="stable")
-    number = np.arange(1, len(order) + 1)
-    return pd.DataFrame({"coverage": number / len(order), "accuracy": correct[order].cumsum() / number})
+def _check_draws(confident: np.ndarray, correct: np.ndarray) -> None:
+    if not len(confident):
+        raise InputError("there is no draw to calibrate.")
+    if confident.shape != correct.shape:
+        raise InputError(f"there are {len(confident)} confidences and {len(correct)} outcomes: one of each a draw.")
+    outside = confident[~((confident >= 0) & (confident <= 1))]
+    if len(outside):
+        raise InputError(f"a confidence is {outside[0]}; it must be a number from 0 to 1.")

@@ -1,4 +1,4 @@
-"""How sure we can be: intervals and paired differences with the problem as the unit of replication.
+"""How sure we can be: intervals of shares and means, with the problem as the unit of replication.
 
 Draws for one problem resemble each other, so they are not counted as independent: everything here starts from one
 number per problem. The intervals say how far other problems from the same families would move the result.
@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from lmrel.errors import InputError, check_number, needs_columns, quoted
+from lmrel.errors import InputError, check_number, needs_columns
 from lmrel.stats import metrics
 
 LEVEL = 0.95
@@ -22,10 +22,9 @@ MOST = 1e100  # trials: of more than these the square is beyond a float
 
 def wilson(share: float, n: float, level: float = LEVEL) -> tuple[float, float]:
     """Wilson's score interval for a proportion `share` seen in `n` trials (Wilson 1927; `n` need not be whole)."""
+    check_number("share", share, 0.0, 1.0)
+    check_number("n", n, 0.0, MOST, open_below=True)
     check_number("level", level, 0.0, 1.0, open_below=True)
-    numbers = isinstance(share, (int, float)) and isinstance(n, (int, float, np.integer))
-    if not numbers or not 0 <= share <= 1 or not 0 < n < MOST:
-        raise InputError(f"a share of {quoted(share)} in {quoted(n)} trials has no interval.")
     z = stats.norm.ppf(0.5 + level / 2)
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))

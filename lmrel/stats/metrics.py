@@ -1,4 +1,7 @@
-"""Tables from draws: accuracy, compliance, consistency and confidence, as the paper defines them; and exact curves."""
+"""Tables from draws: accuracy, compliance, consistency and confidence, as the paper defines them; and exact curves.
+
+A table has a row per setting and task. It knows the columns of a draw, and no interval.
+"""
 
 from __future__ import annotations
 
@@ -11,48 +14,48 @@ from lmrel.errors import check_count, needs_columns
 SETTING = ["model", "precision", "prompt_style", "decoding", "temperature"]
 GROUP = [*SETTING, "task"]
 CONFIDENCES = {"confidence": "mean_logprob", "confidence_processed": "mean_logprob_processed"}
-SHARES = {"accuracy": "correct", "compliance": "compliant", "strict_accuracy": "strict", "finished_share": "finished"}
-SHARES |= {"sole_accuracy": "correct_sole"}
+SHARES = {
+    "accuracy": "correct",
+    "compliance": "compliant",
+    "strict_accuracy": "strict",
+    "finished_share": "finished",
+    "sole_accuracy": "correct_sole",
+}
+DRAWN = (*GROUP, "problem_id", "run", "correct", "compliant", "correct_sole", "finished", *CONFIDENCES.values())
 
 
 def with_all(table: pd.DataFrame) -> pd.DataFrame:
-    """Every row twice: under its own task and under ``all``."""
+    """`table` with every row twice: under its own task and under ``all``."""
     return pd.concat([table, table.assign(task="all")], ignore_index=True)
 
 
-@needs_columns(*GROUP, "problem_id", "run", "correct", "compliant", "correct_sole")
-def _judged(draws: pd.DataFrame) -> pd.DataFrame:
-    """`with_all`, with the columns that `SHARES` need beside those of the draws."""
-    both = with_all(draws)
-    sole = both["correct_sole"].astype("Float64").to_numpy(float, na_value=np.nan)
-    return both.assign(strict=both["correct"] & both["compliant"], correct_sole=sole)
-
-
-@needs_columns("finished", *CONFIDENCES.values())
+@needs_columns(*DRAWN)
 def by_problem(draws: pd.DataFrame) -> pd.DataFrame:
     """One row per setting, task (and ``all``) and problem: the mean over runs of each of `SHARES` and `CONFIDENCES`."""
+    sole = draws["correct_sole"].astype("Float64").to_numpy(float, na_value=np.nan)  # unknown of a text cut short
+    judged = draws.assign(strict=draws["correct"] & draws["compliant"], correct_sole=sole)
     columns = SHARES | CONFIDENCES
-    means = _judged(draws).groupby([*GROUP, "problem_id"])[list(columns.values())].mean()
+    means = with_all(judged).groupby([*GROUP, "problem_id"])[list(columns.values())].mean()
     return means.rename(columns={column: name for name, column in columns.items()}).reset_index()
 
 
+@needs_columns(*GROUP, "run", "correct")
 def by_run(draws: pd.DataFrame) -> pd.DataFrame:
     """One row per setting, task (and ``all``) and run: its ``accuracy``."""
-    return _judged(draws).groupby([*GROUP, "run"])["correct"].mean().rename("accuracy").reset_index()
+    return with_all(draws).groupby([*GROUP, "run"])["correct"].mean().rename("accuracy").reset_index()
 
 
-@needs_columns("n_tokens")
+@needs_columns(*DRAWN, "n_tokens")
 def summarize(draws: pd.DataFrame) -> pd.DataFrame:
     """One row per setting and task, and one with task ``all``: means over problems of means over runs.
 
     ``accuracy`` (first integer is the answer), ``compliance`` (only a number), ``strict_accuracy`` (both),
     ``sole_accuracy`` (the only number is the answer; NaN for texts that were cut short) and ``finished_share`` (end of
-    text reached). ``consistency`` is the paper's: the standard deviation (ddof 0) of the
-    runs' accuracies, 0 for one run. ``confidence`` is the mean over draws of the mean log-prob of the sampled tokens,
-    raw, in nats; ``confidence_processed`` the same under the decoder's own distribution. ``tokens`` is per draw.
+    text reached). ``consistency`` is the paper's: the standard deviation (ddof 0) of the runs' accuracies, 0 for one
+    run. ``confidence`` is the mean over draws of the mean log-prob of the sampled tokens, raw, in nats;
+    ``confidence_processed`` the same under the decoder's own distribution. ``tokens`` is per draw.
     """
-    everything = _judged(draws)
-    groups = everything.groupby(GROUP)
+    groups = with_all(draws).groupby(GROUP)
     columns = {
         "problems": groups["problem_id"].nunique(),
         "runs": groups["run"].nunique(),
@@ -77,7 +80,7 @@ def exact_curves(outcomes: pd.DataFrame, runs: int = 4, k: int = 4) -> pd.DataFr
     bounds = outcomes[outcomes["metric"] != "mean_logprob"]
     low, high = bounds["lower"], bounds["upper"]
     spread = pd.concat([low * (1 - low), high * (1 - high)], axis=1)
-    holds_half = (low <= 0.5) & (high >= 0.5)
+    holds_half = (low <= 0.5) & (high >= 0.5)  # p (1 - p) is greatest at 1/2, which may lie between the bounds
     quantities = {
         "mean": (low, high),
         "run_std": (spread.min(axis=1), spread.max(axis=1).mask(holds_half, 0.25)),

@@ -67,7 +67,7 @@ def test_a_vote_with_too_many_subsets_and_a_k_out_of_range_are_refused() -> None
     with pytest.raises(InputError, match="majority of 20 of 40 draws has too many subsets"):
         agreement.majority_at_k([1] * 40, 1, 20)
     for k in (0, 4):
-        with pytest.raises(InputError, match=f"k is {k}; it must be from 1 to the number of draws, 3"):
+        with pytest.raises(InputError, match=f"k is {k}; it must be an integer from 1 to 3"):
             agreement.pass_at_k(3, 1, k)
 
 
@@ -112,5 +112,5 @@ def test_one_run_is_not_enough() -> None:
 @pytest.mark.parametrize("c", [-1, 5])
 @pytest.mark.parametrize("chance", [agreement.pass_at_k, agreement.pass_power_k], ids=["pass_at_k", "pass_power_k"])
 def test_more_right_draws_than_draws_are_refused(chance: Any, c: int) -> None:
-    with pytest.raises(InputError, match=f"c is {c}; it must be from 0 to the number of draws, 3"):
+    with pytest.raises(InputError, match=f"c is {c}; it must be an integer from 0 to 3"):
         chance(3, c, 2)

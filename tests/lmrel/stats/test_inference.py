@@ -88,9 +88,9 @@ def test_failure_shares_take_draws_that_were_merged_or_read_from_csv(dtype: str)
     ("arguments", "said"),
     [
         ((0.5, 5, 2), "level is 2; it must be a number above 0 to 1"),
-        (("x", 5), "a share of 'x' in 5 trials has no interval"),
-        ((None, 5), "a share of None in 5 trials"),
-        ((0.5, 10**200), "a share of 0.5 in 1000.* trials"),
+        (("x", 5), "share is 'x'; it must be a number from 0 to 1"),
+        ((None, 5), "share is None"),
+        ((0.5, 10**200), "n is 1000.*; it must be a number above 0 to"),
     ],
     ids=["level", "text", "None", "huge n"],
 )
