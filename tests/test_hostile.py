@@ -49,19 +49,16 @@ WRITTEN = [  # each is told from the others by its first 40 characters, as cells
     "</script>" + SCRIPT,
     "</td></table></div>" + SCRIPT[:-9],
     "<img src=http://h.invalid/a.png onerror=window.hostile=2>",
-    "<svg onload=window.hostile=3>",
-    "<iframe srcdoc='&lt;script>alert(1)'>",
+    "<svg onload=window.hostile=3><iframe srcdoc='&lt;script>alert(1)'>",
     "<style>@import 'http://h.invalid/a.css'</style>",
     "\" autofocus onfocus='window.hostile=4' x=\"",
     "&lt;b&gt; &#60;script&#62; <!-- --!> ]]> <![CDATA[ ?>",
     "[a](javascript:window.hostile=5)",
     "![a](http://h.invalid/b.png) **b** `c`",
     "```{raw} html\n<script>alert(1)</script>\n```",
-    "{raw-html}`<b>`{doc}`/x` {number}`x`",
-    "{{ 7*7 }}{% for x in y %} {{ config }}",
+    "{raw-html}`<b>`{doc}`/x`{{ 7*7 }}{% for x in y %}",
     "$$\\href{javascript:alert(1)}{x}$$ \\(y\\)",
-    "\\input{/etc/passwd}\\write18{id}",
-    "datum.x; signal('y'); #{7*7} ${7*7}",
+    "datum.x; #{7*7} ${7*7} \\input{/etc/passwd}\\write18{id}",
     '1 id="x" url(#y) role="list" <table',
     "\x1b[31mred\x1b[0m \x1b[2J\x1b]0;title\x07",
     "\x1b]8;;http://h.invalid\x1b\\x\x1b]8;;\x1b\\",
@@ -395,7 +392,7 @@ def test_text_stays_text_on_its_way_through_a_notebook(tmp_path: Path, monkeypat
 # Checkpoints
 
 CONFIG_FILE, INDEX_FILE, NAN = "config.json", "model.safetensors.index.json", float("nan")
-REFUSED: list[tuple[str, Any, str]] = [  # a file of a checkpoint; its text, entries to change, or None to remove it
+REFUSED: list[tuple[str, Any, str]] = [  # a file of a checkpoint; its text, or entries to change
     (CONFIG_FILE, {"auto_map": {"AutoModel": "evil.Model"}}, r"its own code \(auto_map in config.json\)"),
     ("tokenizer_config.json", {"auto_map": ["evil.T"]}, r"its own code \(auto_map in tokenizer_config.json\)"),
     (CONFIG_FILE, {"_attn_implementation": "evil/kernel"}, "its own code .*_attn_implementation in config.json"),
@@ -405,33 +402,21 @@ REFUSED: list[tuple[str, Any, str]] = [  # a file of a checkpoint; its text, ent
     (INDEX_FILE, {"weight_map": {"a": "/w.safetensors"}}, "names '/w.safetensors' as weights"),
     (CONFIG_FILE, {"quantization_config": {"quant_method": "evil"}}, "was quantized by 'evil', which is not supported"),
     (CONFIG_FILE, {"vocab_size": 64}, "could not be loaded"),
-    (CONFIG_FILE, {"vocab_size": -1}, "could not be loaded"),
     (CONFIG_FILE, {"vocab_size": 10**12}, "could not be loaded"),
-    (CONFIG_FILE, {"num_hidden_layers": 8}, "lacks 36 of the model's weights"),
     (CONFIG_FILE, {"model_type": "nope"}, "could not be loaded"),
-    (CONFIG_FILE, {"sliding_window": "x"}, "could not be loaded"),
     (CONFIG_FILE, "[" * 100_000, "config.json cannot be read"),
-    (CONFIG_FILE, '{"a": ' + "9" * 5000 + "}", "config.json cannot be read"),
-    ("tokenizer.json", None, "could not be loaded"),
     ("tokenizer.json", "{}", "could not be loaded"),
     ("tokenizer_config.json", "[]", "it is no JSON object"),
     ("model.safetensors", "", "could not be loaded"),
-    # These are found when something is to be drawn.
-    (CONFIG_FILE, {"max_position_embeddings": 5}, "this model has 5"),
-    (CONFIG_FILE, {"sliding_window": -1}, "attends to the last -1 only"),
-    ("generation_config.json", {"eos_token_id": "x"}, "end-of-text token is 'x'"),
-    ("chat_template.jinja", "{% for", "chat template fails"),
     ("model.safetensors", {"lm_head.weight": NAN}, "mine returned NaN or infinite logits"),
 ]
 
 
 def copied(folder: Path, name: str, content: Any) -> Path:
-    """A shipped checkpoint with one of its files replaced, changed or removed."""
+    """A shipped checkpoint with one of its files replaced or changed."""
     copy = shutil.copytree(CHECKPOINTS / "tiny-dense-base", folder / "mine")
     path = copy / name
-    if content is None:
-        path.unlink()
-    elif isinstance(content, str):
+    if isinstance(content, str):
         path.write_text(content)
     elif path.suffix == ".safetensors":
         weights = load_file(path)

@@ -126,5 +126,5 @@ def test_values_that_are_not_plain_are_not_passed_over() -> None:
     with pytest.raises(InputError, match="^output_dir is "):
         Run.from_namespace(given | {"output_dir": Path("results")})
     assert Run.from_namespace(given | {"runs": np.int64(2)}).runs == 2
-    with pytest.raises(InputError, match="parameters are missing: model"):
+    with pytest.raises(InputError, match="parameters are missing: model\\."):
         Run.from_namespace({})
