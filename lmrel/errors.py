@@ -86,14 +86,6 @@ def check_choice(name: str, value: Any, allowed: Collection[str]) -> None:
         raise InputError(f"{name} is {quoted(value)}; it must be {words}.{guess(value, allowed)}")
 
 
-def counted(text: str) -> int:
-    """An integer of at least 1 from a command line."""
-    found = int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else 0
-    if not found:
-        raise InputError(f"{quoted(text)} is no integer of at least 1.")
-    return found
-
-
 def is_text(value: Any) -> bool:
     """Whether `value` is a string that is not blank and can be written down: one of valid Unicode."""
     return isinstance(value, str) and bool(value.strip()) and not re.search("[\ud800-\udfff]", value)

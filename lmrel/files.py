@@ -129,19 +129,6 @@ def locked(path: Path, busy: str | None = None) -> Iterator[None]:
         lock.release()
 
 
-def check_writable(folder: Path) -> None:
-    """Make `folder` and try to write in it; `InputError` if that fails."""
-    probe = folder / f".probe.{os.getpid()}"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe.touch()
-        probe.unlink(missing_ok=True)  # a run in this folder may have cleaned it up
-    except UnicodeEncodeError as error:
-        raise InputError(f"output_dir is {str(folder)!r}, which this machine's file names cannot hold.") from error
-    except OSError as error:
-        raise InputError(f"output_dir is {str(folder)!r}, which cannot be written to: {error.strerror}.") from error
-
-
 def sha256(*paths: Path) -> str:
     """One hash over the contents of `paths` in the given order; `InputError` for one that cannot be read."""
     digest = hashlib.sha256()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -79,6 +80,19 @@ def finished(folder: Path, parameters: Mapping[str, Any], inputs: Mapping[str, A
     # A run.json that was edited to say fewer runs would have some of them drawn twice.
     runs = read_draws(folder, ["run"])["run"].max() + 1
     return record if runs == (theirs["runs"] if any(ours["temperatures"]) else 1) else {}
+
+
+def check_writable(folder: Path) -> None:
+    """Make `folder` and try to write in it; `InputError` if that fails."""
+    probe = folder / f".probe.{os.getpid()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink(missing_ok=True)  # a run in this folder may have cleaned it up
+    except UnicodeEncodeError as error:
+        raise InputError(f"output_dir is {str(folder)!r}, which this machine's file names cannot hold.") from error
+    except OSError as error:
+        raise InputError(f"output_dir is {str(folder)!r}, which cannot be written to: {error.strerror}.") from error
 
 
 def tidy(folder: Path) -> None:

@@ -70,7 +70,7 @@ class Run(Parameters):
         if self.shard is not None:
             problems = deal_problems(problems, self.shards, self.shard)
         check_size(len(problems) * self.n_draws)
-        files.check_writable(self.folder)
+        parts.check_writable(self.folder)
         parts.tidy(self.folder)
         if not self.replace:
             parts.refuse_other(self.folder, self.identifying())

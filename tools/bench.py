@@ -32,7 +32,7 @@ from book.analysis.prefixes import distinct_prefixes
 from lmrel import files
 from lmrel.decoding import Decoder
 from lmrel.engine.forest import shared_header
-from lmrel.errors import command, counted
+from lmrel.errors import InputError, command, quoted
 from lmrel.models import load_model
 from lmrel.parameters import Stop
 from lmrel.problems import paper_problems
@@ -305,6 +305,14 @@ def ratios(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
             reached = None if mark is None else value <= mark if at_most else value >= mark
             ratio = {"model": name, "ratio": f"{above} / {below}", "above": above, "below": below}
             found.append(ratio | {"value": value, "mark": mark, "at_most": at_most, "reached": reached})
+    return found
+
+
+def counted(text: str) -> int:
+    """An integer of at least 1 from a command line."""
+    found = int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else 0
+    if not found:
+        raise InputError(f"{quoted(text)} is no integer of at least 1.")
     return found
 
 

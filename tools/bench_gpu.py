@@ -24,13 +24,13 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, Genera
 from book.analysis.prefixes import distinct_prefixes
 from lmrel import files, nf4
 from lmrel.decoding import Decoder
-from lmrel.errors import check_choice, command, counted
+from lmrel.errors import check_choice, command
 from lmrel.parameters import PRECISIONS
 from lmrel.precision import bits_per_weight
 from lmrel.problems import paper_problems
 from lmrel.registry import CHECKPOINTS, SHAPES
 from lmrel.sampling import sample
-from tools.bench import BATCHED, DRAWS, SINGLY, TEMPERATURES, Bench, generate, spread, timed
+from tools.bench import BATCHED, DRAWS, SINGLY, TEMPERATURES, Bench, counted, generate, spread, timed
 from tools.floor import bare_forward, by_length
 
 ARMS = (("Qwen2.5-3B", "bf16"), ("OLMoE-1B-7B", "bf16"), ("OLMoE-1B-7B", "nf4"), ("Mixtral-8x7B", "nf4"))

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from book.analysis.prefixes import distinct_prefixes
-from lmrel import Decoder, paper_problems, sample
+from lmrel import Decoder, InputError, paper_problems, sample
 from tests.conftest import tiny
 from tools import bench
 
@@ -134,3 +134,10 @@ def test_the_time_of_a_call_is_shared_out_among_its_parts() -> None:
 )
 def test_operators_have_a_part(operator: str, part: str) -> None:
     assert bench.part_of(operator) == part
+
+
+def test_a_count_on_the_command_line_is_an_integer_of_at_least_1() -> None:
+    assert bench.counted("12") == 12
+    for text in ("0", "-1", "x", "\u0663", ""):
+        with pytest.raises(InputError, match="is no integer of at least 1"):
+            bench.counted(text)
