@@ -117,7 +117,7 @@ links: $(SETUP)
 # README's picture, from the results of `make book`.
 picture: $(SETUP)
 	@[ -e results/cost.json ] || { echo 'There are no results yet; `make book` makes them.' >&2; exit 1; }
-	@$(BIN)/python -m lmrel.charts results/cost.json book/images/cost.svg
+	@$(BIN)/python -m book.figures.style results/cost.json book/images/cost.svg
 
 clean:
 	rm -rf _build .pytest_cache .ruff_cache .mypy_cache

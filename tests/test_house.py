@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tomllib
 from importlib.metadata import packages_distributions, version
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -145,3 +146,16 @@ def test_no_checkpoint_code_and_no_pickle() -> None:
         text = path.read_text()
         assert "trust_remote_code=True" not in text
         assert not re.search(r"\b(import pickle|torch\.load|torch\.save|joblib)\b", text), path.name
+
+
+def test_every_command_that_is_named_is_a_module_that_can_be_run() -> None:
+    texts = [(ROOT / name).read_text(encoding="utf-8") for name in tracked() if Path(name).suffix in {".py", ".md", ""}]
+    named = {name for text in texts for name in re.findall(r"python[\w.]* -m ([a-z_]+\.[a-z_.]+)\b", text)}
+    assert "study.runner" in named
+    for name in named:
+        found = find_spec(name)
+        assert found, name
+        path = Path(found.origin or "").with_name("__main__.py") if found.submodule_search_locations else found.origin
+        assert path, name
+        source = Path(path).read_text(encoding="utf-8")
+        assert "__main__" in str(path) or '__name__ == "__main__"' in source, name
