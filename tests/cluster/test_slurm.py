@@ -89,8 +89,8 @@ def copy(folder: Path, models: list[str], shards: int) -> Path:
     study |= {"models": models, "shards": shards, "requests": {models[-1]: {"gpu": 1}}}
     study["parameters"] |= PARAMETERS
     path.write_text(yaml.safe_dump(study))
-    change(project / "profiles" / "slurm" / "config.yaml", "# slurm_partition: gpu", "slurm_partition: main")
-    change(project / "profiles" / "slurm" / "config.yaml", "status-checks: 10", "status-checks: 2")
+    change(project / "study" / "profiles" / "slurm" / "config.yaml", "# slurm_partition: gpu", "slurm_partition: main")
+    change(project / "study" / "profiles" / "slurm" / "config.yaml", "status-checks: 10", "status-checks: 2")
     return project
 
 
