@@ -82,7 +82,7 @@ def test_a_lessons_figures_are_described_light_and_drawn_by_the_package(path: Pa
     assert specs
     for spec in specs:
         assert 1 <= spec["description"].count(".") + spec["description"].count(";") <= 3
-        assert spec["usermeta"]["function"].startswith("book.figures.")
+        assert spec["usermeta"]["function"].startswith(("book.figures.", "lmrel.charts."))
         assert sum(map(len, spec["datasets"].values())) <= 1000
         title = spec["title"] if isinstance(spec["title"], str) else spec["title"]["text"]
         assert len(title) <= 35, title
