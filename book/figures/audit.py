@@ -18,13 +18,14 @@ from scipy import stats
 
 from book.analysis import design
 from book.analysis.taxonomy import failure, precision_and_recall
-from book.analysis.trends import holm, trend, variance_reduction
+from book.analysis.trends import bootstrap_interval, holm, trend, variance_reduction
 from book.figures.published import ACCURACY, PROBLEMS, TEMPERATURES
 from book.figures.text import percent_range, plain, temperature_name, with_interval
 from lmrel.answers import extract_answer, paper_failure
 from lmrel.charts import PALETTE, coloured, figure, themed, titled
 from lmrel.problems import OPERANDS, paper_problems
-from lmrel.stats import agreement, contrasts, metrics
+from lmrel.stats import agreement, metrics
+from lmrel.stats.contrasts import paired
 from lmrel.stats.inference import wilson
 
 LABELS = Path(__file__).resolve().parent.parent / "data" / "failures.jsonl"
@@ -98,7 +99,7 @@ def variances(draws: pd.DataFrame) -> dict[str, float]:
     """
     first, second = (draws[draws["temperature"] == temperature] for temperature in (0.0, 1.0))
     repeated = agreement.repeated(second).query("task == 'all'").iloc[0]
-    sampling, differences = float(repeated["sampling_variance"]), contrasts.paired(first, second)
+    sampling, differences = float(repeated["sampling_variance"]), paired(first, second)
     return {"between": max(0.0, differences.var(ddof=1) - sampling / repeated["runs"]), "sampling": sampling}
 
 
@@ -112,7 +113,7 @@ def arms(draws: pd.DataFrame) -> pd.DataFrame:
         temperatures = sorted(some["temperature"].unique())
         means = some.groupby("temperature")["correct"].mean()
         first, last = (some[some["temperature"] == t] for t in (temperatures[0], temperatures[-1]))
-        interval = contrasts.bootstrap_interval(contrasts.paired(first, last))
+        interval = bootstrap_interval(paired(first, last))
         row = {"arm": str(arm)} | {temperature_name(t): f"{means[t]:.1%}" for t in temperatures}
         rows.append(row | {"change, points": with_interval(*(100 * end for end in interval))})
     return plain(pd.DataFrame(rows))

@@ -44,22 +44,14 @@ def paired_difference(draws: pd.DataFrame, column: str, first: float, second: fl
     return {"difference": mean, "low": low, "high": high, "problems": len(differences)}
 
 
-def bootstrap_interval(values: np.ndarray, level: float = 0.95, seed: int = 0) -> tuple[float, float, float]:
-    """Mean of one number per problem and its BCa bootstrap interval (Efron 1987), problems drawn anew."""
-    _check_values(values, 1)
-    if np.ptp(values) == 0:
-        return float(values[0]), float(values[0]), float(values[0])
-    found = stats.bootstrap((values,), np.mean, confidence_level=level, n_resamples=4000, rng=seed).confidence_interval
-    return float(values.mean()), float(found.low), float(found.high)
-
-
 def equivalence(differences: np.ndarray, margin: float) -> dict[str, Any]:
     """Two one-sided t tests (Schuirmann 1987): whether the mean difference lies within ``-margin`` and ``margin``.
 
     Keys ``difference, low, high`` (the 90 % interval that decides at 5 %), ``p`` (the larger of the two) and
     ``equivalent``. A difference that is not significant is no evidence of equivalence; this is.
     """
-    _check_values(differences, 2)
+    if len(differences) < 2 or np.isnan(differences).any():
+        raise InputError(f"there are {len(differences)} differences; at least 2 are needed, and none may be missing.")
     check_number("margin", margin, 0.0, math.inf, open_below=True)
     mean, low, high = t_interval(differences, 0.90)
     error, df = differences.std(ddof=1) / math.sqrt(len(differences)), len(differences) - 1
@@ -68,8 +60,3 @@ def equivalence(differences: np.ndarray, margin: float) -> dict[str, Any]:
     else:
         p = float(max(stats.t.sf((mean + margin) / error, df), stats.t.cdf((mean - margin) / error, df)))
     return {"difference": mean, "low": low, "high": high, "p": p, "equivalent": p < 0.05}
-
-
-def _check_values(values: np.ndarray, least: int) -> None:
-    if len(values) < least or np.isnan(values).any():
-        raise InputError(f"there are {len(values)} differences; at least {least} are needed, and none may be missing.")
