@@ -1,4 +1,4 @@
-"""Trends of outcomes over temperature, tests of a family, and what a paired design spares.
+"""Trends of outcomes over temperature, tests of a family, a bootstrap, and what a paired design spares.
 
 It takes any draws and knows no page. statsmodels takes seconds to load, so it is imported where it is used.
 """
@@ -10,6 +10,7 @@ import warnings
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from lmrel.errors import InputError
 
@@ -55,6 +56,14 @@ def holm(p_values: dict[str, float]) -> dict[str, float]:
 
     adjusted = multipletests(list(p_values.values()), method="holm")[1]
     return dict(zip(p_values, map(float, adjusted), strict=True))
+
+
+def bootstrap_interval(values: np.ndarray, level: float = 0.95, seed: int = 0) -> tuple[float, float, float]:
+    """Mean of one number per problem with its BCa bootstrap interval (Efron 1987), problems drawn anew."""
+    if np.ptp(values) == 0:
+        return float(values[0]), float(values[0]), float(values[0])
+    found = stats.bootstrap((values,), np.mean, confidence_level=level, n_resamples=4000, rng=seed).confidence_interval
+    return float(values.mean()), float(found.low), float(found.high)
 
 
 def variance_reduction(draws: pd.DataFrame, first: float, second: float) -> dict[str, float]:

@@ -17,7 +17,7 @@ from scipy import stats
 
 from book.analysis import design
 from book.analysis.taxonomy import failure, precision_and_recall
-from book.analysis.trends import holm, trend, variance_reduction
+from book.analysis.trends import bootstrap_interval, holm, trend, variance_reduction
 from book.figures.published import ACCURACY, PROBLEMS, TEMPERATURES
 from book.figures.text import percent_range, plain, temperature_name, with_interval
 from lmrel.answers import extract_answer, paper_failure
@@ -112,7 +112,7 @@ def arms(draws: pd.DataFrame, by: str) -> pd.DataFrame:
         temperatures = sorted(some["temperature"].unique())
         means = some.groupby("temperature")["correct"].mean()
         first, last = (some[some["temperature"] == t] for t in (temperatures[0], temperatures[-1]))
-        interval = contrasts.bootstrap_interval(contrasts.paired(first, last))
+        interval = bootstrap_interval(contrasts.paired(first, last).to_numpy())
         row = {by: str(arm)} | {temperature_name(t): f"{means[t]:.1%}" for t in temperatures}
         rows.append(row | {"change, points": with_interval(*(100 * end for end in interval))})
     return plain(pd.DataFrame(rows))

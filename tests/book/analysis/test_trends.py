@@ -71,3 +71,12 @@ def test_common_random_numbers_spare_variance_and_independent_draws_none() -> No
 
 def test_holm_by_hand() -> None:
     assert trends.holm({"a": 0.01, "b": 0.04, "c": 0.03}) == pytest.approx({"a": 0.03, "b": 0.06, "c": 0.06})
+
+
+def test_the_bootstrap_interval_covers_at_its_level() -> None:
+    rng, hits = np.random.default_rng(0), 0
+    for i in range(300):
+        low, high = trends.bootstrap_interval(rng.binomial(4, 0.3, 80) / 4, seed=i)[1:]
+        hits += low <= 0.3 <= high
+    assert 0.91 <= hits / 300 <= 0.98
+    assert trends.bootstrap_interval(np.ones(5)) == (1.0, 1.0, 1.0)
