@@ -6,7 +6,7 @@ double quantization and bf16 compute, as the paper's configuration did when expe
 Norms, embeddings and head stay in bf16.
 
 `Nf4Quantizer` plugs into transformers' loading: one parameter is read, quantized and let go before the next, so no wide
-copy of the model is ever held. What came of it is measured.
+copy of the model is ever held. What came of it is measured, by `lmrel.precision`.
 """
 
 from __future__ import annotations
@@ -57,29 +57,29 @@ class Nf4Quantizer(HfQuantizer):  # type: ignore[misc]
         widen_on_use(model)
 
     def get_quantize_ops(self) -> ConversionOps:
-        """What is done to such a parameter."""
+        """The operation by which such a parameter is quantized."""
         return _Quantize()
 
     def get_weight_conversions(self) -> list[WeightConverter]:
-        """How saved tensors become parameters."""
+        """How the tensors of a saved 4-bit checkpoint, packed weights and their scales, become parameters."""
         if not self.pre_quantized:
             return []
         weights = ("experts.gate_up_proj", "experts.down_proj", "weight")
         return [WeightConverter([*(f"{w}.{s}" for s in STATES), w], w, [_Restore(self)]) for w in weights]
 
     def is_serializable(self) -> bool:
-        """It is: see `lmrel.precision.save_quantized`."""
+        """Whether a quantized model can be saved: yes, by `lmrel.precision.save_quantized`."""
         return True
 
     @property
     def is_trainable(self) -> bool:
-        """Only for inference."""
+        """Whether a quantized model can be trained: no, it is for inference."""
         return False
 
 
 class _Quantize(ConversionOps):  # type: ignore[misc]
     def convert(self, input_dict: dict[str, Any], *_: Any, model: Any = None, **__: Any) -> dict[str, Tensor]:
-        values = {name: value[0] if isinstance(value, list) else value for name, value in input_dict.items()}
+        values = _tensors(input_dict)
         return {name: quantized(model.get_submodule(name.rpartition(".")[0]), value) for name, value in values.items()}
 
 
@@ -92,11 +92,16 @@ class _Restore(ConversionOps):  # type: ignore[misc]
     ) -> dict[str, Any]:
         if len(input_dict) == 1:  # a tensor that was saved as it is
             return input_dict
-        stored = {name: value[0] if isinstance(value, list) else value for name, value in input_dict.items()}
-        weight = min(stored, key=len)
+        stored = _tensors(input_dict)
+        weight = min(stored, key=len)  # the others' names are the weight's, and more
         packed = stored.pop(weight)
         module = model.get_submodule(full_layer_name.rpartition(".")[0])
         return {weight: _narrow(module, packed, functional.QuantState.from_dict(stored, packed.device))}
+
+
+def _tensors(input_dict: dict[str, Any]) -> dict[str, Any]:
+    """The tensors that a conversion is given by name, each alone or in a list of one."""
+    return {name: value[0] if isinstance(value, list) else value for name, value in input_dict.items()}
 
 
 def narrow_linears(model: PreTrainedModel) -> None:
@@ -119,7 +124,7 @@ def narrow_linears(model: PreTrainedModel) -> None:
 
 
 def is_block_matrix(name: str, tensor: Tensor) -> bool:
-    """Whether a parameter is to be quantized."""
+    """Whether a parameter is to be quantized: it is a matrix, or a stack of them, inside a decoder block."""
     return ".layers." in name and tensor.ndim >= 2
 
 

@@ -1,7 +1,6 @@
-"""The page on scale computes here how long many models take on many GPUs, and how to deal them out.
+"""How long many models take on many GPUs, and among how many jobs each is best divided, as the page on scale asks.
 
-It simulates the simplest scheduler. What one model takes is from `study.costs`; no study is
-planned by this.
+It simulates the simplest scheduler. What one model takes comes from `study.costs`; no study is planned by this.
 """
 
 from __future__ import annotations
@@ -21,10 +20,10 @@ SLACK = 1.01  # times that differ by a smaller factor count as equal
 
 @dataclass(frozen=True)
 class Rates:
-    """What is assumed of a machine. `InputError` for what is no such number.
+    """What is assumed of a machine; raises `InputError` for what is no such number.
 
-    `disk` are the GB/s at which one job reads weights, `link` the GB/s that all downloads share, `overhead` the seconds
-    of a job beside reading and drawing.
+    One job reads weights at `disk` GB/s, all downloads share `link` GB/s, and a job spends `overhead` seconds beside
+    reading and drawing.
     """
 
     disk: float
@@ -59,10 +58,10 @@ def work_of(model: str, precision: str, draws: int, problems: int, measured: Mea
 
 @dataclass(frozen=True)
 class Plan:
-    """`wall`, the seconds until the last job ends, and `spent`, what the GPUs' seconds up to then go into.
+    """How long a study takes: `wall`, the seconds until its last job ends, and `spent`, the GPUs' seconds up to then.
 
-    That is ``drawing``, ``loading``, ``download`` (nothing is there to run yet) and ``stragglers`` (nothing is left to
-    run, or too few GPUs are free for the next job).
+    They are spent on ``drawing`` and ``loading``, or lost to ``download`` (nothing is there to run yet) and
+    ``stragglers`` (nothing is left to run, or too few GPUs are free for the next job).
     """
 
     wall: float
@@ -70,10 +69,10 @@ class Plan:
 
 
 def plan_jobs(works: Sequence[Work], shards: int, gpus: int, rates: Rates) -> Plan:
-    """`works`, each in so many equal jobs, on so many GPUs: whichever is free takes the longest job that is there.
+    """The `Plan` of `works`, each divided into `shards` equal jobs, on so many GPUs.
 
-    Models are fetched one after the other, the smallest first, and can run as soon as they are there. `InputError` for
-    a job that needs more GPUs than there are.
+    A free GPU takes the longest job whose weights are there. Models are fetched one after the other, the smallest
+    first. Raises `InputError` for a job that needs more GPUs than there are.
     """
     arrival, jobs = 0.0, []
     for work in sorted(works, key=lambda work: work.stored):

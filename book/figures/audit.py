@@ -1,6 +1,7 @@
 """Tables and figures of the audit: what the published numbers can show, and how much each choice of ours matters.
 
-Every cell of a table is text; changes of accuracy are in percentage points. What is estimated comes from `lmrel.stats`.
+Every cell of a table is text; changes of accuracy are in percentage points. What is estimated comes from `lmrel.stats`
+and `book.analysis`.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from book.figures.text import percent_range, plain, temperature_name, with_inter
 from lmrel.answers import extract_answer, paper_failure
 from lmrel.charts import PALETTE, coloured, figure, themed, titled
 from lmrel.problems import OPERANDS, paper_problems
-from lmrel.stats import agreement, contrasts, metrics
+from lmrel.stats import agreement, metrics
+from lmrel.stats.contrasts import paired
 from lmrel.stats.inference import wilson
 
 LABELS = Path(__file__).resolve().parent.parent / "data" / "failures.jsonl"
@@ -50,11 +52,10 @@ def stability(margin: float = 0.05) -> pd.DataFrame:
 
 def counts() -> pd.DataFrame:
     """The published accuracies as numbers of problems, with Wilson's 95 % interval of the share."""
-    table = {"model": list(ACCURACY)}
+    table, form = {"model": list(ACCURACY)}, f"{{:.0f}} of {PROBLEMS}"
     for i, temperature in enumerate(TEMPERATURES):
         cells = []
         for accuracies in ACCURACY.values():
-            form = f"{{:.0f}} of {PROBLEMS}"
             low, high = (100 * end for end in wilson(accuracies[i], PROBLEMS))
             cells.append(with_interval(accuracies[i] * PROBLEMS, low, high, form=form, ends="{:.1f} %"))
         table[temperature_name(temperature)] = cells
@@ -62,13 +63,13 @@ def counts() -> pd.DataFrame:
 
 
 def chance() -> pd.DataFrame:
-    """What answers without computing would score on the paper's problems: columns ``rule, accuracy``, as text.
+    """What rules that compute nothing score on the paper's problems: columns ``rule, accuracy``, as text.
 
-    Always the commonest answer; and in each family always the same operand of the problem, the best one.
+    The rules are to give always the commonest answer, or, in each family, always the operand that is right most often.
     """
     problems = paper_problems()
-    counts = problems["answer"].value_counts()
-    rows = [{"rule": f"always {counts.index[0]}", "accuracy": f"{counts.iloc[0] / len(problems):.1%}"}]
+    answers = problems["answer"].value_counts()
+    rows = [{"rule": f"always {answers.index[0]}", "accuracy": f"{answers.iloc[0] / len(problems):.1%}"}]
     for task, some in problems.groupby("task"):
         operands = [name for name in OPERANDS[str(task)] if not name.startswith("op")]
         scores = some[operands].eq(some["answer"], axis=0).mean()
@@ -91,29 +92,29 @@ def power(between: float, sampling: float, runs: Sequence[int] = (1, 4, 16)) -> 
     return pd.DataFrame(rows)
 
 
-def variances(draws: pd.DataFrame, cold: float = 0.0, hot: float = 1.0) -> dict[str, float]:
-    """The variances that `power` needs, estimated from one model's draws at two temperatures.
+def variances(draws: pd.DataFrame) -> dict[str, float]:
+    """The variances that `power` needs, estimated from one model's draws at temperatures 0 and 1.
 
-    ``between`` is that of the true difference between problems, ``sampling`` that of a single draw at `hot`.
+    ``between`` is that of the true difference between problems, ``sampling`` that of a single draw at temperature 1.
     """
-    first, second = (draws[draws["temperature"] == temperature] for temperature in (cold, hot))
+    first, second = (draws[draws["temperature"] == temperature] for temperature in (0.0, 1.0))
     repeated = agreement.repeated(second).query("task == 'all'").iloc[0]
-    sampling, differences = float(repeated["sampling_variance"]), contrasts.paired(first, second)
+    sampling, differences = float(repeated["sampling_variance"]), paired(first, second)
     return {"between": max(0.0, differences.var(ddof=1) - sampling / repeated["runs"]), "sampling": sampling}
 
 
-def arms(draws: pd.DataFrame, by: str) -> pd.DataFrame:
-    """Accuracy at each temperature of several ways to draw, named in column `by`, a row per way.
+def arms(draws: pd.DataFrame) -> pd.DataFrame:
+    """Accuracy at each temperature of several ways to draw, named in column ``arm``, a row per way.
 
     The change is from the lowest temperature to the highest, with a 95 % interval.
     """
     rows = []
-    for arm, some in draws.groupby(by, sort=False):
+    for arm, some in draws.groupby("arm", sort=False):
         temperatures = sorted(some["temperature"].unique())
         means = some.groupby("temperature")["correct"].mean()
         first, last = (some[some["temperature"] == t] for t in (temperatures[0], temperatures[-1]))
-        interval = bootstrap_interval(contrasts.paired(first, last).to_numpy())
-        row = {by: str(arm)} | {temperature_name(t): f"{means[t]:.1%}" for t in temperatures}
+        interval = bootstrap_interval(paired(first, last).to_numpy())
+        row = {"arm": str(arm)} | {temperature_name(t): f"{means[t]:.1%}" for t in temperatures}
         rows.append(row | {"change, points": with_interval(*(100 * end for end in interval))})
     return plain(pd.DataFrame(rows))
 

@@ -192,14 +192,6 @@ def begin_anew(app: Sphinx, config: Any) -> None:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def choose_live(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:
-    """Add the style and the scripts of the live figures to a page that has one."""
-    if "lmrel-live" in context.get("body", ""):
-        app.add_css_file("live.css")
-        app.add_js_file("live.js", loading_method="defer")
-        app.add_js_file("live-figures.js", loading_method="defer")
-
-
 def copy_live(app: Sphinx, exception: Exception | None) -> None:
     """Copy the data of the live figures into the site."""
     for path in sorted((Path(app.srcdir) / LIVE).glob("*.js")) if exception is None else []:
@@ -209,9 +201,17 @@ def copy_live(app: Sphinx, exception: Exception | None) -> None:
 
 
 def choose_scripts(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:
-    """Add the chart script to a page that has a chart; take thebe's away: it is loaded twice, which is an error."""
-    if "lmrel-chart" in context.get("body", ""):
+    """Add the scripts of charts and of live figures to pages with some; take thebe's away, which fails on every page.
+
+    It is loaded twice, and the second time is an error.
+    """
+    body = context.get("body", "")
+    if "lmrel-chart" in body:
         app.add_js_file("chart.js", loading_method="defer")
+    if "lmrel-live" in body:
+        app.add_css_file("live.css")
+        app.add_js_file("live.js", loading_method="defer")
+        app.add_js_file("live-figures.js", loading_method="defer")
     scripts = context.get("script_files", [])
     scripts[:] = [
         script for script in scripts if "thebe" not in f"{script} {getattr(script, 'attributes', {})}".lower()
@@ -286,7 +286,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("env-get-outdated", check_names)
     app.connect("source-read", check_notebook)
     app.connect("html-page-context", choose_scripts, priority=900)
-    app.connect("html-page-context", choose_live, priority=900)
     app.connect("html-page-context", finish_body)
     app.connect("build-finished", write_vega)
     app.connect("build-finished", copy_live)

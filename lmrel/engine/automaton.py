@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from itertools import product
 
 import torch
 from torch import Tensor
@@ -24,7 +25,7 @@ class Lexer:
     """
 
     def __init__(self, reader: PieceReader, vocabulary: int, expected: Sequence[int], device: torch.device) -> None:
-        runs: dict[str, int] = {"": 0}
+        runs: dict[str, int] = {"": 0}  # the runs of digits that tokens add, numbered
         tables = []
         pieces = [reader.piece(token) for token in range(vocabulary)]
         for reading in Verdict:
@@ -32,42 +33,33 @@ class Lexer:
             tables.append([(after, runs.setdefault(digits, len(runs)), minus) for after, digits, minus in rows])
         # (readings, vocabulary) each: the next reading, which run of digits is added, whether a minus opens it.
         self.next, self.digits, self.minus = torch.tensor(tables, dtype=torch.long, device=device).unbind(-1)
-        targets = [(str(abs(value)) if value else "", value < 0, value == 0) for value in expected]
-        self.dead = max(len(digits) for digits, *_ in targets) + 2
+        targets = [(str(abs(value)).lstrip("0"), value < 0) for value in expected]  # zero has no digits
+        self.dead = max(len(digits) for digits, _ in targets) + 2
         distinct = {target: i for i, target in enumerate(dict.fromkeys(targets))}
         self.target = torch.tensor([distinct[target] for target in targets], device=device)
-        self.progress = torch.tensor(
-            [
-                [
-                    [[self._progress(target, progress, digits, minus) for minus in (False, True)] for digits in runs]
-                    for progress in range(self.dead + 1)
-                ]
-                for target in distinct
-            ],
-            device=device,
-        )  # (targets, progress, runs of digits, minus)
-        self.full = torch.tensor([len(digits) + 1 for digits, *_ in targets], device=device)
+        shape = (len(distinct), self.dead + 1, len(runs), 2)  # (targets, progress, runs of digits, minus)
+        cases = product(distinct, range(self.dead + 1), runs, (False, True))
+        after = [self._progress(*target, progress, added, minus) for target, progress, added, minus in cases]
+        self.progress = torch.tensor(after, device=device).view(shape)
+        self.full = torch.tensor([len(digits) + 1 for digits, _ in targets], device=device)
+
+    def _progress(self, digits: str, negative: bool, progress: int, added: str, minus: bool) -> int:
+        """The progress towards the target once the digits `added` follow, opened by a `minus` sign or not."""
+        if not added or progress == self.dead:
+            return progress
+        if progress == 0 and minus != negative and digits:  # to zero, either sign leads
+            return self.dead
+        number = (digits[: max(progress - 1, 0)] + added).lstrip("0")
+        return len(number) + 1 if digits.startswith(number) else self.dead
 
     def of(self, problems: slice) -> Lexer:
-        """The same for some of the problems, numbered from 0."""
+        """The same lexer for some of the problems, which are then numbered from 0."""
         part = copy.copy(self)
         part.target, part.full = self.target[problems], self.full[problems]
         return part
 
-    def _progress(self, target: tuple[str, bool, bool], progress: int, added: str, minus: bool) -> int:
-        digits, negative, zero = target
-        if not added or progress == self.dead:
-            return progress
-        if progress == 0 and minus != negative and not zero:
-            return self.dead
-        if progress - 1 > len(digits):
-            return self.dead
-        sofar = digits[: max(progress - 1, 0)]
-        number = (sofar + added).lstrip("0")
-        return len(number) + 1 if digits.startswith(number) else self.dead
-
     def step(self, problem: Tensor, reading: Tensor, progress: Tensor) -> tuple[Tensor, Tensor]:
-        """Next readings and progress, each (nodes, vocabulary), after every token."""
+        """Readings and progress after every token, each (nodes, vocabulary), for nodes in these states, (nodes,)."""
         choices = self.progress[self.target[problem], progress]  # (nodes, runs of digits, 2)
         index = self.digits[reading] * 2 + self.minus[reading]
         return self.next[reading], choices.flatten(1).gather(1, index)

@@ -21,6 +21,7 @@ from lmrel.engine.memory import bytes_of_prompts
 from lmrel.errors import InputError
 
 ATTENTION = "lmrel_forest"
+Prompts = Sequence[Sequence[int]]  # token ids, of any lengths
 
 
 def attend(
@@ -35,7 +36,7 @@ def attend(
 AttentionInterface.register(ATTENTION, attend)
 
 
-def shared_header(prompts: Sequence[Sequence[int]]) -> int:
+def shared_header(prompts: Prompts) -> int:
     """How many tokens all `prompts` begin with, none of them to its end."""
     differs = (i for i, tokens in enumerate(zip(*prompts, strict=False)) if len(set(tokens)) > 1)
     shortest = min(map(len, prompts)) - 1
@@ -43,11 +44,11 @@ def shared_header(prompts: Sequence[Sequence[int]]) -> int:
 
 
 class Step(NamedTuple):
-    """What attention must know of the tokens that go through the model."""
+    """What attention must know of the tokens that go through the model in one call."""
 
-    row: Tensor  # of each token: its prompt
-    slot: Tensor  # and its number among those of that prompt
-    most: int  # tokens of a prompt, at most
+    row: Tensor  # (tokens,): the prompt of each
+    slot: Tensor  # (tokens,): its number among those of that prompt
+    most: int  # tokens of one prompt, at most
     rows: int  # prompts
     mask: Tensor  # what each sees: (most, columns) of prompts' tokens, the same for all rows, (nodes, columns) of nodes
     ancestors: Tensor | None = None  # of nodes: (nodes, path), the numbers of those that each may see
@@ -63,28 +64,23 @@ class Forest:
     """
 
     def __init__(
-        self,
-        model: PreTrainedModel,
-        prompts: Sequence[Sequence[int]],
-        budget: float = math.inf,
-        *,
-        onward: bool = False,
+        self, model: PreTrainedModel, prompts: Prompts, budget: float = math.inf, *, onward: bool = False
     ) -> None:
         self.model, self.device, self.budget, self.onward = model, model.device, budget, onward
         # Keys and values by layer: (rows, heads, columns, size) of the prompts, (heads, nodes, size) of what grew.
-        self.prompts: dict[int, tuple[Tensor, Tensor]] = {}
-        self.nodes: dict[int, tuple[Tensor, Tensor]] = {}
+        self.prompts: dict[int, list[Tensor]] = {}
+        self.nodes: dict[int, list[Tensor]] = {}
         self.steps: dict[torch.device, Step] = {}  # the present one, on each device that holds layers
         rows, lengths = len(prompts), [len(prompt) for prompt in prompts]
         shared = shared_header(prompts) if rows > 1 else 0
-        if shared:
+        if shared:  # what all prompts begin with goes through the model as one prompt of its own, before the rest
             own = torch.arange(shared, device=self.device)
             step = Step(own * 0, own, shared, 1, self._causal(shared, 0))
             self._forward(self._tensor(prompts[0][:shared]), own, step, 1)
         own_lengths = self._tensor(lengths) - shared
         width = int(own_lengths.max())
         row = torch.arange(rows, device=self.device).repeat_interleave(own_lengths)
-        slot = torch.arange(len(row), device=self.device) - (own_lengths.cumsum(0) - own_lengths)[row]
+        slot, _ = _number_in_row(row)
         ids = self._tensor([token for prompt in prompts for token in prompt[shared:]])
         self._check(bytes_of_prompts(model, rows, len(ids), shared + width, width))
         step = Step(row, slot, width, rows, self._causal(width, shared))
@@ -99,13 +95,12 @@ class Forest:
         self.first = 0
 
     def grow(self, parent: Tensor, token: Tensor) -> Tensor:
-        """Logits, (nodes, vocabulary), of new nodes: the number of each one's parent, and its token."""
+        """Logits, (nodes, vocabulary), of new nodes: the number of each one's parent, and its token, both (nodes,)."""
         parent = parent - self.first
         row, depth, position = self.row[parent], self.depth[parent], self.position[parent] + 1
-        order = torch.argsort(row, stable=True)
-        counts = torch.bincount(row)
-        slot = torch.empty_like(row)
-        slot[order] = torch.arange(len(row), device=self.device) - (counts.cumsum(0) - counts)[row[order]]
+        slot, counts = _number_in_row(row)
+        # A node's path is its parent's and itself, filed under its own number. Depths differ between rows, so the table
+        # of paths is as wide as the deepest node needs; -1 stands in what a path leaves empty.
         if int(depth.max()) == self.path.shape[1]:
             self.path = torch.nn.functional.pad(self.path, (0, 1), value=-1)
         path = self.path[parent]
@@ -113,13 +108,15 @@ class Forest:
         path.scatter_(1, depth[:, None], numbers[:, None])
         self._check_room(len(row))
         tables = (row, depth + 1, position, path)
-        if self.onward:
+        if self.onward:  # nobody asks for the older nodes again: only their keys and values are kept
             self.first = self.computed
         else:
             older = (self.row, self.depth, self.position, self.path)
             tables = tuple(torch.cat(pair) for pair in zip(older, tables, strict=True))  # type: ignore[assignment]
         self.row, self.depth, self.position, self.path = tables
         self.computed += len(token)
+        # What a node sees: the filled columns of its prompt, then its path. An empty place of a path is looked up as
+        # node 0, and masked.
         sees = torch.cat([self.filled[row], path >= 0], dim=1)
         step = Step(row, slot, int(counts.max()), len(self.filled), sees, path.clamp(min=0))
         return self._forward(token, position, step, 0)
@@ -130,7 +127,7 @@ class Forest:
         if 2 * len(remaining) <= len(self.filled):
             for layer, (keys, values) in self.prompts.items():
                 kept = remaining.to(keys.device)
-                self.prompts[layer] = keys[kept], values[kept]
+                self.prompts[layer] = [keys[kept], values[kept]]
             self.filled = self.filled[remaining]
             # Nodes of other rows get a wrong one, and are never asked for again.
             self.row = torch.searchsorted(remaining, self.row).clamp(max=len(remaining) - 1)
@@ -156,25 +153,34 @@ class Forest:
     def _attend_prompts(
         self, step: Step, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float
     ) -> Tensor:
+        """Prompts, padded to rows of one length, see each its own row: plain causal attention."""
         size, columns = step.mask.shape
-        header = self.prompts.get(layer)
-        keys, values = (new.new_zeros(step.rows, new.shape[0], columns, new.shape[-1]) for new in (key, value))
-        for kept, old, new in zip((keys, values), header or (None, None), (key, value), strict=True):
-            if old is not None:
-                kept[:, :, : old.shape[2]] = old
-            kept[step.row, :, columns - size + step.slot] = new.transpose(0, 1)
-        self.prompts[layer] = keys, values
+        filed = []
+        for new, header in zip((key, value), self.prompts.get(layer, (None, None)), strict=True):
+            whole = new.new_zeros(step.rows, new.shape[0], columns, new.shape[-1])
+            if header is not None:
+                whole[:, :, : header.shape[2]] = header
+            whole[step.row, :, columns - size + step.slot] = new.transpose(0, 1)
+            filed.append(whole)
+        self.prompts[layer] = filed
         group = query.shape[2]
         hidden = query.new_zeros(step.mask.shape).masked_fill(~step.mask, float("-inf")).repeat(group, 1)
-        query = _to_rows(query, step)
-        return _from_rows(scaled_dot_product_attention(query, keys, values, hidden, scale=scaling), group, step)
+        keys, values = filed
+        found = scaled_dot_product_attention(_to_rows(query, step), keys, values, hidden, scale=scaling)
+        return _from_rows(found, group, step)
 
     def _attend_nodes(
         self, step: Step, layer: int, query: Tensor, key: Tensor, value: Tensor, ancestors: Tensor
     ) -> Tensor:
-        filed = self._filed(layer, key, value)
+        """Nodes see their prompt and their ancestors: one softmax over the scores of both.
+
+        All nodes of a row share the keys of its prompt, so those scores are one product a row, (rows, heads, nodes,
+        columns): the prompt is read once, however many nodes there are. Ancestors are few, at most one a depth, and
+        differ from node to node, so their keys are gathered: (heads, nodes, path, size).
+        """
         keys, values = (
-            kept.index_select(1, ancestors.flatten()).view(len(kept), *ancestors.shape, -1) for kept in filed
+            kept.index_select(1, ancestors.flatten()).view(len(kept), *ancestors.shape, -1)
+            for kept in self._filed(layer, key, value)
         )
         prompt_keys, prompt_values = self.prompts[layer]
         trunk, group = prompt_keys.shape[2], query.shape[2]
@@ -187,19 +193,17 @@ class Forest:
         weights = scores.softmax(dim=-1, dtype=torch.float32).to(query.dtype)
         return by_prompt(weights[..., :trunk], prompt_values) + weights[..., trunk:] @ values
 
-    def _filed(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+    def _filed(self, layer: int, key: Tensor, value: Tensor) -> list[Tensor]:
         """The layer's keys and values of all nodes, the new ones included; room is made for half as many again."""
         total = self.computed - self.roots
-        old = self.nodes.get(layer)
-        if old is None or old[0].shape[1] < total:
-            capacity = total if old is None else max(total, old[0].shape[1] * 3 // 2)
-            fresh = (
-                key.new_empty(key.shape[0], capacity, key.shape[-1]),
-                value.new_empty(value.shape[0], capacity, value.shape[-1]),
-            )
-            for kept, new in zip(old or (), fresh, strict=False):
-                new[:, : kept.shape[1]] = kept
-            self.nodes[layer] = fresh
+        old = self.nodes.get(layer, [])
+        room = old[0].shape[1] if old else 0
+        if room < total:
+            self.nodes[layer] = [
+                new.new_empty(new.shape[0], max(total, room * 3 // 2), new.shape[-1]) for new in (key, value)
+            ]
+            for kept, larger in zip(old, self.nodes[layer], strict=False):
+                larger[:, :room] = kept
         for kept, new in zip(self.nodes[layer], (key, value), strict=True):
             kept[:, total - new.shape[1] : total] = new
         return self.nodes[layer]
@@ -247,6 +251,15 @@ class Forest:
         return torch.ones(size, header + size, dtype=torch.bool, device=self.device).tril(header)
 
 
+def _number_in_row(row: Tensor) -> tuple[Tensor, Tensor]:
+    """Each entry's number among those of its row, from 0, in order; and how many entries each row has."""
+    counts = torch.bincount(row)
+    order = torch.argsort(row, stable=True)
+    number = torch.empty_like(row)
+    number[order] = torch.arange(len(row), device=row.device) - (counts.cumsum(0) - counts)[row[order]]
+    return number, counts
+
+
 def _to_rows(tokens: Tensor, step: Step) -> Tensor:
     """(heads, tokens, group, x) as (rows, heads, group * most, x), zeros where a row has fewer tokens."""
     padded = tokens.new_zeros(step.rows, tokens.shape[0], tokens.shape[2], step.most, tokens.shape[-1])
@@ -255,6 +268,7 @@ def _to_rows(tokens: Tensor, step: Step) -> Tensor:
 
 
 def _from_rows(padded: Tensor, group: int, step: Step) -> Tensor:
+    """The reverse of `_to_rows`: (heads, tokens, group, x)."""
     return padded.unflatten(2, (group, -1))[step.row, :, :, step.slot].transpose(0, 1)  # type: ignore[no-untyped-call]
 
 
@@ -263,14 +277,9 @@ Children = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 @torch.inference_mode()
 def walk(
-    model: PreTrainedModel,
-    prompts: Sequence[Sequence[int]],
-    children: Children,
-    *,
-    onward: bool = False,
-    budget: float = math.inf,
+    model: PreTrainedModel, prompts: Prompts, children: Children, *, onward: bool = False, budget: float = math.inf
 ) -> int:
-    """Grow one tree per prompt (token ids, of any lengths); the number of nodes computed, roots included.
+    """Grow one tree per prompt; the number of nodes computed, roots included.
 
     ``children(numbers, logits)`` is given the numbers and the raw logits, (nodes, vocabulary), of the nodes just
     computed, at first those at the ends of the prompts, and answers with the nodes to compute next: each one's

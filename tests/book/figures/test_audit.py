@@ -63,9 +63,7 @@ def test_variances_are_those_of_a_greedy_against_sampled_difference(draws: pd.Da
 
 
 def test_arms_stand_beside_each_other_with_their_drops(draws: pd.DataFrame) -> None:
-    found = audit.arms(pd.concat([draws.assign(arm="one"), draws.assign(arm="two", correct=True)]), "arm").set_index(
-        "arm"
-    )
+    found = audit.arms(pd.concat([draws.assign(arm="one"), draws.assign(arm="two", correct=True)])).set_index("arm")
     assert found.loc["two"].tolist() == ["100.0%", "100.0%", "+0.0 [+0.0, +0.0]"]
     assert numbers(found.loc["one", "change, points"])[0] < 0
 
