@@ -110,9 +110,9 @@ def effects(table: pd.DataFrame, value: str = "drop", unit: str = "base model") 
     the mean over ``units``: training seeds. For the effects of targets and format they are base models (a seed and an
     architecture), as planned, unless `unit` is "seed".
 
-    Columns ``effect, estimate, units``; ``low, high``, the 95 % t interval, and ``p`` of no effect; ``low_90, high_90``,
-    the 90 % interval, and ``equivalent``, whether it lies within `MARGIN`: two one-sided tests at 5 % (Schuirmann 1987),
-    meant for drops, with ``p_equivalent``.
+    Columns ``effect, estimate, units``; ``low, high``, the 95 % t interval, and ``p`` of no effect; ``low_90,
+    high_90``, the 90 % interval, and ``equivalent``, whether it lies within `MARGIN`: two one-sided tests at 5 %
+    (Schuirmann 1987), meant for drops, with ``p_equivalent``.
     Where `table` has problems, ``crossed_low, crossed_high`` is the 95 % interval that takes problems as drawn too, and
     is never narrower. For a single unit this one is over problems alone, other bounds are NaN and ``equivalent`` None.
     """
@@ -215,7 +215,7 @@ def planned_tests(table: pd.DataFrame) -> dict[str, float]:
     """
     found = effects(table).set_index("effect")
     tests = dict.fromkeys(MAIN[:2], "p") | {MAIN[2]: "p_equivalent"}
-    return holm({effect: float(found.loc[effect, column]) for effect, column in tests.items()})
+    return holm({effect: float(found[column][effect]) for effect, column in tests.items()})
 
 
 def levels(dropped: pd.DataFrame) -> pd.DataFrame:

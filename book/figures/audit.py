@@ -46,7 +46,8 @@ def stability(spared: Sequence[float] = (0.0,), margin: float = 0.05, relative: 
             error = independent * math.sqrt(1 - share)
             low, high, low_90, high_90 = (change + stats.norm.ppf(q) * error for q in (0.025, 0.975, 0.05, 0.95))
             row = {"model": model, "variance": f"{share:.0%} spared" if share else "independent"}
-            row |= {"change, points": with_interval(100 * change, 100 * low, 100 * high), "z": with_interval(change / error)}
+            row["change, points"] = with_interval(100 * change, 100 * low, 100 * high)
+            row["z"] = with_interval(change / error)
             most = max(-low_90, high_90)
             row |= {f"within {100 * margin:g} points": "yes" if most < margin else "not shown"}
             row |= {f"within {relative:.0%} of greedy": "yes" if most < relative * greedy else "not shown"}
@@ -77,7 +78,7 @@ def spared_by_pairing(outcomes: pd.DataFrame, runs: int = 4) -> pd.Series:
 def first_integers(texts: Sequence[str]) -> pd.DataFrame:
     """What the paper's rule and the stricter one of this book read in each of `texts`."""
     read = {"first integer": lambda text: extract_answer(text)[0], "the only integer": sole_number}
-    columns = {name: ["none" if rule(text) is None else str(rule(text)) for text in texts] for name, rule in read.items()}
+    columns = {name: [str(rule(text)).replace("None", "none") for text in texts] for name, rule in read.items()}
     return plain(pd.DataFrame({"output": list(texts)} | columns))
 
 
@@ -217,8 +218,9 @@ def rules(table: pd.DataFrame) -> pd.DataFrame:
     found = []
     for name, part in parts.items():
         scores = precision_and_recall(part["label"].tolist(), part["ours"].tolist()).set_index("class")
-        counts = {"precision": "said", "recall": "labelled"}
-        cells = {share: [_with_wilson(*pair) for pair in scores[[share, of]].to_numpy()] for share, of in counts.items()}
+        cells = {}
+        for share, count in {"precision": "said", "recall": "labelled"}.items():
+            cells[share] = [_with_wilson(*pair) for pair in scores[[share, count]].to_numpy()]
         found.append(pd.DataFrame(cells, scores.index).assign(labelled=scores["labelled"]).add_suffix(f", {name}"))
     return plain(pd.concat(found, axis=1).fillna("").reset_index())
 

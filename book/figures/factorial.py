@@ -36,7 +36,7 @@ from book.analysis.trends import holm
 from book.figures.text import plain, with_interval
 from lmrel.charts import PALETTE, figure, themed, titled
 from lmrel.stats.metrics import by_run, exact_curves
-from tiny.factorial import DESIGN, TUNED
+from tiny.factorial import DESIGN
 from tiny.shapes import ARCHITECTURES
 
 ORDER = list(STAGE_NAMES.values())
@@ -216,9 +216,9 @@ def numbers(dropped: pd.DataFrame) -> dict[str, str]:
     for name in ("greedy", "hot"):
         changed = effects(dropped, name).set_index("effect")
         [found[f"factorial format {name}"]] = in_points(changed.loc[[MAIN[1]]], CROSSED)
-    for (task, targets), row in levels(dropped).set_index(["task", "targets"]).iterrows():
-        key = f"factorial {targets} {task}".replace("_", " ").removesuffix(" all")
-        found[key] = with_interval(*(100 * row[["drop", "low", "high"]]), form="{:.1f}")
+    for row in levels(dropped).to_dict("records"):
+        key = f"factorial {row['targets']} {row['task']}".replace("_", " ").removesuffix(" all")
+        found[key] = with_interval(*(100 * row[name] for name in ("drop", "low", "high")), form="{:.1f}")
     beyond = pd.DataFrame([beyond_rate(dropped)])
     [found["factorial beyond"]] = in_points(beyond, CROSSED)
     found["factorial alone"] = f"{100 * beyond['alone'].iloc[0]:.1f}"

@@ -52,7 +52,8 @@ def paired_difference(draws: pd.DataFrame, column: str, first: float, second: fl
     for temperature in (first, second):
         if not (draws["temperature"] == temperature).any():
             raise InputError(f"there is no draw at temperature {quoted(temperature)}.")
-    differences = paired(*(draws[draws["temperature"] == temperature] for temperature in (first, second)), column)
+    before, after = (draws[draws["temperature"] == temperature] for temperature in (first, second))
+    differences = paired(before, after, column)
     mean, low, high = t_interval(differences.to_numpy())
     return {"difference": mean, "low": low, "high": high, "problems": len(differences)}
 
