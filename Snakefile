@@ -76,6 +76,7 @@ READS = {
     "tested": files("book/data", "*.json"),
     "audit": [
         "book/data/failures.jsonl",
+        files("book/data/factorial", "*.parquet"),
         [checkpoint(name) for name in ("tiny-dense-base", "tiny-dense-instruct", "tiny-sparse-base")],
     ],
     "factorial": [files("book/data/factorial", "*.parquet"), "book/data/training.json", checkpoint("tiny-*")],

@@ -15,14 +15,18 @@ import pandas as pd
 from scipy import stats
 from scipy.special import logit
 
+from book.analysis.trends import holm
 from lmrel.stats.contrasts import equivalence
 from lmrel.stats.inference import t_interval
+from lmrel.stats.metrics import with_all
 from tiny.factorial import CELLS, SETTING, TUNED
 
 MARGIN = 0.05  # of the equivalence test, see the book's page "The plan of the factorial"
 MAIN = ("noisy minus clean targets", "chat minus plain format", "sparse minus dense")
 PLANNED = "metric == 'correct' and precision == 'fp32' and prompt_style == 'few_shot'"
 TUNED_MEAN = "mean of the tuned"
+RATE = 0.15  # of wrong answers where targets are noisy, on average over pages
+BINDING = "task == 'variable_binding'"
 STAGE_NAMES = {  # as the page calls them
     "base": "pretrained only",
     "continued-noisy": "plain, noisy",
@@ -106,8 +110,9 @@ def effects(table: pd.DataFrame, value: str = "drop", unit: str = "base model") 
     the mean over ``units``: training seeds. For the effects of targets and format they are base models (a seed and an
     architecture), as planned, unless `unit` is "seed".
 
-    Columns ``effect, estimate, units``; ``low, high``, the 95 % t interval; ``low_90, high_90``, the 90 % interval, and
-    ``equivalent``, whether it lies within `MARGIN`: two one-sided tests at 5 % (Schuirmann 1987), meant for drops.
+    Columns ``effect, estimate, units``; ``low, high``, the 95 % t interval, and ``p`` of no effect; ``low_90,
+    high_90``, the 90 % interval, and ``equivalent``, whether it lies within `MARGIN`: two one-sided tests at 5 %
+    (Schuirmann 1987), meant for drops, with ``p_equivalent``.
     Where `table` has problems, ``crossed_low, crossed_high`` is the 95 % interval that takes problems as drawn too, and
     is never narrower. For a single unit this one is over problems alone, other bounds are NaN and ``equivalent`` None.
     """
@@ -186,14 +191,62 @@ def _effect_row(effect: str, units: pd.Series, crossing: bool) -> dict[str, Any]
     values = units.to_numpy()
     row: dict[str, Any] = {"effect": effect, "crossed_low": low, "crossed_high": high, "units": len(values)}
     row["estimate"], row["low"], row["high"] = t_interval(values)
-    row |= {"low_90": math.nan, "high_90": math.nan, "equivalent": None}
+    row |= dict.fromkeys(("low_90", "high_90", "p", "p_equivalent"), math.nan) | {"equivalent": None}
     if len(values) > 1:
         tested = equivalence(values, MARGIN)
         row |= {"low_90": tested["low"], "high_90": tested["high"], "equivalent": tested["equivalent"]}
+        row |= {"p": _p_of_zero(values), "p_equivalent": tested["p"]}
         # The crossed interval has more degrees of freedom, so it can come out narrower than the one over units alone.
         # That problems are drawn as well cannot make the mean more certain: the wider bound counts.
         row |= {"crossed_low": min(low, row["low"]), "crossed_high": max(high, row["high"])}
     return row
+
+
+def _p_of_zero(values: np.ndarray) -> float:
+    """The p-value of a t test against a mean of 0; NaN where nothing varies."""
+    spread = float(np.ptp(values))
+    return float(stats.ttest_1samp(values, 0).pvalue) if spread > 1e-12 else math.nan
+
+
+def planned_tests(table: pd.DataFrame) -> dict[str, float]:
+    """The p-values of the three planned tests, adjusted by Holm's method: a family.
+
+    Targets and format are tested against no effect, sparsity for lying within `MARGIN`. `table` is as of `effects`.
+    """
+    found = effects(table).set_index("effect")
+    tests = dict.fromkeys(MAIN[:2], "p") | {MAIN[2]: "p_equivalent"}
+    return holm({effect: float(found[column][effect]) for effect, column in tests.items()})
+
+
+def levels(dropped: pd.DataFrame) -> pd.DataFrame:
+    """Accuracies and drop by task and by what was learned last: a row for each.
+
+    Columns ``task`` (``all``, too), ``targets`` (``noisy``, ``clean``, or ``none`` for models pretrained only),
+    ``greedy``, ``hot``, and ``drop`` with ``low, high``: its 95 % interval over base models and problems.
+    """
+    table = with_all(planned_cells(dropped))
+    table["targets"] = table["stage"].map(lambda stage: TUNED.get(stage, ("", "none"))[1])
+    rows = []
+    for (task, targets), some in table.groupby(["task", "targets"]):
+        units = some.groupby(["seed", "architecture", "problem_id"])["drop"].mean()
+        row = _effect_row("drop", units, crossing=True)
+        means = {name: some[name].mean() for name in ("greedy", "hot", "drop")}
+        ends = {"low": row["crossed_low"], "high": row["crossed_high"]}
+        rows.append({"task": task, "targets": targets} | means | ends)
+    return pd.DataFrame(rows)
+
+
+def beyond_rate(dropped: pd.DataFrame) -> dict[str, Any]:
+    """What noisy targets cost beyond `RATE` of what the clean model has at temperature 1: a row as of `effects`.
+
+    A model that reproduces its noise and has nothing else to lose shows 0. ``alone`` is that share itself.
+    """
+    index = ["seed", "architecture", "problem_id"]
+    table = planned_cells(dropped)
+    targets = _contrasts(_by_stage(table, "drop", index))[0]
+    alone = RATE * table[table["stage"].isin(["continued", "instruct"])].groupby(index)["hot"].mean()
+    row = _effect_row("noisy minus clean, beyond its rate", (targets - alone).dropna(), crossing=True)
+    return row | {"alone": float(alone.mean())}
 
 
 def sensitivity(outcomes: pd.DataFrame) -> pd.DataFrame:
@@ -250,16 +303,19 @@ def between_architectures(dropped: pd.DataFrame, first: str, second: str) -> pd.
 def doses(dropped: pd.DataFrame) -> pd.DataFrame:
     """What the dense model in plain format loses, by its share of wrong targets: ``noise, drop, low, high, alone``.
 
-    The 95 % interval is over problems. ``alone`` is what a model would lose that reproduces wrong targets at
+    The 95 % intervals are over problems. ``alone`` is what a model would lose that reproduces wrong targets at
     temperature 1 and ignores them at 0: the drop of the clean model, plus their share of its accuracy at temperature 1.
+    ``rest`` is the drop less this, problem by problem, with ``rest_low, rest_high``.
     """
-    dense = dropped.query("architecture == 'dense' and seed == 0")
+    dense = dropped.query("architecture == 'dense' and seed == 0").set_index("problem_id")
     clean = dense[dense["stage"] == "continued"]
     rows = []
     for stage, noise in {"continued": 0.0, **{f"continued-{p:02}": p / 100 for p in (5, 15, 30)}}.items():
-        values = dense.loc[dense["stage"] == stage, "drop"].to_numpy()
+        values = dense.loc[dense["stage"] == stage, "drop"]
         if len(values):
-            drop, low, high = t_interval(values)
-            alone = float(clean["drop"].mean() + noise * clean["hot"].mean())
-            rows.append({"noise": noise, "drop": drop, "low": low, "high": high, "alone": alone})
+            alone = clean["drop"] + noise * clean["hot"]
+            drop, rest = t_interval(values.to_numpy()), t_interval((values - alone).to_numpy())
+            row = {"noise": noise, "alone": float(alone.mean())}
+            row |= dict(zip(("drop", "low", "high"), drop, strict=True))
+            rows.append(row | dict(zip(("rest", "rest_low", "rest_high"), rest, strict=True)))
     return pd.DataFrame(rows)

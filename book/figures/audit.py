@@ -21,7 +21,7 @@ from book.analysis.taxonomy import failure, precision_and_recall
 from book.analysis.trends import bootstrap_interval, holm, trend, variance_reduction
 from book.figures.published import ACCURACY, PROBLEMS, TEMPERATURES
 from book.figures.text import percent_range, plain, temperature_name, with_interval
-from lmrel.answers import extract_answer, paper_failure
+from lmrel.answers import extract_answer, paper_failure, sole_number
 from lmrel.charts import PALETTE, coloured, figure, themed, titled
 from lmrel.problems import OPERANDS, paper_problems
 from lmrel.stats import agreement, metrics
@@ -31,23 +31,55 @@ from lmrel.stats.inference import wilson
 LABELS = Path(__file__).resolve().parent.parent / "data" / "failures.jsonl"
 
 
-def stability(margin: float = 0.05) -> pd.DataFrame:
-    """The change of each published model from greedy to T = 1, with its 95 % interval.
+def stability(spared: Sequence[float] = (0.0,), margin: float = 0.05, relative: float = 0.25) -> pd.DataFrame:
+    """The change of each published model from greedy to T = 1, with its 95 % interval: a row per model and assumption.
 
-    Then whether the 90 % interval lies within `margin`, and the 95 % interval in relation to the greedy accuracy.
+    `spared` are shares of the variance of two independent samples that pairing is assumed to spare; 0 is independence.
+    Then z; whether the 90 % interval lies within `margin`, and within the share `relative` of the greedy accuracy; and
+    the 95 % interval as a share of it.
     """
     rows = []
     for model, accuracies in ACCURACY.items():
         greedy, hot = accuracies[0], accuracies[-1]
-        error = math.sqrt(sum(p * (1 - p) / PROBLEMS for p in (greedy, hot)))
-        change = hot - greedy
-        low, high, low_90, high_90 = (change + stats.norm.ppf(q) * error for q in (0.025, 0.975, 0.05, 0.95))
-        row = {"model": model, "greedy": f"{greedy:.1%}", "T = 1": f"{hot:.1%}"}
-        row |= {"change, points": with_interval(100 * change, 100 * low, 100 * high)}
-        row |= {f"within {100 * margin:g} points": "yes" if max(-low_90, high_90) < margin else "not shown"}
-        relative = (with_interval(end / greedy, form="{:+.0%}") for end in (low, high))
-        rows.append(row | {"of the greedy accuracy": " to ".join(relative)})
+        change, independent = hot - greedy, math.sqrt(sum(p * (1 - p) / PROBLEMS for p in (greedy, hot)))
+        for share in spared:
+            error = independent * math.sqrt(1 - share)
+            low, high, low_90, high_90 = (change + stats.norm.ppf(q) * error for q in (0.025, 0.975, 0.05, 0.95))
+            row = {"model": model, "variance": f"{share:.0%} spared" if share else "independent"}
+            row["change, points"] = with_interval(100 * change, 100 * low, 100 * high)
+            row["z"] = with_interval(change / error)
+            most = max(-low_90, high_90)
+            row |= {f"within {100 * margin:g} points": "yes" if most < margin else "not shown"}
+            row |= {f"within {relative:.0%} of greedy": "yes" if most < relative * greedy else "not shown"}
+            ends = (with_interval(end / greedy, form="{:+.0%}") for end in (low, high))
+            rows.append(row | {"of the greedy accuracy": " to ".join(ends)})
     return plain(pd.DataFrame(rows))
+
+
+def spared_by_pairing(outcomes: pd.DataFrame, runs: int = 4) -> pd.Series:
+    """The share of the variance of a change from greedy to T = 1 that pairing spares, for each model of ours.
+
+    `outcomes` holds rows of `tiny.factorial.measured` of one prompt and precision. The variance is that of one greedy
+    draw against the mean of `runs` draws of the same problem; what it is compared with is a single draw a problem on
+    each side, of different problems.
+    """
+    middle = outcomes.assign(p=(outcomes["lower"] + outcomes["upper"]) / 2)
+    index = ["architecture", "stage", "problem_id"]
+    wide = middle[middle["temperature"].isin([0.0, 1.0])].pivot(index=index, columns="temperature", values="p")
+    found = {}
+    for (architecture, stage), some in wide.groupby(["architecture", "stage"]):
+        cold, hot = some[0.0], some[1.0]
+        paired_variance = (hot - cold).var(ddof=1) + (hot * (1 - hot)).mean() / runs
+        independent = sum(side.mean() * (1 - side.mean()) for side in (cold, hot))
+        found[f"tiny-{architecture}-{stage}"] = 1 - paired_variance / independent
+    return pd.Series(found)
+
+
+def first_integers(texts: Sequence[str]) -> pd.DataFrame:
+    """What the paper's rule and the stricter one of this book read in each of `texts`."""
+    read = {"first integer": lambda text: extract_answer(text)[0], "the only integer": sole_number}
+    columns = {name: [str(rule(text)).replace("None", "none") for text in texts] for name, rule in read.items()}
+    return plain(pd.DataFrame({"output": list(texts)} | columns))
 
 
 def counts() -> pd.DataFrame:
@@ -113,7 +145,7 @@ def arms(draws: pd.DataFrame) -> pd.DataFrame:
         temperatures = sorted(some["temperature"].unique())
         means = some.groupby("temperature")["correct"].mean()
         first, last = (some[some["temperature"] == t] for t in (temperatures[0], temperatures[-1]))
-        interval = bootstrap_interval(paired(first, last))
+        interval = bootstrap_interval(paired(first, last).to_numpy())
         row = {"arm": str(arm)} | {temperature_name(t): f"{means[t]:.1%}" for t in temperatures}
         rows.append(row | {"change, points": with_interval(*(100 * end for end in interval))})
     return plain(pd.DataFrame(rows))
@@ -171,14 +203,25 @@ def labelled() -> pd.DataFrame:
     return table.assign(ours=ours, papers=papers)
 
 
+def _with_wilson(share: float, n: float) -> str:
+    """A share in per cent with Wilson's 95 % interval; empty where there is nothing to share."""
+    ends = wilson(share, n) if n else ()
+    return with_interval(100 * share, *(100 * end for end in ends), form="{:.0f} %", ends="{:.0f}") if n else ""
+
+
 def rules(table: pd.DataFrame) -> pd.DataFrame:
-    """Precision and recall of our rules, a row per class, on the third of `labelled` kept for testing and on all."""
+    """Precision and recall of our rules with 95 % intervals, on the third of `labelled` kept for testing and on all.
+
+    A row per class. The intervals treat outputs as independent.
+    """
     parts = {"test": table[table["split"] == "test"], "all": table}
     found = []
     for name, part in parts.items():
         scores = precision_and_recall(part["label"].tolist(), part["ours"].tolist()).set_index("class")
-        cells = scores[["precision", "recall"]].map(lambda x: "" if pd.isna(x) else f"{x:.0%}")
-        found.append(cells.assign(labelled=scores["labelled"]).add_suffix(f", {name}"))
+        cells = {}
+        for share, count in {"precision": "said", "recall": "labelled"}.items():
+            cells[share] = [_with_wilson(*pair) for pair in scores[[share, count]].to_numpy()]
+        found.append(pd.DataFrame(cells, scores.index).assign(labelled=scores["labelled"]).add_suffix(f", {name}"))
     return plain(pd.concat(found, axis=1).fillna("").reset_index())
 
 

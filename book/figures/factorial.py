@@ -14,14 +14,18 @@ import altair as alt
 import pandas as pd
 
 from book.analysis.effects import (
+    BINDING,
     MAIN,
     MARGIN,
     PLANNED,
     STAGE_NAMES,
     TUNED_MEAN,
     between_architectures,
+    beyond_rate,
     effects,
+    levels,
     planned_cells,
+    planned_tests,
     robustness,
     solved_by_all,
     sparsity,
@@ -32,7 +36,7 @@ from book.analysis.trends import holm
 from book.figures.text import plain, with_interval
 from lmrel.charts import PALETTE, figure, themed, titled
 from lmrel.stats.metrics import by_run, exact_curves
-from tiny.factorial import DESIGN, TUNED
+from tiny.factorial import DESIGN
 from tiny.shapes import ARCHITECTURES
 
 ORDER = list(STAGE_NAMES.values())
@@ -46,6 +50,9 @@ LINES = {  # how a stage is drawn: the colour says what the targets were, the da
 }
 PERCENT = alt.Axis(format=".0%")
 INTERVAL = ["estimate", "low", "high"]
+CROSSED = ["estimate", "crossed_low", "crossed_high"]
+KINDS = ["clean targets", "noisy targets"]
+LAST = {"none": "pretrained only", "noisy": "noisy: some wrong at random", "clean": "clean: all right"}
 
 
 def in_points(table: pd.DataFrame, columns: Iterable[Any] = INTERVAL) -> list[str]:
@@ -77,36 +84,74 @@ def shown_effects(table: pd.DataFrame) -> pd.DataFrame:
     columns = {
         "effect": table["effect"],
         "points": in_points(table),
-        "over problems too": in_points(table, ["estimate", "crossed_low", "crossed_high"]),
+        "over problems too": in_points(table, CROSSED),
         "units": table["units"],
     }
     return plain(pd.DataFrame(columns))
 
 
-def shown_sparsity(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of `sparsity` in points: each seed, and the mean with its 90 % interval.
+def shown_tests(dropped: pd.DataFrame) -> pd.DataFrame:
+    """The three planned tests with their p-values, adjusted by Holm's method for a family of three."""
+    asked = dict.fromkeys(MAIN[:2], "differs from 0") | {MAIN[2]: f"lies within {100 * MARGIN:g} points"}
+    found = planned_tests(dropped)
+    rows = [{"effect": name, "asked": asked[name], "p, Holm": f"{p:.2g}"} for name, p in found.items()]
+    return plain(pd.DataFrame(rows))
 
-    The last column says whether the interval lies within `MARGIN`.
+
+def shown_levels(dropped: pd.DataFrame) -> pd.DataFrame:
+    """The rows of `levels`: accuracies in per cent and the drop in points, by task and by what was learned last."""
+    table = levels(dropped)
+    columns = {
+        "problems": table["task"].str.replace("_", " "),
+        "learned last": table["targets"].map(LAST),
+        "greedy": table["greedy"].map("{:.1%}".format),
+        "T = 1": table["hot"].map("{:.1%}".format),
+        "drop, points": in_points(table, ["drop", "low", "high"]),
+    }
+    order = [f"{task}{targets}" for task in ("variable_binding", "arithmetic", "all") for targets in LAST]
+    return plain(pd.DataFrame(columns).set_axis(table["task"] + table["targets"]).loc[order])
+
+
+def shown_sparsity(dropped: pd.DataFrame) -> pd.DataFrame:
+    """The rows of `sparsity` in points, on variable binding and on all problems: each seed, and the mean.
+
+    The mean has its 90 % interval; the last column says whether that lies within `MARGIN`.
     """
-    seeds = [name for name in table if isinstance(name, int)]
-    columns = {"stages": table["stages"]} | {f"seed {seed}": in_points(table, [seed]) for seed in seeds}
-    columns["mean, 90 % interval"] = in_points(table, ["estimate", "low_90", "high_90"])
-    columns[f"within {100 * MARGIN:g} points"] = table["equivalent"].map({True: "yes", False: "not shown"})
-    return plain(pd.DataFrame(columns))
+    parts = []
+    for name, some in {"variable binding": dropped.query(BINDING), "all": dropped}.items():
+        table = sparsity(robustness(some))
+        seeds = [seed for seed in table if isinstance(seed, int)]
+        columns = {"problems": name, "stages": table["stages"]}
+        columns |= {f"seed {seed}": in_points(table, [seed]) for seed in seeds}
+        columns["mean, 90 % interval"] = in_points(table, ["estimate", "low_90", "high_90"])
+        columns[f"within {100 * MARGIN:g} points"] = table["equivalent"].map({True: "yes", False: "not shown"})
+        parts.append(pd.DataFrame(columns))
+    return plain(pd.concat(parts))
 
 
-def shown_measures(models: pd.DataFrame) -> pd.DataFrame:
-    """The effects on the drop, on the share retained, and on the slope of the log-odds, with 95 % intervals."""
-    columns = {}
-    for name, value in {
-        "drop, points": "drop",
-        "retained, points": "retained",
-        "log-odds per unit of T": "slope",
-    }.items():
-        found = effects(models, value).set_index("effect")
+def shown_measures(dropped: pd.DataFrame) -> pd.DataFrame:
+    """The effects on accuracies, on the drop, on the share retained, and on the slope of the log-odds.
+
+    The 95 % intervals are over what was trained; none of them is corrected for their number.
+    """
+    names = {"greedy": "greedy accuracy", "hot": "accuracy at T = 1", "drop": "drop", "retained": "retained"}
+    models, columns = robustness(dropped), {}
+    for value, name in (names | {"slope": "log-odds per unit of T"}).items():
+        found = effects(models, value).set_index("effect").loc[list(MAIN)]
         cells = [with_interval(*row, form="{:+.2f}") for row in found[INTERVAL].to_numpy()]
         columns[name] = pd.Series(cells if value == "slope" else in_points(found), index=found.index)
-    return plain(pd.DataFrame(columns).drop("mean of the cells").reset_index())
+    return plain(pd.DataFrame(columns).reset_index())
+
+
+def shown_doses(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of `effects.doses` in points: the drop, what the noise alone would take, and what is left."""
+    columns = {
+        "wrong targets": table["noise"].map("{:.0%}".format),
+        "drop": in_points(table, ["drop", "low", "high"]),
+        "clean drop + rate x accuracy at T = 1": in_points(table, ["alone"]),
+        "what remains": in_points(table, ["rest", "rest_low", "rest_high"]),
+    }
+    return plain(pd.DataFrame(columns).iloc[1:])
 
 
 def shown_precisions(dropped: pd.DataFrame) -> pd.DataFrame:
@@ -157,23 +202,29 @@ def shown_runs(outcomes: pd.DataFrame, draws: pd.DataFrame, temperature: float =
 
 
 def numbers(dropped: pd.DataFrame) -> dict[str, str]:
-    """The numbers that the book's prose quotes, by key; `dropped` holds the rows of `drops` that are `PLANNED`."""
+    """The numbers that the book's prose quotes, by key; `dropped` holds the rows of `drops` that are `PLANNED`.
+
+    In brackets are 95 % intervals over what was trained and over problems; for sparsity within a kind of targets 90 %
+    intervals over training seeds, those of the tests.
+    """
     cells = planned_cells(dropped)
-    table = effects(dropped).set_index("effect")
     found = {"factorial models": str(cells.groupby(["seed", "architecture", "stage"]).ngroups)}
     found["factorial seeds"] = f"{cells['seed'].nunique()} training seeds"
+    table = effects(dropped).set_index("effect")
     for name, effect in zip(("targets", "format", "sparsity"), MAIN, strict=True):
-        [found[f"factorial {name}"]] = in_points(table.loc[[effect]], ["estimate", "crossed_low", "crossed_high"])
-    for targets in ("noisy", "clean"):
-        stages = [stage for stage, kind in TUNED.items() if kind[1] == targets]
-        found[f"factorial {targets}"] = f"{100 * cells.loc[cells['stage'].isin(stages), 'drop'].mean():.1f}"
-    within = sparsity(robustness(dropped)).set_index("stages")["equivalent"]
-    overall, each = within[TUNED_MEAN], within[["clean targets", "noisy targets"]].all()
-    words = {True: "excluded", False: "undecided"}
-    found["factorial verdict"] = (
-        f"is {words[bool(overall)]} on average over models trained last on clean or on noisy answers, "
-        f"and {words[bool(each)]} within either kind"
-    )
+        [found[f"factorial {name}"]] = in_points(table.loc[[effect]], CROSSED)
+    for name in ("greedy", "hot"):
+        changed = effects(dropped, name).set_index("effect")
+        [found[f"factorial format {name}"]] = in_points(changed.loc[[MAIN[1]]], CROSSED)
+    for row in levels(dropped).to_dict("records"):
+        key = f"factorial {row['targets']} {row['task']}".replace("_", " ").removesuffix(" all")
+        found[key] = with_interval(*(100 * row[name] for name in ("drop", "low", "high")), form="{:.1f}")
+    beyond = pd.DataFrame([beyond_rate(dropped)])
+    [found["factorial beyond"]] = in_points(beyond, CROSSED)
+    found["factorial alone"] = f"{100 * beyond['alone'].iloc[0]:.1f}"
+    within = sparsity(robustness(dropped.query(BINDING))).set_index("stages").loc[KINDS]
+    for name, cell in zip(("clean", "noisy"), in_points(within, ["estimate", "low_90", "high_90"]), strict=True):
+        found[f"factorial sparse {name}"] = cell
     first = dropped[dropped["seed"] == 0]
     for name, pair in {"wide": ("wide", "sparse"), "family": ("qwen2", "olmoe")}.items():
         mean = between_architectures(first, *pair).set_index("stage").loc[[TUNED_MEAN]]

@@ -7,6 +7,7 @@ makes a problem hard cancels.
 from __future__ import annotations
 
 import math
+import warnings
 from typing import Any
 
 import numpy as np
@@ -15,48 +16,68 @@ from scipy import stats
 
 from lmrel.errors import InputError, check_number, needs_columns, quoted
 from lmrel.stats.inference import t_interval
+from lmrel.stats.metrics import SETTING
 
 
 @needs_columns("problem_id", empty=True)
-def paired(first: pd.DataFrame, second: pd.DataFrame, column: str = "correct") -> np.ndarray:
-    """The mean of `column` in `second` minus that in `first`, for each problem that both tables have: (problems,).
+def paired(first: pd.DataFrame, second: pd.DataFrame, column: str = "correct") -> pd.Series:
+    """The mean of `column` in `second` minus that in `first`, by ``problem_id``, for the problems of both tables.
 
-    Raises `InputError` if they have no problem in common.
+    A difference of two such results is paired by problem again. The lower of the two means over problems is in
+    ``attrs["level"]``. Raises `InputError` for a table of several settings, or if no problem is in both.
     """
     for table in (first, second):
         if column not in table:
             raise InputError(f"the draws have no column {quoted(column)}.")
-    before, after = (table.groupby("problem_id")[column].mean() for table in (first, second))
-    differences = (after - before).dropna().to_numpy(dtype=float)
-    if not len(differences):
+        for name in table.columns.intersection(SETTING):
+            values = table[name].unique().tolist()
+            if len(values) > 1:
+                raise InputError(f"the draws to pair are of {len(values)} settings, with {name} {quoted(values)}.")
+    means = pd.concat([table.groupby("problem_id")[column].mean() for table in (first, second)], axis=1, join="inner")
+    before, after = (means.dropna().iloc[:, side].astype(float) for side in (0, 1))
+    if before.empty:
         raise InputError("the two tables have no problem in common.")
-    return np.asarray(differences)
+    differences = after - before
+    differences.attrs["level"] = float(min(before.mean(), after.mean()))
+    return differences
 
 
+@needs_columns("temperature")
 def paired_difference(draws: pd.DataFrame, column: str, first: float, second: float) -> dict[str, float]:
     """Mean of `column` at temperature `second` minus at `first`, on the same problems, with a t interval.
 
-    Keys ``difference, low, high, problems``. The draws must be of one model.
+    Keys ``difference, low, high, problems``. Raises `InputError` for draws of several models, or if there are none at
+    one of the temperatures.
     """
+    for temperature in (first, second):
+        if not (draws["temperature"] == temperature).any():
+            raise InputError(f"there is no draw at temperature {quoted(temperature)}.")
     before, after = (draws[draws["temperature"] == temperature] for temperature in (first, second))
     differences = paired(before, after, column)
-    mean, low, high = t_interval(differences)
+    mean, low, high = t_interval(differences.to_numpy())
     return {"difference": mean, "low": low, "high": high, "problems": len(differences)}
 
 
-def equivalence(differences: np.ndarray, margin: float) -> dict[str, Any]:
+def equivalence(differences: np.ndarray | pd.Series, margin: float) -> dict[str, Any]:
     """Two one-sided t tests (Schuirmann 1987): whether the mean difference lies within ``-margin`` and ``margin``.
 
     Keys ``difference, low, high`` (the 90 % interval that decides at 5 %), ``p`` (the larger of the two) and
-    ``equivalent``. A difference that is not significant is no evidence of equivalence; this is.
+    ``equivalent``. A difference that is not significant is no evidence of equivalence; this is. But from a level at or
+    below the margin nothing can fall by it: for such differences of `paired`, it warns.
     """
-    if len(differences) < 2 or np.isnan(differences).any():
-        raise InputError(f"there are {len(differences)} differences; at least 2 are needed, and none may be missing.")
+    values = np.asarray(differences, dtype=float)
+    if len(values) < 2 or np.isnan(values).any():
+        lack = f"{np.isnan(values).sum()} of {len(values)} differences are missing, as for problems of one side only"
+        raise InputError(f"{lack}; at least 2 are needed, and none may be missing.")
     check_number("margin", margin, 0.0, math.inf, open_below=True)
-    mean, low, high = t_interval(differences, 0.90)
-    error, df = differences.std(ddof=1) / math.sqrt(len(differences)), len(differences) - 1
+    mean, low, high = t_interval(values, 0.90)
+    error, df = values.std(ddof=1) / math.sqrt(len(values)), len(values) - 1
     if error == 0:
         p = float(abs(mean) >= margin)
     else:
         p = float(max(stats.t.sf((mean + margin) / error, df), stats.t.cdf((mean - margin) / error, df)))
+    level = getattr(differences, "attrs", {}).get("level", math.inf)
+    if p < 0.05 and level <= margin:
+        floor = f"one side has {level:.1%}, no more than the margin of {margin:.1%}"
+        warnings.warn(f"{floor}: so near a floor there is little to lose, and equivalence says little.", stacklevel=2)
     return {"difference": mean, "low": low, "high": high, "p": p, "equivalent": p < 0.05}

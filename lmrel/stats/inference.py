@@ -17,6 +17,7 @@ from lmrel.errors import InputError, check_number, needs_columns
 from lmrel.stats import metrics
 
 LEVEL = 0.95
+ALIKE = 1e-9  # shares that differ by less are one share, computed in two ways: the same numbers added up have noise
 MOST = 1e100  # trials: of more than these the square is beyond a float
 
 
@@ -45,9 +46,9 @@ def clustered_wilson(shares: Sequence[float] | np.ndarray, level: float = LEVEL)
     if not 0 <= values.min() <= values.max() <= 1:
         raise InputError(f"the shares go from {values.min():g} to {values.max():g}; each must be from 0 to 1.")
     single_draws = bool(np.isin(values, (0.0, 1.0)).all())
-    variance = float(values.var(ddof=1)) / n if n > 1 and not single_draws else 0.0
-    if variance == 0.0:
+    if single_draws or np.ptp(values) < ALIKE:
         return mean, *wilson(mean, n, level)
+    variance = float(values.var(ddof=1)) / n
     z_over_t = stats.norm.ppf(0.5 + level / 2) / stats.t.ppf(0.5 + level / 2, n - 1)
     return mean, *wilson(mean, mean * (1 - mean) / variance * z_over_t**2, level)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from lmrel.errors import check_count, needs_columns
+from lmrel.errors import InputError, check_count, needs_columns
 
 SETTING = ["model", "precision", "prompt_style", "decoding", "decoder", "temperature"]
 GROUP = [*SETTING, "task"]
@@ -66,7 +66,7 @@ def summarize(draws: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(columns).reset_index()
 
 
-@needs_columns("temperature", "metric", "lower", "upper")
+@needs_columns("problem_id", "temperature", "metric", "lower", "upper")
 def exact_curves(outcomes: pd.DataFrame, runs: int = 4, k: int = 4) -> pd.DataFrame:
     """What follows from `enumeration.enumerate_outcomes`: columns ``temperature, metric, quantity, lower, upper``.
 
@@ -77,6 +77,8 @@ def exact_curves(outcomes: pd.DataFrame, runs: int = 4, k: int = 4) -> pd.DataFr
     """
     check_count("runs", runs)
     check_count("k", k, most=1000)
+    if outcomes.duplicated(["problem_id", "temperature", "metric"]).any():
+        raise InputError("the outcomes hold a problem twice at a temperature, as those of two models do.")
     bounds = outcomes[outcomes["metric"] != "mean_logprob"]
     low, high = bounds["lower"], bounds["upper"]
     spread = pd.concat([low * (1 - low), high * (1 - high)], axis=1)

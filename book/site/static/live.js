@@ -121,7 +121,8 @@ window.lmrelLive = (() => {
     const mean = shares.reduce((a, b) => a + b) / n;
     const single = shares.every((share) => share === 0 || share === 1);
     const spread = shares.reduce((sum, share) => sum + (share - mean) ** 2, 0) / (n - 1) / n;
-    const size = single || !(spread > 0) ? n : ((mean * (1 - mean)) / spread) * (Z / student(n - 1)) ** 2;
+    const alike = Math.max(...shares) - Math.min(...shares) < 1e-9; // as numbers: sums have noise
+    const size = single || alike ? n : ((mean * (1 - mean)) / spread) * (Z / student(n - 1)) ** 2;
     const [low, high] = wilson(mean, size);
     return { mean, low, high };
   };

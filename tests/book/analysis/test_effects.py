@@ -169,6 +169,8 @@ def test_doses_stand_beside_what_the_noise_alone_would_take() -> None:
     assert found.index.tolist() == [0.0, 0.05, 0.3]
     np.testing.assert_allclose(found["drop"], [0.05, 0.1, 0.4])
     np.testing.assert_allclose(found["alone"], [0.05, 0.05 + 0.05 * 0.85, 0.05 + 0.3 * 0.85])
+    np.testing.assert_allclose(found["rest"], found["drop"] - found["alone"], atol=1e-12)
+    np.testing.assert_allclose(found["rest_high"], found["rest"], atol=1e-12)  # every problem shows the same
     assert (found["low"] < found["drop"]).all()
 
 
@@ -182,6 +184,29 @@ def test_sparsity_is_taken_apart_by_targets_and_seed() -> None:
     np.testing.assert_allclose(found.loc["noisy targets", [0, 1, 2]].astype(float), [0.03, 0.23, 0.03], atol=1e-12)
     np.testing.assert_allclose(found.loc[effects.TUNED_MEAN, [0, 1, 2]].astype(float), [0.03, 0.13, 0.03], atol=1e-12)
     assert found["equivalent"].tolist() == [True, True, False, False]
+
+
+def test_what_noise_costs_beyond_its_rate_is_nothing_for_a_model_that_only_reproduces_it() -> None:
+    table = by_problem()
+    noisy, clean = table["stage"].str.endswith("noisy"), 0.8 + 0.1 * table["hard"]
+    table = table.assign(hot=clean * np.where(noisy, 1 - effects.RATE, 1))
+    found = effects.beyond_rate(table.assign(drop=1 - table["hot"]))
+    assert found["estimate"] == pytest.approx(0, abs=1e-12)
+    assert found["alone"] == pytest.approx(effects.RATE * 0.8)
+    more = effects.beyond_rate(table.assign(drop=1 - table["hot"] + 0.03 * noisy))
+    assert more["estimate"] == pytest.approx(0.03)
+
+
+def test_the_planned_tests_are_corrected_as_a_family() -> None:
+    table = synthetic(targets=0.12, noise=0.01)
+    found = effects.effects(table).set_index("effect")
+    raw = [*found.loc[list(effects.MAIN[:2]), "p"], found.loc[effects.MAIN[2], "p_equivalent"]]
+    for rank, (place, adjusted) in enumerate(sorted(zip(raw, effects.planned_tests(table).values(), strict=True))):
+        assert adjusted >= min(1.0, (3 - rank) * place) - 1e-12
+    wide = table[table["architecture"].isin(["dense", "sparse"]) & (table["stage"] != "base")]
+    wide = wide.pivot(index=["seed", "architecture"], columns="stage", values="drop")
+    style = (wide["instruct"] + wide["instruct-noisy"] - wide["continued"] - wide["continued-noisy"]) / 2
+    assert raw[1] == pytest.approx(scipy.stats.ttest_1samp(style, 0).pvalue)
 
 
 def page() -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -205,8 +230,35 @@ def test_what_the_page_says_of_the_drops_is_what_was_measured() -> None:
     assert (curves["upper"] - curves["lower"]).max() < 0.02  # exact
 
 
+def test_what_the_page_says_of_levels_is_what_was_measured() -> None:
+    dropped, models = page()
+    found = effects.levels(dropped).set_index(["task", "targets"])
+    clean = found.loc[("all", "clean")]
+    assert clean["drop"] > effects.MARGIN
+    assert clean["low"] < effects.MARGIN  # "not shown, and probably untrue"
+    assert found.loc[("variable_binding", "clean"), "high"] < 0.03  # "about 2 points"
+    assert 0.11 < found.loc[("arithmetic", "clean"), "drop"] < 0.14  # "about 12"
+    assert (found.loc["variable_binding", "greedy"] > 0.9).all()  # "which all models learned"
+    greedy = effects.robustness(dropped.query("task == 'arithmetic'"))
+    lowest, highest = effects.planned_cells(greedy)["greedy"].agg(["min", "max"])
+    assert lowest < 0.5 < 0.95 < highest  # "which only some did"
+    assert effects.planned_cells(effects.robustness(dropped.query(effects.BINDING)))["greedy"].min() > 0.85
+    tests = effects.planned_tests(dropped)
+    assert [p < 0.05 for p in tests.values()] == [True, False, True]
+    beyond = effects.beyond_rate(dropped)
+    assert beyond["crossed_low"] > 0
+    assert beyond["alone"] > 0.7 * effects.effects(models).set_index("effect").loc[effects.MAIN[0], "estimate"]
+
+
 def test_what_the_page_says_of_sparsity_is_what_was_measured() -> None:
     dropped, models = page()
+    binding = effects.sparsity(effects.robustness(dropped.query(effects.BINDING)))
+    assert binding["equivalent"].tolist() == [True, True, True, True]
+    by_kind = effects.sparsity(models).set_index("stages").loc[["clean targets", "noisy targets"], [0, 1, 2]]
+    assert np.corrcoef(by_kind.astype(float))[0, 1] < -0.8  # "the two cancel"
+    assert (
+        2 * effects.levels(dropped).set_index(["task", "targets"])["drop"]["variable_binding", "clean"] < effects.MARGIN
+    )
     assert effects.sparsity(models)["equivalent"].tolist() == [False, False, False, True]
     signs = np.sign(effects.sparsity(models).set_index("stages").loc["clean targets", [0, 1, 2]].astype(float))
     assert set(signs) == {-1, 1}
@@ -228,12 +280,20 @@ def test_what_the_page_says_of_the_format_is_what_was_measured() -> None:
     assert found.drop("strict accuracy")["estimate"].abs().max() < 0.03
     assert found.loc["as planned", "estimate"] < 0 < found.loc["solved by all", "low"]
     assert not found.loc["arithmetic", "equivalent"]
+    for column in ("greedy", "hot"):
+        row = effects.effects(page()[0], column).set_index("effect").loc[effects.MAIN[1]]
+        assert row["crossed_high"] < 0
+        assert row["estimate"] == pytest.approx(-0.04, abs=0.01)  # "some 4 points worse"
+    noise = effects.effects(page()[0], "greedy").set_index("effect").loc[effects.MAIN[0]]
+    assert noise["low"] < 0 < noise["high"]
 
 
 def test_what_the_page_says_of_the_dose_and_of_four_bits_is_what_was_measured() -> None:
     dropped, _ = page()
     dose = effects.doses(dropped).set_index("noise")
-    assert (dose["low"] > dose["alone"]).tolist() == [False, False, True, True]
+    assert (dose["rest_low"] > 0).tolist() == [False, False, True, True]
+    assert dose["drop"].is_monotonic_increasing
+    assert (dose["rest"] < 0.5 * (dose["drop"] - dose["drop"].iloc[0])).iloc[1:].all()  # "most of it is the rate"
     every = effects.drops(outcomes()).query("metric == 'correct' and prompt_style == 'few_shot'")
     found = effects.effects(effects.quantized(every)).set_index("effect")
     assert found.loc["mean of the cells", "estimate"] < 0

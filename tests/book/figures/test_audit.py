@@ -3,10 +3,13 @@ from __future__ import annotations
 import math
 import re
 
+import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import norm
 
 from book.analysis import design
+from book.analysis.effects import PLANNED
 from book.analysis.trends import trend
 from book.figures import audit, evaluate
 from book.figures.published import ACCURACY
@@ -16,6 +19,7 @@ from lmrel import Decoder, paper_problems, sample
 from lmrel.stats import calibration
 from lmrel.stats.contrasts import paired
 from tests.conftest import tiny
+from tiny.factorial import measured
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +48,48 @@ def test_no_published_change_is_shown_to_be_small_and_none_to_be_there() -> None
         assert high - low == pytest.approx(100 * 2 * 1.96 * error, abs=0.15)
         assert low < 0 < high
     assert set(audit.stability(margin=0.2)["within 20 points"]) == {"yes"}
+
+
+def shipped() -> pd.DataFrame:
+    four = "seed == 0 and architecture in ['dense', 'sparse'] and stage in ['base', 'instruct']"
+    return measured().query(f"{PLANNED} and {four}")
+
+
+def test_what_pairing_spares_is_what_paired_draws_show() -> None:
+    spared = audit.spared_by_pairing(shipped())
+    assert 0.7 < spared.min() < spared.max() < 0.82
+    cold, hot = (shipped().query("temperature == @t") for t in (0.0, 1.0))
+    rng = np.random.default_rng(0)
+    own = hot.query("architecture == 'dense' and stage == 'base'").set_index("problem_id")["lower"].clip(0, 1)
+    greedy = cold.query("architecture == 'dense' and stage == 'base'").set_index("problem_id")["lower"]
+    changes = [(rng.binomial(4, own) / 4 - greedy.loc[own.index]).var(ddof=1) for _ in range(400)]
+    independent = sum(side.mean() * (1 - side.mean()) for side in (own, greedy))
+    assert spared["tiny-dense-base"] == pytest.approx(1 - np.mean(changes) / independent, abs=0.01)
+
+
+def test_what_the_page_says_of_stability_is_what_the_table_shows() -> None:
+    spared = audit.spared_by_pairing(shipped())
+    found = audit.stability([0.0, spared.min(), spared.max()]).assign(z=lambda t: t["z"].map(lambda z: numbers(z)[0]))
+    alone, paired_too = found[found["variance"] == "independent"], found[found["variance"] != "independent"]
+    assert set(alone["within 5 points"]) == {"not shown"}
+    assert set(paired_too["within 5 points"]) == {"yes"}
+    beyond = paired_too[paired_too["z"].abs() > norm.ppf(0.975)]
+    assert set(beyond["model"]) == {"OLMoE-7B"}
+    assert 3 * 2 * norm.sf(paired_too["z"].abs().max()) > 0.05  # the smallest p of three, by Holm's method
+    relative = found.groupby("model", sort=False)["within 25% of greedy"].agg(set)
+    assert relative.tolist() == [{"not shown"}, {"yes", "not shown"}, {"yes"}]
+    assert min(numbers(cell)[0] for cell in paired_too["of the greedy accuracy"]) < -65
+
+
+def test_the_first_integer_is_read_where_the_sum_begins() -> None:
+    read = audit.first_integers(["69", "(23 - 7) * 4 + 5 = 69"])
+    assert read["first integer"].tolist() == ["69", "23"]
+    assert read["the only integer"].tolist() == ["69", "none"]
+
+
+def test_a_constant_answer_solves_one_problem_more_than_the_published_floor() -> None:
+    constant = paper_problems()["answer"].value_counts().iloc[0]
+    assert constant == round(ACCURACY["OLMoE-7B"][-1] * 240) + 1
 
 
 def test_power_grows_with_runs_and_with_the_drop(draws: pd.DataFrame) -> None:
@@ -80,7 +126,9 @@ def test_the_papers_rules_never_say_wrong_operation_and_ours_are_scored_on_both_
     crossed = audit.confusion(labelled).set_index("label")
     assert int(crossed.loc["ran_on", "(counted as right)"]) == (labelled["label"] == "ran_on").sum()
     rules = audit.rules(labelled).set_index("class")
-    assert rules.loc["empty", "precision, all"] == "100%"
+    assert rules.loc["empty", "precision, all"] == "100 % [51, 100]"
+    assert rules.loc["transposed", "precision, test"] == "100 % [21, 100]"  # "100 % may be as little as 21"
+    assert labelled["source"].value_counts().to_dict() == {"written": 84, "tiny": 78}
     assert {"recall, test", "labelled, all"} <= set(rules.columns)
 
 

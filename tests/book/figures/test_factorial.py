@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -15,7 +16,7 @@ from book.figures.text import with_interval
 from lmrel import Decoder, charts, paper_problems, sample
 from lmrel.registry import TINY
 from tests.book.analysis.test_effects import outcomes, page, synthetic
-from tests.conftest import tiny
+from tests.conftest import ROOT, tiny
 from tiny import factorial
 from tiny.shapes import ARCHITECTURES
 
@@ -36,12 +37,12 @@ def test_tables_are_text_and_numbers_have_signs() -> None:
 
 
 def test_every_measured_cell_has_a_row_and_every_measure_a_column() -> None:
-    _, models = page()
+    dropped, models = page()
     cells = pages.shown_cells(models)
     assert len(cells) == models.groupby(["architecture", "stage"]).ngroups - models["stage"].str.contains(r"-\d").sum()
-    measures = pages.shown_measures(models)
-    assert measures["effect"].tolist() == effects.effects(models)["effect"].tolist()[1:]
-    assert measures.shape == (6, 4)
+    measures = pages.shown_measures(dropped)
+    assert measures["effect"].tolist() == list(effects.MAIN)
+    assert measures.shape == (3, 6)
     row = effects.effects(models, "slope").set_index("effect").loc[effects.MAIN[0]]
     assert measures["log-odds per unit of T"].iloc[0].startswith(f"\N{MINUS SIGN}{abs(row['estimate']):.2f} [")
 
@@ -55,21 +56,40 @@ def test_both_precisions_stand_side_by_side() -> None:
 
 
 def test_the_numbers_of_the_prose_are_those_of_the_tables() -> None:
-    dropped, models = page()
+    dropped, _ = page()
     facts = pages.numbers(dropped)
     assert facts["factorial models"] == str(sum(len(set(names) & set(TINY)) for names in factorial.DESIGN.values()))
     assert facts["factorial seeds"] == f"{len(factorial.DESIGN)} training seeds"
     shown = pages.shown_effects(effects.effects(dropped)).set_index("effect")
     for name, effect in zip(("targets", "format", "sparsity"), effects.MAIN, strict=True):
         assert facts[f"factorial {name}"] == shown.loc[effect, "over problems too"]
-    sparsity = pages.shown_sparsity(effects.sparsity(models)).set_index("stages")
-    assert sparsity["within 5 points"].tolist() == ["not shown", "not shown", "not shown", "yes"]
-    assert facts["factorial verdict"].startswith("is excluded on average")
+    sparsity = pages.shown_sparsity(dropped).set_index(["problems", "stages"])
+    assert sparsity["within 5 points"].tolist() == 4 * ["yes"] + 3 * ["not shown"] + ["yes"]
+    for name, kind in zip(("clean", "noisy"), pages.KINDS, strict=True):
+        assert facts[f"factorial sparse {name}"] == sparsity.loc[("variable binding", kind), "mean, 90 % interval"]
+    levels = pages.shown_levels(dropped).set_index(["problems", "learned last"])["drop, points"]
+    for name, task in (("clean", "all"), ("clean variable binding", "variable binding"), ("noisy", "all")):
+        shown_level = levels.loc[(task, pages.LAST[name.split()[0]])]
+        assert facts[f"factorial {name}"] == shown_level.replace("+", "")
+    assert pages.shown_tests(dropped)["effect"].tolist() == list(effects.MAIN)
     pairs = [("wide", "sparse"), ("qwen2", "olmoe")]
     between = pages.shown_between_architectures(dropped[dropped["seed"] == 0], pairs).set_index("last stage")
     assert between.index.tolist() == [*[effects.STAGE_NAMES[stage] for stage in factorial.CELLS], effects.TUNED_MEAN]
     means = between.loc[effects.TUNED_MEAN].tolist()
     assert [facts["factorial wide"], facts["factorial family"]] == means
+
+
+def test_every_number_that_a_page_quotes_is_there() -> None:
+    paths = [ROOT / "index.md", *(ROOT / "book").glob("*.md"), *(ROOT / "notebooks").rglob("*.ipynb")]
+    quoted = {key for path in paths for key in re.findall(r"\{number\}`(factorial [^`]+)`", path.read_text())}
+    assert {"factorial clean", "factorial sparse noisy"} <= quoted <= pages.numbers(page()[0]).keys()
+
+
+def test_what_remains_of_a_dose_stands_beside_it() -> None:
+    dropped, _ = page()
+    shown = pages.shown_doses(effects.doses(dropped))
+    assert shown["wrong targets"].tolist() == ["5%", "15%", "30%"]
+    assert [cell[0] for cell in shown["what remains"]] == ["+", "+", "+"]
 
 
 def test_a_row_for_each_architecture_with_both_effects() -> None:

@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 
 from lmrel import InputError
-from lmrel.stats import contrasts
+from lmrel.stats import contrasts, metrics
 from tests.lmrel.stats.test_metrics import table
 
 
@@ -21,6 +21,44 @@ def test_a_paired_difference_is_of_the_problems_in_both() -> None:
 def test_unmatched_problems_are_left_out_of_a_paired_difference() -> None:
     draws = pd.concat([table(temperature=0.0), table(temperature=1.0).head(4), table(temperature=1.0, problem_id="c")])
     assert contrasts.paired_difference(draws, "correct", 0.0, 1.0)["problems"] == 1
+
+
+def test_draws_of_two_models_and_an_absent_temperature_are_errors_in_a_sentence() -> None:
+    cold, hot = table(temperature=0.0), table(temperature=1.0)
+    both = pd.concat([cold, hot, cold.assign(model="other"), hot.assign(model="other")])
+    with pytest.raises(InputError, match=r"are of 2 settings, with model \['m', 'other'\]"):
+        contrasts.paired_difference(both, "correct", 0.0, 1.0)
+    with pytest.raises(InputError, match=r"of 2 settings, with temperature \[0.0, 1.0\]"):
+        contrasts.paired(pd.concat([cold, hot]), hot)
+    with pytest.raises(InputError, match=r"no draw at temperature 0\.5\."):
+        contrasts.paired_difference(pd.concat([cold, hot]), "correct", 0.0, 0.5)
+
+
+def test_exact_curves_of_two_models_are_not_pooled() -> None:
+    bounds = pd.DataFrame({"problem_id": ["a"], "temperature": 1.0, "metric": "correct", "lower": 0.5, "upper": 0.5})
+    with pytest.raises(InputError, match="a problem twice at a temperature"):
+        metrics.exact_curves(pd.concat([bounds, bounds.assign(lower=0.1)]))
+
+
+def test_differences_of_differences_are_paired_by_problem_or_refused() -> None:
+    rng = np.random.default_rng(6)
+    levels = pd.DataFrame({"problem_id": [f"p{i}" for i in range(40)], "correct": rng.random(40)})
+    of_one = contrasts.paired(levels, levels.assign(correct=levels["correct"] ** 2))
+    of_other = contrasts.paired(levels.sample(frac=1, random_state=0), levels.assign(correct=levels["correct"] ** 2))
+    assert contrasts.equivalence(of_one - of_other, 0.05)["p"] == 0.0
+    shifted = of_other.rename(lambda name: f"p{int(name[1:]) + 1}")
+    with pytest.raises(InputError, match="2 of 41 differences are missing, as for problems of one side only"):
+        contrasts.equivalence(of_one - shifted, 0.05)
+
+
+def test_equivalence_at_a_floor_warns_and_elsewhere_it_does_not() -> None:
+    nothing = pd.DataFrame({"problem_id": range(240), "correct": False})
+    little = nothing.assign(correct=nothing["problem_id"] < 4)
+    for differences in (contrasts.paired(little, nothing), contrasts.paired(nothing, little)):
+        with pytest.warns(UserWarning, match="one side has 0.0%, no more than the margin of 5.0%: so near a floor"):
+            assert contrasts.equivalence(differences, 0.05)["equivalent"]
+    most = nothing.assign(correct=True)
+    assert contrasts.equivalence(contrasts.paired(most, most.assign(correct=~little["correct"])), 0.05)["equivalent"]
 
 
 def test_paired_difference_equals_scipys_paired_t_interval() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,14 @@ def test_one_draw_a_problem_gives_wilsons_own_interval() -> None:
 
 def test_a_thousand_equal_draws_a_problem_add_nothing() -> None:
     assert clustered_wilson([1.0, 0.0, 0.0, 0.0] * 60)[1:] == pytest.approx(wilson(0.25, 240))
+
+
+def test_equal_shares_give_wilsons_own_interval_whatever_their_floats() -> None:
+    for runs, problems in itertools.product(range(2, 11), (3, 10)):
+        for right in range(1, runs):
+            low, high = clustered_wilson([right / runs] * problems)[1:]
+            assert (low, high) == pytest.approx(wilson(right / runs, problems))
+    assert clustered_wilson([0.3, 0.1 + 0.2] * 5)[1:] == pytest.approx(wilson(0.3, 10))
 
 
 def test_all_right_still_leaves_doubt() -> None:
