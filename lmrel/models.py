@@ -212,6 +212,8 @@ def explained(error: Exception, name: str, source: str, precision: str) -> str:
         return f"the disk is full: {source} could not be stored; free some space or set HF_HOME to another disk."
     if precision == "nf4" and ("bitsandbytes" in text.lower() or any_of(ImportError)):
         return f"precision is 'nf4', but bitsandbytes cannot be used here ({text[:200]}); use 'bf16' or 'fp32'."
+    if "tiktoken" in text:  # what transformers tries last, and asks for, where sentencepiece is missing
+        return f"{source} has no tokenizer.json; install sentencepiece, with which its tokenizer.model is read."
     if "Unrecognized configuration class" in text or "not supported for" in text:
         return f"{source} is no causal language model that transformers knows."
     if "safetensors" in text and ("does not appear to have" in text or "no file named" in text):

@@ -21,6 +21,7 @@ DRAWS_SCHEMA = pa.schema(
         ("run", pa.int64()),
         ("problem_id", pa.string()),
         ("task", pa.string()),
+        ("cluster", pa.string()),  # of problems that are versions of one; by default what is asked, so of equal ones
         ("prompt", pa.string()),  # as the model was given it, template and special tokens included
         ("expected", pa.int64()),
         ("text", pa.string()),  # without the token that ended it; other special tokens are spelled out

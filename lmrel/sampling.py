@@ -20,6 +20,7 @@ from lmrel.errors import InputError
 from lmrel.parameters import Sampling
 from lmrel.precision import precision_of
 from lmrel.problems import as_rows
+from lmrel.prompts import worksheet_item
 from lmrel.registry import label
 from lmrel.tokens import AS_IS, Prepared, encode_problems, eos_ids, written
 
@@ -152,6 +153,7 @@ def _frame(
             **labels,
             "problem_id": [problem["problem_id"] for problem in problems],
             "task": [problem["task"] for problem in problems],
+            "cluster": [problem.get("cluster") or worksheet_item(problem) for problem in problems],
             "prompt": [tokenizer.decode(ids, **AS_IS) for ids in prepared.ids],
             "expected": [int(problem["answer"]) for problem in problems],
         }

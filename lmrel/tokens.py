@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils.chat_template_utils import _compile_jinja_template
 
 from lmrel.answers import Verdict, verdict_after
 from lmrel.errors import InputError, is_text, quoted
@@ -85,9 +86,9 @@ def _templated(text: str, tokenizer: PreTrainedTokenizerBase) -> str:
     """`text` in the chat template: a program of the checkpoint, run in a sandbox, which raises what it likes."""
     chat: list[Any] = [{"role": "user", "content": text}]
     try:
-        found = tokenizer.apply_chat_template(
-            chat, tokenize=False, add_generation_prompt=True, strftime_now=TODAY.strftime
-        )
+        # transformers keeps a compiled template, and hands it the clock; a template's own globals come first.
+        _compile_jinja_template(tokenizer.get_chat_template()).globals["strftime_now"] = TODAY.strftime
+        found = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
     except Exception as error:
         raise InputError(f"the tokenizer's chat template fails: {str(error) or type(error).__name__}") from error
     if not is_text(found):

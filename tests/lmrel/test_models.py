@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -444,10 +445,19 @@ def test_a_weight_of_another_shape_is_named(tmp_path: Path) -> None:
 
 
 def test_a_tokenizer_without_a_backend_loads(tmp_path: Path) -> None:
-    source = foreign(tmp_path / "it", "tiny-dense-base", config={"vocab_size": 128})
+    llama = {"model_type": "llama", "architectures": ["LlamaForCausalLM"]}
+    source = foreign(tmp_path / "it", "tiny-dense-base", config=llama)
     for path in Path(source).glob("tokenizer*"):
         path.unlink()
     ByT5Tokenizer(extra_ids=0).save_pretrained(source)
     _, tokenizer = load_model(source)
     assert type(tokenizer) is ByT5Tokenizer
     assert encode(["1 + 1"], tokenizer) == [[ord(character) + 3 for character in "1 + 1"]]
+
+
+@pytest.mark.skipif(find_spec("sentencepiece") is not None, reason="what is missing here is installed")
+def test_what_a_tokenizer_of_sentencepiece_alone_needs_is_said(tmp_path: Path) -> None:
+    source = Path(foreign(tmp_path / "it", "tiny-dense-base", tokenizer_config={"tokenizer_class": "LlamaTokenizer"}))
+    (source / "tokenizer.json").rename(source / "tokenizer.model")
+    with pytest.raises(InputError, match=r"has no tokenizer.json; install sentencepiece"):
+        load_model(str(source))

@@ -194,6 +194,7 @@ def test_a_tokenizer_without_special_tokens_draws_and_enumerates(end: str) -> No
     model, tokenizer = random_model("mistral", 40), small_tokenizer(40)
     if end != "configured":
         model.generation_config = None
+        model.config.eos_token_id = None
     if end != "tokenizer's":
         tokenizer = PreTrainedTokenizerFast(tokenizer_object=tokenizer._tokenizer)
     draws = sample(model, tokenizer, SHORT, [Decoder(1.0, max_new_tokens=3)], runs=8)
