@@ -9,6 +9,7 @@ import pytest
 
 from tests.conftest import ROOT
 
+DATED = {"plan.md", "plan-targets.md"}  # as they were written, with their corrections at the end
 PAGES = [ROOT / "README.md", ROOT / "index.md", *(ROOT / "book").glob("*.md"), *(ROOT / "notebooks").rglob("*.ipynb")]
 NOT_SHOWN = (
     "decides robustness",  # the paper: "primary determinant ... on deterministic tasks"
@@ -31,7 +32,7 @@ def words(path: Path) -> str:
 
 @pytest.mark.parametrize("phrase", NOT_SHOWN)
 def test_no_page_says_what_was_not_shown(phrase: str) -> None:
-    assert [path.name for path in PAGES if phrase.lower() in words(path)] == []
+    assert [path.name for path in PAGES if path.name not in DATED and phrase.lower() in words(path)] == []
 
 
 def test_where_random_answers_are_the_headline_their_rate_and_their_limits_stand_beside_it() -> None:
