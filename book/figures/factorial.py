@@ -101,12 +101,13 @@ def shown_tests(dropped: pd.DataFrame) -> pd.DataFrame:
 def shown_levels(dropped: pd.DataFrame) -> pd.DataFrame:
     """The rows of `levels`: accuracies in per cent and the drop in points, by task and by what was learned last."""
     table = levels(dropped)
+    ends = 100 * table[["drop", "low", "high"]].to_numpy()
     columns = {
         "problems": table["task"].str.replace("_", " "),
         "learned last": table["targets"].map(LAST),
         "greedy": table["greedy"].map("{:.1%}".format),
         "T = 1": table["hot"].map("{:.1%}".format),
-        "drop, points": in_points(table, ["drop", "low", "high"]),
+        "drop, points": [with_interval(*row, form="{:.1f}") for row in ends],
     }
     order = [f"{task}{targets}" for task in ("variable_binding", "arithmetic", "all") for targets in LAST]
     return plain(pd.DataFrame(columns).set_axis(table["task"] + table["targets"]).loc[order])
