@@ -114,18 +114,18 @@ def shown_levels(dropped: pd.DataFrame) -> pd.DataFrame:
 
 
 def shown_sparsity(dropped: pd.DataFrame) -> pd.DataFrame:
-    """The rows of `sparsity` in points, on variable binding and on all problems: each seed, and the mean.
+    """The rows of `sparsity` in points, on variable binding and on all problems: the mean, and each seed.
 
-    The mean has its 90 % interval; the last column says whether that lies within `MARGIN`.
+    The mean has its 90 % interval; the column after it says whether that lies within `MARGIN`.
     """
     parts = []
     for name, some in {"variable binding": dropped.query(BINDING), "all": dropped}.items():
         table = sparsity(robustness(some))
         seeds = [seed for seed in table if isinstance(seed, int)]
         columns = {"problems": name, "stages": table["stages"]}
-        columns |= {f"seed {seed}": in_points(table, [seed]) for seed in seeds}
         columns["mean, 90 % interval"] = in_points(table, ["estimate", "low_90", "high_90"])
         columns[f"within {100 * MARGIN:g} points"] = table["equivalent"].map({True: "yes", False: "not shown"})
+        columns |= {f"seed {seed}": in_points(table, [seed]) for seed in seeds}
         parts.append(pd.DataFrame(columns))
     return plain(pd.concat(parts))
 
@@ -149,7 +149,7 @@ def shown_doses(table: pd.DataFrame) -> pd.DataFrame:
     columns = {
         "wrong targets": table["noise"].map("{:.0%}".format),
         "drop": in_points(table, ["drop", "low", "high"]),
-        "clean drop + rate x accuracy at T = 1": in_points(table, ["alone"]),
+        "the noise alone": in_points(table, ["alone"]),
         "what remains": in_points(table, ["rest", "rest_low", "rest_high"]),
     }
     return plain(pd.DataFrame(columns).iloc[1:])
