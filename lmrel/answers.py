@@ -83,10 +83,14 @@ def verdict_after(verdict: Verdict, text: str) -> Verdict:
 # How `sole_number` reads what a model writes around, into or behind a number.
 BOXED = re.compile(r"\\boxed\s*\{((?:[^{}]|\{[^{}]*\})*)\}")
 WORD = r"\\(?:text|textrm|mathrm|operatorname)\s*\{[^{}0-9]*\}|(?<![A-Za-z\\])[A-Za-z]+"
-UNIT = re.compile(rf"(?:{WORD})(?:\^?\{{?[0-9]\}}?)?")  # a word with its exponent or index, such as cm^2 or x1
+# A word with its exponent or index, such as cm^2, or x1; but the digits of USD106 are a number.
+UNIT = re.compile(rf"(?<![A-Za-z\\])[A-Za-z]{{1,2}}[0-9](?![0-9])|(?:{WORD})(?:[\^_]\{{?[0-9]+\}}?)?")
 SPACE = r"\{,\}|\\[,;:!]|[\N{NO-BREAK SPACE}\N{NARROW NO-BREAK SPACE}\N{THIN SPACE}]"
 THOUSANDS = re.compile(rf"(?<=[0-9])(?:{SPACE})(?=[0-9]{{3}}(?![0-9]))")
-MINUS = re.compile(r"(^|[=:({\s])-\s+(?=[0-9])")  # a sign set apart from its number; after a number it is an operator
+DASHES = dict.fromkeys(map(ord, "\u2010\u2011\u2012\u2013\u2212\ufe63\uff0d"), "-")  # what is written for a minus sign
+BRACED = re.compile(r"(?:\\(?:text|textrm|mathrm|operatorname))?\{\s*([+-]|[+-]?[0-9][0-9,.]*)\s*\}")
+# A sign in words or set apart from its number; after a number it is an operator.
+MINUS = re.compile(r"(^|[=:({\s])(?:-|(?:minus|negative)\b)\s*(?=[0-9])", re.IGNORECASE)
 NO_INTEGER = re.compile(r"\\[dt]?frac|[0-9][eE][+-]?[0-9]")
 RAISED = r"[\N{VULGAR FRACTION ONE HALF}\N{SUPERSCRIPT TWO}\N{SUPERSCRIPT THREE}]"
 MORE = rf"(?:\s*(?:[/^*+]|\*\*)\s*[\{{(]?|[.,])[0-9]|\s*{RAISED}"  # what makes it a part of something else
@@ -101,10 +105,11 @@ def sole_number(text: str) -> int | None:
     ``x1``), and where something is boxed, the last box decides. A decimal, a fraction or a power is no integer.
     """
     boxes = BOXED.findall(text)
-    plain = (boxes[-1] if boxes else text).replace("\N{MINUS SIGN}", "-")
+    plain = (boxes[-1] if boxes else text).translate(DASHES)
     if NO_INTEGER.search(plain):
         return None
-    plain = MINUS.sub(r"\1-", THOUSANDS.sub(",", UNIT.sub(" ", plain)))
+    plain = MINUS.sub(r"\1-", BRACED.sub(r"\1", THOUSANDS.sub(",", plain)))
+    plain = UNIT.sub(" ", plain)
     numbers = list(NUMBER.finditer(plain))
     if any(number["less"] or number["more"] or len(number[0].lstrip("+-")) > MAX_DIGITS for number in numbers):
         return None

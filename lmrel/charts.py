@@ -123,13 +123,19 @@ def confidence(summary: pd.DataFrame, title: str, description: str, *, subtitle:
 @figure
 @needs_columns("temperature", "run", "accuracy")
 def runs(of_runs: pd.DataFrame, title: str, description: str, *, subtitle: str = "") -> Any:
-    """The accuracy of each single run against temperature, a dot a run: `metrics.by_run` of one model and task."""
-    table = of_runs[["temperature", "run", "accuracy"]].round(5)
-    points = alt.Chart(table).mark_point(filled=True, size=60, opacity=0.6, color=PALETTE[0])
+    """The accuracies of single runs against temperature, a dot for those that are equal: `metrics.by_run` of one model.
+
+    They are rounded to 0.1 points, so that thousands of runs are some dozens of dots.
+    """
+    table = of_runs.assign(accuracy=of_runs["accuracy"].round(3)).groupby(["temperature", "accuracy"], sort=True)
+    counts = table.size().rename("runs").reset_index()
+    size = alt.Size("runs:Q", legend=None, scale=alt.Scale(range=[60, 60] if counts["runs"].max() == 1 else [30, 300]))
+    points = alt.Chart(counts).mark_point(filled=True, opacity=0.6, color=PALETTE[0])
     chart = points.encode(
-        x=_temperature_axis("temperature:Q", table["temperature"]),
+        x=_temperature_axis("temperature:Q", counts["temperature"]),
         y=alt.Y("accuracy:Q", title=None, axis=alt.Axis(format=".0%"), scale=alt.Scale(zero=False)),
-        tooltip=["temperature:Q", "run:Q", alt.Tooltip("accuracy:Q", format=".1%")],
+        size=size,
+        tooltip=["temperature:Q", "runs:Q", alt.Tooltip("accuracy:Q", format=".1%")],
     )
     return themed(chart.properties(title=titled(title, subtitle)), description)
 

@@ -20,11 +20,14 @@ from torch import Tensor
 from lmrel.errors import InputError, quoted
 from lmrel.parameters import NEW_TOKENS, STOP_STRINGS, TEMPERATURE, Stop, real, table, whole
 
-# Fields of a generation config: those that `as_shipped` takes over or replaces, and those that change no distribution.
-HANDLED = frozenset({"temperature", "do_sample", "top_k", "top_p", "min_p", "repetition_penalty"})
-HANDLED |= {"typical_p", "stop_strings", "max_new_tokens", "max_length"}
-HARMLESS = frozenset({"bos_token_id", "eos_token_id", "pad_token_id", "transformers_version", "use_cache"})
-HARMLESS |= {"cache_implementation"}
+# Fields of a generation config that `as_shipped` takes over or replaces, those that change no distribution, and of the
+# others the value that changes nothing, where that is neither 0 nor empty. Beams are refused; what tunes them is not.
+HANDLED = {"temperature", "do_sample", "top_k", "top_p", "min_p", "repetition_penalty", "typical_p", "stop_strings"}
+HARMLESS = {"max_new_tokens", "max_length", "bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id"}
+HARMLESS |= {"use_cache", "disable_compile", "length_penalty", "early_stopping", "num_return_sequences"}
+HARMLESS |= {"renormalize_logits", "low_memory", "prefill_chunk_size", "max_cache_len", "transformers_version"}
+HARMLESS_STEMS = ("_", "output_", "return_", "cache_", "compile_", "assistant_", "num_assistant_", "prompt_lookup_")
+NEUTRAL = {"num_beams": 1, "num_beam_groups": 1, "encoder_repetition_penalty": 1.0, "guidance_scale": 1.0}
 
 
 @table
@@ -170,8 +173,11 @@ def as_shipped(temperature: float, generation_config: Any, **knobs: Any) -> Deco
     Greedy decoding inherits the repetition penalty and the stop strings only. Raises `InputError` for a knob that this
     engine lacks.
     """
+    fields = vars(type(generation_config)())  # what else a checkpoint's file holds, transformers does not read
     for knob, value in generation_config.to_diff_dict().items():
-        if knob not in HANDLED and knob not in HARMLESS and not knob.startswith(("_", "output_", "return_")):
+        passed_over = knob in HANDLED | HARMLESS or knob.startswith(HARMLESS_STEMS) or knob not in fields
+        empty = not value and not knob.startswith("forced_")  # a forced token may be the one numbered 0
+        if not (passed_over or empty or value == NEUTRAL.get(knob)):
             raise InputError(
                 f"decoding is 'as_shipped' and the checkpoint sets {knob}={value!r}, which is not supported."
             )

@@ -67,7 +67,7 @@ def enumerate_outcomes(
     check_model(model, encoded, decoders[0].max_new_tokens)
     check_tree(model, encoded[0])
     eos, vocabulary = eos_ids(model, tokenizer), model.config.get_text_config().vocab_size
-    lexer = Lexer(PieceReader(tokenizer), vocabulary, [int(row["answer"]) for row in rows], model.device)
+    lexer = Lexer(PieceReader(tokenizer, eos), vocabulary, [int(row["answer"]) for row in rows], model.device)
 
     def grow(block: slice) -> tuple[Tensor, Tensor, int]:
         enumerator = Enumerator(

@@ -21,10 +21,13 @@ from safetensors import SafetensorError, safe_open
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
+    GgufConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
 )
+from transformers.utils import cached_file
+from transformers.utils.peft_utils import find_adapter_config_file
 
 from lmrel.engine.memory import free_memory
 from lmrel.errors import InputError, check_choice, is_text, quoted, visible
@@ -39,22 +42,27 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, 
 LARGEST = {"num_hidden_layers": 1000, "num_experts": 10_000, "num_local_experts": 10_000, "num_labels": 10_000}
 FLOATS = ("F16", "BF16", "F32", "F64")
 REPO = r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}"
+# With peft installed, transformers would add it to the base model, and without, it would not.
+ADAPTER = "holds an adapter, such as LoRA's; merge it into its base model first and give the folder of the result."
 os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")  # by another's service, of pickles: see `resolve`
 
 
 def resolve(name: str) -> str:
-    """The folder or repo id that `name` stands for. Raises `InputError` if it stands for none."""
+    """The folder, file or repo id that `name` stands for, without its revision. `InputError` if it stands for none."""
     if not is_text(name):
         raise InputError(f"model is {quoted(name)}; it must be a name, a folder or a repo id.")
-    if name in REGISTRY and not REGISTRY[name].tiny:
-        return REGISTRY[name].repo
+    base, _, revision = name.partition("@")
+    if base in REGISTRY and not REGISTRY[base].tiny:
+        return REGISTRY[base].repo
     folder = REGISTRY[name].source if name in REGISTRY else name
     if os.path.isdir(folder):
         for said in _refusals(Path(folder)):
             raise InputError(f"{folder} {said}")
         return folder
-    if re.fullmatch(REPO, name) and Path(name).suffix != ".safetensors":
+    if os.path.isfile(name) and name.endswith(".gguf"):
         return name
+    if re.fullmatch(REPO, base) and Path(base).suffix not in (".safetensors", ".gguf") and (revision or base == name):
+        return base
     known_names = f" Known: {', '.join(REGISTRY)}."
     raise InputError(f"model is {quoted(name)}, which is no known name, no folder and no repo id.{known_names}")
 
@@ -74,6 +82,13 @@ def resolve_precision(name: str, precision: str) -> str:
     return "bf16" if torch.cuda.is_available() else "fp32"
 
 
+def revision_of(name: str) -> str | None:
+    """The revision to load: the one in ``repo@revision``, else the registry's; None if there is neither."""
+    base, _, revision = name.partition("@")
+    spec = known(base)
+    return (None if os.path.isdir(name) else revision) or (spec.revision if spec else "") or None
+
+
 def _quantized_folder(name: str) -> bool:
     config = Path(name) / "config.json"
     return name not in REGISTRY and os.path.isfile(config) and quantization_of(read_object(config)) == NF4_METHOD
@@ -88,8 +103,8 @@ def load_model(name: str, precision: str = "auto") -> tuple[PreTrainedModel, Pre
     suffice, and when the checkpoint cannot be downloaded or loaded.
     """
     source, precision = resolve(name), resolve_precision(name, precision)
-    spec, cuda = known(name), torch.cuda.is_available()
-    settings: dict[str, Any] = {"revision": spec.revision or None} if spec else {}
+    spec, cuda, folder = known(name.partition("@")[0]), torch.cuda.is_available(), source
+    settings: dict[str, Any] = {"revision": revision_of(name), "trust_remote_code": False}
     several = torch.cuda.device_count() > 1
     devices: dict[str, Any] = {"device_map": "auto" if several else {"": "cuda" if cuda else "cpu"}}
     if spec:
@@ -100,14 +115,19 @@ def load_model(name: str, precision: str = "auto") -> tuple[PreTrainedModel, Pre
 
             if not _quantized_folder(name):
                 devices["quantization_config"] = Nf4Config()
-        tokenizer = _tokenizer_class(source).from_pretrained(source, trust_remote_code=False, **settings)
+        if source.endswith(".gguf"):
+            folder, settings["gguf_file"] = os.path.split(source)
+            devices["quantization_config"] = GgufConfig(dequantize=True)
+        elif find_adapter_config_file(source, revision=settings["revision"]):
+            raise InputError(f"{source} {ADAPTER}")
+        tokenizer = _tokenizer(folder or ".", **settings)
         model, loading = AutoModelForCausalLM.from_pretrained(
-            source,
+            folder or ".",
             dtype=DTYPES[precision],
             attn_implementation="sdpa",
             use_safetensors=True,
-            trust_remote_code=False,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are refused below, in words
             **settings,
             **devices,
         )
@@ -117,6 +137,8 @@ def load_model(name: str, precision: str = "auto") -> tuple[PreTrainedModel, Pre
         raise InputError(explained(error, name, source, precision)) from error
     offloaded = {"cpu", "disk"} & set(map(str, getattr(model, "hf_device_map", {}).values()))
     missing, unknown = sorted(loading["missing_keys"]), sorted(loading["unexpected_keys"])
+    for key, found, wanted in loading["mismatched_keys"]:
+        raise InputError(f"{source} has {key} of shape {tuple(found)}, and its config.json asks for {tuple(wanted)}.")
     if missing:
         raise InputError(f"{source} lacks {len(missing)} of the model's weights, {missing[0]} among them.")
     if unknown:
@@ -128,21 +150,27 @@ def load_model(name: str, precision: str = "auto") -> tuple[PreTrainedModel, Pre
         raise InputError(f"{name} in {precision} does not fit on the GPUs of this machine.{_way_out(spec, precision)}")
     if precision == "nf4":
         check_narrow(model)
-    if getattr(bpe := tokenizer.backend_tokenizer.model, "dropout", None):
-        bpe.dropout = None  # left over from its training: the same text would be other tokens each time
+    backend = getattr(tokenizer, "backend_tokenizer", None)  # of a tokenizer in Python: none
+    if backend and getattr(backend.model, "dropout", None):
+        backend.model.dropout = None  # left over from its training: the same text would be other tokens each time
     if spec and not spec.instruct:
         tokenizer.chat_template = None  # some base models ship one; they were not trained on it
+    model.config.name_or_path = source  # of a .gguf file transformers notes its folder alone
     # On a CPU a model this small loses more by handing work from thread to thread than it gains.
     torch.set_num_threads(1 if not cuda and model.num_parameters() < SMALL else THREADS)
     return model.eval().requires_grad_(False), tokenizer
 
 
-def _tokenizer_class(source: str) -> Any:
-    """`AutoTokenizer`, but for folders that name the plain class: for some architectures it would build another."""
-    config = Path(source) / "tokenizer_config.json"
-    declared = read_object(config).get("tokenizer_class") if config.is_file() else None
-    plain = declared in ("PreTrainedTokenizerFast", "TokenizersBackend")
-    return PreTrainedTokenizerFast if plain else AutoTokenizer
+def _tokenizer(source: str, **settings: Any) -> PreTrainedTokenizerBase:
+    """The tokenizer of a checkpoint: as its tokenizer.json says, where it has one.
+
+    From a class that its configuration names transformers may build another one, with other ids for the same text.
+    """
+    if "gguf_file" in settings or not cached_file(
+        source, "tokenizer.json", revision=settings["revision"], _raise_exceptions_for_missing_entries=False
+    ):
+        return AutoTokenizer.from_pretrained(source, **settings)
+    return PreTrainedTokenizerFast.from_pretrained(source, **settings)
 
 
 def _check_memory(spec: ModelSpec, precision: str) -> None:
@@ -184,6 +212,8 @@ def explained(error: Exception, name: str, source: str, precision: str) -> str:
         return f"the disk is full: {source} could not be stored; free some space or set HF_HOME to another disk."
     if precision == "nf4" and ("bitsandbytes" in text.lower() or any_of(ImportError)):
         return f"precision is 'nf4', but bitsandbytes cannot be used here ({text[:200]}); use 'bf16' or 'fp32'."
+    if "tiktoken" in text:  # what transformers tries last, and asks for, where sentencepiece is missing
+        return f"{source} has no tokenizer.json; install sentencepiece, with which its tokenizer.model is read."
     if "Unrecognized configuration class" in text or "not supported for" in text:
         return f"{source} is no causal language model that transformers knows."
     if "safetensors" in text and ("does not appear to have" in text or "no file named" in text):
@@ -199,6 +229,8 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 def _refusals(folder: Path) -> Iterator[str]:
     """What keeps a checkpoint in `folder` from being used, each as the rest of a sentence about it."""
+    if list(folder.glob("adapter_*")):
+        yield ADAPTER
     if not os.path.isfile(folder / "config.json"):
         yield "is no checkpoint: it has no config.json."
     if not list(folder.glob("*.safetensors")):

@@ -114,7 +114,7 @@ def narrow_linears(model: PreTrainedModel) -> None:
             rows = f"rows of {name} have {tensor.shape[-1]} weights, no multiple of {BLOCK}"
             raise InputError(f"precision is 'nf4', but {rows}.")
     for name, module in list(model.named_modules()):
-        if ".layers." in name and isinstance(module, nn.Linear):
+        if ".layers." in name and type(module) is nn.Linear:  # a router may be a kind of it with a forward of its own
             shape, bias = (module.in_features, module.out_features), module.bias is not None
             narrow = Linear4bit(*shape, bias=bias, compute_dtype=torch.bfloat16, device="meta", **KIND)
             narrow.bias = module.bias
@@ -124,8 +124,8 @@ def narrow_linears(model: PreTrainedModel) -> None:
 
 
 def is_block_matrix(name: str, tensor: Tensor) -> bool:
-    """Whether a parameter is to be quantized: it is a matrix, or a stack of them, inside a decoder block."""
-    return ".layers." in name and tensor.ndim >= 2
+    """Whether a parameter is to be quantized: it is a matrix, or a stack of them, inside a decoder block; no bias."""
+    return ".layers." in name and tensor.ndim >= 2 and "bias" not in name.rpartition(".")[2]
 
 
 def quantized(module: nn.Module, value: Tensor) -> nn.Parameter:

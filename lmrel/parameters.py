@@ -206,6 +206,7 @@ class Parameters:
     replace: bool = False
     shards: Annotated[int, whole(1, 10**6)] = 1
     shard: Annotated[int | None, optional(whole(0, 10**6 - 1))] = None
+    determinism: bool = True
 
     def __post_init__(self) -> None:
         if self.shard is not None and self.shard >= self.shards:

@@ -25,7 +25,15 @@ OPERANDS: dict[str, tuple[str, ...]] = {
     "variable_binding": ("a", "b", "op1", "k", "op2"),
     "arithmetic": ("x", "y", "z", "w"),
 }
-COLUMNS = ("problem_id", "task", "answer", *OPERANDS["variable_binding"], *OPERANDS["arithmetic"], "question")
+COLUMNS = (
+    "problem_id",
+    "task",
+    "answer",
+    *OPERANDS["variable_binding"],
+    *OPERANDS["arithmetic"],
+    "question",
+    "cluster",
+)
 INTEGERS = ("answer", "a", "b", "k", "x", "y", "z", "w")
 APPLY = {"+": lambda m, n: m + n, "-": lambda m, n: m - n, "*": lambda m, n: m * n}
 FEW_SHOT_EXAMPLES: tuple[dict[str, Any], ...] = (
@@ -78,7 +86,8 @@ def load_problems(source: str, limit: int | None = None) -> pd.DataFrame:
     """``"paper"``, or the problems in a JSONL or Parquet file; the first `limit` of each task if given.
 
     A row has a unique ``problem_id`` and either ``task`` with that family's operands, or a ``question`` in
-    words with its integer ``answer`` (task ``custom`` unless named). Raises `InputError` naming the line.
+    words with its integer ``answer`` (task ``custom`` unless named). Versions of one question may have one ``cluster``,
+    a text: then intervals do not count them as independent. Raises `InputError` naming the line.
     """
     if limit is not None:
         check_count("limit", limit)
@@ -200,7 +209,7 @@ def _checked_row(row: Any, solved: bool) -> dict[str, Any]:
     if "problem_id" not in row:
         raise ValueError("problem_id is missing")
     if "question" in row:
-        if row.keys() & set(COLUMNS[3:-1]) or row.get("task") in (*OPERANDS, "all"):
+        if row.keys() & set(COLUMNS[3:-2]) or row.get("task") in (*OPERANDS, "all"):
             raise ValueError("a question goes without operands and with a task name of its own")
         if "answer" not in row:
             raise ValueError("a question needs its integer answer")

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from lmrel.errors import check_choice
 from lmrel.parameters import PROMPT_STYLES
-from lmrel.problems import FEW_SHOT_EXAMPLES, Problem, solve
+from lmrel.problems import FEW_SHOT_EXAMPLES, OPERANDS, Problem, solve
 
 README = "Solve the following problem. Give only the final number.\nProblem: {problem}\nAnswer:"
-FEW_SHOT = "Compute the value. Output only the number.\n{examples}{problem} ="
+FEW_SHOT = "Compute the value. Output only the number.\n{examples}{problem}"
 ZERO_SHOT = "{instruction}\n{problem}\nAnswer with only the number:"
 
 
@@ -68,6 +68,8 @@ def render(problem: Problem, style: str) -> str:
         return README.format(problem=asked_in_words(problem))
     if style == "few_shot":
         examples = "".join(f"{worksheet_item(p)} = {solve(p)}\n" for p in FEW_SHOT_EXAMPLES)
-        return FEW_SHOT.format(examples=examples, problem=worksheet_item(problem))
+        item = worksheet_item(problem)
+        in_words = problem["task"] not in OPERANDS and any(character.isalpha() for character in item)
+        return FEW_SHOT.format(examples=examples, problem=item) + ("\nAnswer:" if in_words else " =")
     instruction, lines = zero_shot_parts(problem)
     return ZERO_SHOT.format(instruction=instruction, problem=lines)

@@ -16,13 +16,15 @@ DRAWS_SCHEMA = pa.schema(
         ("precision", pa.string()),
         ("prompt_style", pa.string()),
         ("decoding", pa.string()),
+        ("decoder", pa.string()),  # its id
         ("temperature", pa.float64()),
         ("run", pa.int64()),
         ("problem_id", pa.string()),
         ("task", pa.string()),
+        ("cluster", pa.string()),  # of problems that are versions of one; by default what is asked, so of equal ones
         ("prompt", pa.string()),  # as the model was given it, template and special tokens included
         ("expected", pa.int64()),
-        ("text", pa.string()),  # special tokens left out
+        ("text", pa.string()),  # without the token that ended it; other special tokens are spelled out
         ("token_ids", pa.list_(pa.int64())),  # end-of-text included where it was reached
         ("n_tokens", pa.int64()),
         ("finished", pa.bool_()),

@@ -62,3 +62,12 @@ TINY_SUITE = tuple(name for name in TINY if name.endswith(("base", "instruct")))
 def known(name: str) -> ModelSpec | None:
     """What the registry says of a model, by its name there or its repo id; None if it does not know it."""
     return REGISTRY.get(name) or next((spec for spec in REGISTRY.values() if spec.repo and spec.repo == name), None)
+
+
+def label(source: str) -> str:
+    """What a table calls the model in `source`, a name, folder or repo id: that, and the tiny suite by its names.
+
+    The last part alone would be the same for ``a/final`` and ``b/final``.
+    """
+    path = Path(source)
+    return path.name if path.parent == CHECKPOINTS else source if path.name else str(path.resolve())

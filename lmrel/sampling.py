@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -21,7 +20,9 @@ from lmrel.errors import InputError
 from lmrel.parameters import Sampling
 from lmrel.precision import precision_of
 from lmrel.problems import as_rows
-from lmrel.tokens import AS_IS, Prepared, encode_problems, eos_ids
+from lmrel.prompts import worksheet_item
+from lmrel.registry import label
+from lmrel.tokens import AS_IS, Prepared, encode_problems, eos_ids, written
 
 INT64 = np.iinfo(np.int64)
 
@@ -96,7 +97,7 @@ def draw(
     bar.close()
     all_pure = all(decoder.pure for decoder in decoders)
     labels = {
-        "model": asked.model_name or Path(model.config.name_or_path).name,
+        "model": asked.model_name or label(model.config.name_or_path),
         "precision": precision_of(model),
         "prompt_style": asked.prompt_style,
         "decoding": asked.decoding or ("pure" if all_pure else "custom"),
@@ -120,7 +121,7 @@ def _frame(
     row_of_answer[draws.answer] = draws.row
     answers = []
     for ids, raw, row in zip(draws.token_ids, draws.raw, row_of_answer, strict=True):
-        text = tokenizer.decode(ids, skip_special_tokens=True, **AS_IS)
+        text = written(ids, tokenizer, ends)
         extracted, compliant = extract_answer(text)
         correct = extracted == problems[row]["answer"]
         sole = sole_number(text)
@@ -152,14 +153,19 @@ def _frame(
             **labels,
             "problem_id": [problem["problem_id"] for problem in problems],
             "task": [problem["task"] for problem in problems],
+            "cluster": [problem.get("cluster") or worksheet_item(problem) for problem in problems],
             "prompt": [tokenizer.decode(ids, **AS_IS) for ids in prepared.ids],
             "expected": [int(problem["answer"]) for problem in problems],
         }
     )
     temperature = np.asarray([float(decoder.temperature) for decoder in decoders])[draws.decoder]
+    decoder_id = np.asarray([decoder.id for decoder in decoders], dtype=object)[draws.decoder]
     frame = pd.concat([asked.take(draws.row).reset_index(drop=True), frame], axis=1)
     return frame.assign(
-        temperature=temperature, run=draws.run, mean_logprob_processed=draws.processed / frame["n_tokens"].to_numpy()
+        decoder=decoder_id,
+        temperature=temperature,
+        run=draws.run,
+        mean_logprob_processed=draws.processed / frame["n_tokens"].to_numpy(),
     )
 
 

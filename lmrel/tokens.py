@@ -5,13 +5,16 @@ The module knows the tokenizer, and nothing of what is asked.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import date
+from itertools import groupby
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils.chat_template_utils import _compile_jinja_template
 
 from lmrel.answers import Verdict, verdict_after
 from lmrel.errors import InputError, is_text, quoted
@@ -19,6 +22,8 @@ from lmrel.problems import Problem
 from lmrel.prompts import render
 
 AS_IS = {"clean_up_tokenization_spaces": False}
+TODAY = date(2026, 1, 1)  # in chat templates that write the date: a prompt must not change with the clock
+UNREADABLE = "\N{REPLACEMENT CHARACTER}"  # stands for a token that the tokenizer does not know
 
 
 @dataclass(frozen=True)
@@ -53,22 +58,36 @@ def encode(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> list[lis
     """
     if not hasattr(tokenizer, "chat_template"):
         raise TypeError(f"a tokenizer is needed, as load_model gives one, not {type(tokenizer).__name__}")
+    special = [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
+    if found := [token for token in special if any(token in text for text in texts)]:
+        raise InputError(
+            f"a prompt holds {quoted(found[0])}, which this tokenizer reads as a special token and no text."
+        )
     if not tokenizer.chat_template:
-        return _tokenized(texts, tokenizer)
+        before, found = _put_before(tokenizer, texts[0]), _tokenized(texts, tokenizer)
+        return [[*before, *ids] for ids in found]
     templated = [_templated(text, tokenizer) for text in texts]
     if len(set(templated)) < len(set(texts)):
         raise InputError("the tokenizer's chat template leaves out what it is given: different prompts become one.")
-    found = _tokenized(templated, tokenizer, add_special_tokens=False)
-    bos = tokenizer.encode("")[:1]
+    bos, found = _put_before(tokenizer, texts[0])[:1], _tokenized(templated, tokenizer)
     if bos != [tokenizer.bos_token_id]:
         return found
     return [ids if ids[:1] == bos else [*bos, *ids] for ids in found]
 
 
+def _put_before(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """The special tokens that a tokenizer puts before any text; those that it puts behind one would end a prompt."""
+    [plain], [whole] = _tokenized([text], tokenizer), _tokenized([text], tokenizer, add_special_tokens=True)
+    starts = range(len(whole) - len(plain) + 1)
+    return next((whole[:start] for start in starts if whole[start : start + len(plain)] == plain), [])
+
+
 def _templated(text: str, tokenizer: PreTrainedTokenizerBase) -> str:
     """`text` in the chat template: a program of the checkpoint, run in a sandbox, which raises what it likes."""
-    chat = [{"role": "user", "content": text}]
+    chat: list[Any] = [{"role": "user", "content": text}]
     try:
+        # transformers keeps a compiled template, and hands it the clock; a template's own globals come first.
+        _compile_jinja_template(tokenizer.get_chat_template()).globals["strftime_now"] = TODAY.strftime
         found = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
     except Exception as error:
         raise InputError(f"the tokenizer's chat template fails: {str(error) or type(error).__name__}") from error
@@ -77,29 +96,47 @@ def _templated(text: str, tokenizer: PreTrainedTokenizerBase) -> str:
     return str(found)
 
 
-def _tokenized(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, **options: Any) -> list[list[int]]:
+def _tokenized(
+    texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, *, add_special_tokens: bool = False
+) -> list[list[int]]:
     try:
-        found: list[list[int]] = tokenizer(list(texts), **options)["input_ids"]
+        found: list[list[int]] = tokenizer(list(texts), add_special_tokens=add_special_tokens)["input_ids"]
     except Exception as error:  # of its own kind, where a tokenizer has no token for what it does not know
         raise InputError(f"the tokenizer cannot read a prompt: {error}") from error
     return found
 
 
-class PieceReader:
-    """Applies `read` token by token; what a token adds to the text is looked up once."""
+def written(ids: Sequence[int], tokenizer: PreTrainedTokenizerBase, ends: Collection[int] = ()) -> str:
+    """The text of an answer's token ids, but for one of `ends` as its last.
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+    Any other special token is spelled out, and one that the tokenizer does not know is a replacement character: left
+    out, it would join what stands on its two sides.
+    """
+    ids = ids[:-1] if ids and ids[-1] in ends else ids
+    size = len(tokenizer)
+    known = [token < size and tokenizer.convert_ids_to_tokens(token) is not None for token in ids]
+    if all(known):
+        return str(tokenizer.decode(ids, **AS_IS))
+    runs = [
+        (there, [token for token, _ in run]) for there, run in groupby(zip(ids, known, strict=True), lambda x: x[1])
+    ]
+    return "".join(tokenizer.decode(run, **AS_IS) if there else UNREADABLE * len(run) for there, run in runs)
+
+
+class PieceReader:
+    """Applies `read` token by token; what a token adds to the text is looked up once. `ends` add nothing to it."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, ends: Collection[int]) -> None:
         self.tokenizer = tokenizer
         # SentencePiece drops a space at the start of a text, so a piece is read behind another one.
         self.anchor = tokenizer.encode("1", add_special_tokens=False)
-        self.skip = len(tokenizer.decode(self.anchor, **AS_IS))
-        self.pieces: dict[int, str] = {}
+        self.skip = len(written(self.anchor, tokenizer))
+        self.pieces = dict.fromkeys(ends, "")
 
     def piece(self, token: int) -> str:
         """What `token` adds to a text that has begun."""
         if token not in self.pieces:
-            text = self.tokenizer.decode([*self.anchor, token], skip_special_tokens=True, **AS_IS)
-            self.pieces[token] = text[self.skip :]
+            self.pieces[token] = written([*self.anchor, token], self.tokenizer)[self.skip :]
         return self.pieces[token]
 
     def read(self, verdicts: Tensor, tokens: Tensor) -> Tensor:
@@ -109,14 +146,15 @@ class PieceReader:
 
 
 def eos_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """The tokens that end a text: the checkpoint's generation config's, or else the tokenizer's."""
-    configured = model.generation_config.eos_token_id if model.generation_config else None
-    if configured is None:
-        configured = tokenizer.eos_token_id
-    if configured is None:
-        return []
-    ids = list(configured) if isinstance(configured, (list, tuple)) else [configured]
-    size = model.config.get_text_config().vocab_size
-    if not all(isinstance(token, int) and not isinstance(token, bool) and 0 <= token < size for token in ids):
-        raise InputError(f"the end-of-text token is {quoted(configured)}; this model has tokens from 0 to {size - 1}.")
-    return ids
+    """The tokens that end a text, in ascending order: all that generation config, config or tokenizer name.
+
+    They may differ, as after a fine-tune on chats. Raises `InputError` for one that the model does not have.
+    """
+    config = model.config.get_text_config()
+    sources = [source.eos_token_id for source in (model.generation_config, config, tokenizer) if source]
+    ids = [token for found in sources for token in (found if isinstance(found, (list, tuple)) else [found])]
+    size = config.vocab_size
+    for token in ids:
+        if token is not None and (not isinstance(token, int) or isinstance(token, bool) or not 0 <= token < size):
+            raise InputError(f"the end-of-text token is {quoted(token)}; this model has tokens from 0 to {size - 1}.")
+    return sorted({token for token in ids if token is not None})

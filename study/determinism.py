@@ -34,7 +34,8 @@ def determinism(
     differing by 0.
     """
     some = prepared[:probed]
-    eos, reader = eos_ids(model, tokenizer), PieceReader(tokenizer)
+    eos = eos_ids(model, tokenizer)
+    reader = PieceReader(tokenizer, eos)
 
     def drawn(members: slice) -> tuple[dict[tuple[int, int], list[int]], dict[tuple[int, ...], torch.Tensor]]:
         """Token ids of each draw, by problem and number; logits (vocabulary) after each prefix, by problem and ids."""
@@ -58,7 +59,7 @@ def determinism(
         }
         return tokens, logits_after
 
-    together, logits_together = drawn(slice(0, len(some)))
+    together, logits_together = drawn(slice(0, len(some))) if len(some) else ({}, {})
     flipped, difference = 0, 0.0
     for i in range(len(some)):
         alone, logits_alone = drawn(slice(i, i + 1))

@@ -38,7 +38,8 @@ FINISHED: dict[str, Any] = {
     "sha256": {"draws": ""},
     "started": "",
     "device": "",
-    "seconds": {"load": 0.0, "sample": 0.0},
+    "prompts": "",
+    "seconds": {"load": 0.0, "check": 0.0, "sample": 0.0},
     "determinism": {"problems": 0, "draws": 0, "flipped": 0, "max_logit_difference": 0.0},
 }
 

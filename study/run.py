@@ -6,6 +6,7 @@ Draws are kept part by part as they are made (see `study.parts`); summary and ru
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 import platform
 import time
@@ -31,9 +32,10 @@ from lmrel.models import load_model, resolve, resolve_precision
 from lmrel.parameters import Parameters, Sampling, table
 from lmrel.precision import bits_per_weight, precision_of
 from lmrel.problems import load_problems, rows_of
+from lmrel.registry import label
 from lmrel.sampling import draw
 from lmrel.stats.inference import summarize_with_intervals
-from lmrel.tokens import Prepared, encode_problems
+from lmrel.tokens import AS_IS, Prepared, encode_problems, eos_ids
 from study import parts
 from study.determinism import determinism
 from study.shards import combined_records, deal_problems, finished_shard, join_shards, shard_folder
@@ -84,7 +86,7 @@ class Run(Parameters):
 
     def identifying(self) -> dict[str, Any]:
         """The parameters that make it this run and no other; into how many shards it was divided does not."""
-        other = {"output_dir", "replace"} | ({"shards", "shard"} if self.shard is None else set())
+        other = {"output_dir", "replace", "determinism"} | ({"shards", "shard"} if self.shard is None else set())
         return {name: value for name, value in asdict(self).items() if name not in other}
 
     @property
@@ -108,7 +110,7 @@ class Run(Parameters):
     def inputs(self, problems: pd.DataFrame) -> dict[str, Any]:
         """What the draws depend on besides the parameters, as far as that is known without loading the model."""
         local = Path(resolve(self.model))  # no folder for a repo id: there is a revision
-        weights = sorted(local.glob("*.safetensors"))
+        weights = [local] if local.is_file() else sorted(local.glob("*.safetensors"))
         config = sorted([*local.glob("*.json"), *local.glob("*.jinja")])  # of the model and the tokenizer
         return {
             "precision": resolve_precision(self.model, self.precision),
@@ -141,10 +143,12 @@ class Run(Parameters):
     ) -> tuple[pd.DataFrame, pd.DataFrame]:
         """All draws but those that are `kept`, part by part."""
         began, clock = datetime.now(UTC), time.perf_counter()
+        bar = tqdm(total=len(problems), unit="problem", disable=not progress, desc="loading")
         model, tokenizer = load_model(self.model, self.precision)
         decoders = self.decoders(model)
         if self.decoding == "as_shipped":
-            print(added_by_checkpoint(decoders))
+            bar.write(added_by_checkpoint(decoders))
+        bar.set_description("checking")
         loaded = time.perf_counter()
         environment = {
             **inputs,
@@ -155,22 +159,26 @@ class Run(Parameters):
             "chat_template": bool(tokenizer.chat_template),
             "device": torch.cuda.get_device_name() if model.device.type == "cuda" else f"cpu ({platform.machine()})",
             "threads": torch.get_num_threads(),
+            "ends": eos_ids(model, tokenizer),
         }
         rows = rows_of(problems)
         prepared = Prepared(rows, encode_problems(rows, self.prompt_style, tokenizer))
+        environment["prompts"] = _hash(prepared.ids)
         check_model(model, prepared.ids, self.max_new_tokens)
         check_tree(model, prepared.ids[0])
         fits = rows_that_fit(model, max(map(len, prepared.ids)), decoders, self.runs)
-        probe = determinism(model, tokenizer, prepared, decoders, self.runs, self.seed)
-        bar = tqdm(total=len(problems), unit="problem", disable=not progress)
+        probed = 4 if self.determinism else 0
+        probe = determinism(model, tokenizer, prepared, decoders, self.runs, self.seed, probed)
+        bar.set_description("drawing")
+        checked = time.perf_counter()
         name = decoders_id(decoders)
         first, old = (kept["parameters"]["runs"], records.read_draws(self.folder)) if kept else (0, None)
         due = [decoder for decoder in decoders if decoder.n_draws(self.runs) > first]
+        if old is not None and set(old["prompt"]) != {tokenizer.decode(ids, **AS_IS) for ids in prepared.ids}:
+            raise InputError(f"{self.folder} holds draws from other prompts; give another output_dir.")
         identity = {"parameters": self.identifying(), **environment}
         with parts.opened(self.folder, identity, min(fits, parts.BLOCK), replace=self.replace) as (place, block):
-            asked = Sampling(
-                self.runs, first, self.seed, self.prompt_style, block, Path(self.model).name, self.decoding
-            )
+            asked = Sampling(self.runs, first, self.seed, self.prompt_style, block, label(self.model), self.decoding)
 
             def drawn(some: pd.DataFrame) -> pd.DataFrame:
                 block_of = slice(int(some.index[0]), int(some.index[-1]) + 1)
@@ -188,7 +196,11 @@ class Run(Parameters):
                 **environment,
                 "determinism": probe,
                 "started": began.isoformat(timespec="seconds"),
-                "seconds": {"load": round(loaded - clock, 2), "sample": round(sampled - loaded, 2)},
+                "seconds": {
+                    "load": round(loaded - clock, 2),
+                    "check": round(checked - loaded, 2),
+                    "sample": round(sampled - checked, 2),
+                },
             }
             return self._finish(combined_records([kept, record], record) if kept else record)
 
@@ -201,7 +213,7 @@ class Run(Parameters):
             expected = {**inputs, "hashes": {**inputs["hashes"], "problems": dealt}}
             folders.append(shard_folder(Path(self.output_dir), self.shards, shard))
             found.append(finished_shard(folders[-1], parameters, expected))
-        record = combined_records(found, found[0])
+        record = combined_records(found, found[0]) | {"prompts": _hash([each["prompts"] for each in found])}
         identity = {"parameters": self.identifying(), **inputs}
         with parts.opened(self.folder, identity, parts.BLOCK, replace=self.replace):
             join_shards(folders, self.folder, len(problems), self.n_draws)
@@ -218,6 +230,10 @@ class Run(Parameters):
         made = {"parameters": asdict(self), "draws": len(draws), "sha256": hashes}
         files.write_json({**record, **made}, self.folder / records.RUN)
         return draws, summary
+
+
+def _hash(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()
 
 
 @functools.cache

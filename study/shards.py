@@ -61,7 +61,9 @@ def combined_records(records: Sequence[dict[str, Any]], like: dict[str, Any]) ->
     """
     probes = [record["determinism"] for record in records]
     counts = {name: sum(probe[name] for probe in probes) for name in ("problems", "draws", "flipped")}
-    seconds = {name: round(sum(record["seconds"][name] for record in records), 2) for name in ("load", "sample")}
+    seconds = {
+        name: round(sum(record["seconds"][name] for record in records), 2) for name in ("load", "check", "sample")
+    }
     return like | {
         "device": " and ".join(dict.fromkeys(part for r in records for part in r["device"].split(" and "))),
         "determinism": counts | {"max_logit_difference": max(probe["max_logit_difference"] for probe in probes)},

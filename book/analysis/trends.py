@@ -13,6 +13,7 @@ import pandas as pd
 from scipy import stats
 
 from lmrel.errors import InputError
+from lmrel.stats.metrics import unit
 
 
 def logistic(outcome: pd.Series, predictors: pd.DataFrame, problem: pd.Series) -> pd.DataFrame:
@@ -46,7 +47,7 @@ def trend(draws: pd.DataFrame) -> dict[str, float]:
 
     Greedy draws count as well.
     """
-    found = logistic(draws["correct"], draws[["temperature"]], draws["problem_id"])
+    found = logistic(draws["correct"], draws[["temperature"]], draws[unit(draws)])
     return {str(name): float(values.iloc[0]) for name, values in found.items()}
 
 

@@ -27,7 +27,7 @@ def tree_of(draws: pd.DataFrame, tokenizer: PreTrainedTokenizerBase) -> pd.DataF
     what the node adds to the text; ``draws``, how many pass through it; ``inner``, whether it had to be computed: the
     other nodes end a draw. ``y`` is where to draw it: leaves stand one below the other, parents amid their children.
     """
-    reader = PieceReader(tokenizer)
+    reader = PieceReader(tokenizer, [tokenizer.eos_token_id])
     problems = draws[["problem_id"]].drop_duplicates()
     if len(problems) > 1:
         raise InputError(f"a tree is of one problem; these draws are of {len(problems)}.")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import pandas as pd
 
 from book.figures.text import percent_with_interval, plain
@@ -40,6 +43,21 @@ def agreement(draws: pd.DataFrame) -> pd.DataFrame:
         "of a draw": rows["sampling_variance"].map("{:.3f}".format),
     }
     return plain(pd.DataFrame(columns))
+
+
+def cautions(draws: pd.DataFrame, record: Mapping[str, Any]) -> str:
+    """What a reader should know before the numbers: texts that were cut off, and draws that depend on their neighbours.
+
+    `record` is the run's run.json.
+    """
+    unfinished, limit = int((~draws["finished"]).sum()), record["parameters"]["max_new_tokens"]
+    cut = f"{unfinished:,} of {len(draws):,} texts ({unfinished / len(draws):.0%}) had not ended after {limit} tokens"
+    if record["parameters"]["stop"] == "decided":
+        cut = "texts were cut short where their outcome was decided"
+    probe = record["determinism"]
+    if not probe["draws"]:
+        return f"{cut}; how far draws depend on what is drawn together was not tried"
+    return f"{cut}; drawn alone instead of together, {probe['flipped']} of {probe['draws']} draws changed"
 
 
 def by_task(summary: pd.DataFrame) -> pd.DataFrame:

@@ -37,7 +37,7 @@ from lmrel.prompts import worksheet_item
 from lmrel.registry import TINY_SUITE
 from lmrel.sampling import sample
 from lmrel.stats.inference import clustered_wilson
-from lmrel.tokens import AS_IS, PieceReader, encode_problems, eos_ids
+from lmrel.tokens import PieceReader, encode_problems, eos_ids, written
 
 DIALLED = ("ar-103", "ar-111", "ar-009", "vb-089", "vb-102", "vb-084")  # problems on which the four models differ
 STYLE, LIMIT, RUNS, SHOWN = "few_shot", 16, 64, 4
@@ -86,7 +86,8 @@ class Tree:
 def grow_tree(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, problem: dict[str, Any]) -> Tree:
     """The tree of `problem`: the `NODES` prefixes with the greatest mass under any of `FOLLOWED`, if above `LEAST`."""
     [prompt] = encode_problems([problem], STYLE, tokenizer)
-    reader, ends = PieceReader(tokenizer), eos_ids(model, tokenizer)
+    ends = eos_ids(model, tokenizer)
+    reader = PieceReader(tokenizer, ends)
     pieces = [reader.piece(token) for token in range(model.config.vocab_size)]
     # The page reads a node's token as part of the integer or as its end, never as both.
     if any(DIGITS & set(piece) and not set(piece) <= DIGITS for piece in pieces):
@@ -95,7 +96,7 @@ def grow_tree(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, proble
     inside[ends] = False
 
     def integer(prefix: Prefix) -> int | None:
-        return extract_answer(tokenizer.decode(prefix, skip_special_tokens=True, **AS_IS))[0]
+        return extract_answer(written(prefix, tokenizer, ends))[0]
 
     def undecided(prefix: Prefix, mass: Tensor) -> Tensor:
         worth = mass.amax(dim=0) > LEAST

@@ -205,8 +205,8 @@ def sample_chunk(
     first: int = 0,
 ) -> Draws:
     """All draws of all decoders for `prompts`, token ids of any lengths, but for runs before the `first`."""
-    uniforms, reader = Uniforms(seed, problem_ids), PieceReader(tokenizer)
-    sampler = Sampler(prompts, decoders, runs, uniforms, eos_ids(model, tokenizer), reader, model.device, first)
+    uniforms, ends = Uniforms(seed, problem_ids), eos_ids(model, tokenizer)
+    sampler = Sampler(prompts, decoders, runs, uniforms, ends, PieceReader(tokenizer, ends), model.device, first)
     return sampler.collect(walk(model, prompts, sampler.children, onward=True, budget=budget))
 
 

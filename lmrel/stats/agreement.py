@@ -7,9 +7,9 @@ standard deviation of whole runs: it shrinks with the number of problems and say
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Hashable, Sequence
-from itertools import combinations
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -17,8 +17,6 @@ import pandas as pd
 
 from lmrel.errors import InputError, check_number, needs_columns
 from lmrel.stats.metrics import GROUP, SETTING, with_all
-
-MAX_SUBSETS = 20_000
 
 
 def pass_at_k(n: int, c: int, k: int) -> float:
@@ -36,21 +34,23 @@ def pass_power_k(n: int, c: int, k: int) -> float:
 def majority_at_k(answers: Sequence[Hashable], right: Hashable, k: int) -> float:
     """Chance that the most frequent of `k` of the `answers` is `right`; ties are decided by a fair draw.
 
-    The mean over all subsets of `k`. No answer (None) takes part in the vote like any other, and is never right.
+    Exact over all subsets of `k`. No answer (None) takes part in the vote like any other, and is never right.
     """
     check_number("k", k, 1, len(answers), whole=True)
-    if math.comb(len(answers), k) > MAX_SUBSETS:
-        raise InputError(
-            f"majority of {k} of {len(answers)} draws has too many subsets; use a smaller k or fewer runs."
-        )
-    return float(np.mean([_vote(subset, right) for subset in combinations(answers, k)]))
-
-
-def _vote(answers: Sequence[Hashable], right: Hashable) -> float:
-    counts = Counter(answers)
-    most = max(counts.values())
-    winners = [answer for answer, count in counts.items() if count == most]
-    return (right in winners and right is not None) / len(winners)
+    others = Counter(answers)
+    rights = 0 if right is None else others.pop(right, 0)
+    favourable = Fraction(0)
+    for votes in range(1, min(rights, k) + 1):
+        # Subsets with so many right answers and none more frequent, by how many others they hold and how many tie.
+        subsets = {(0, 0): math.comb(rights, votes)}
+        for count in others.values():
+            wider: dict[tuple[int, int], int] = defaultdict(int)
+            for (size, ties), number in subsets.items():
+                for more in range(min(count, votes, k - votes - size) + 1):
+                    wider[size + more, ties + (more == votes)] += number * math.comb(count, more)
+            subsets = wider
+        favourable += sum(Fraction(number, 1 + ties) for (size, ties), number in subsets.items() if size + votes == k)
+    return float(favourable / math.comb(len(answers), k))
 
 
 def _check_counts(n: int, c: int, k: int) -> None:
@@ -108,7 +108,7 @@ def flips(draws: pd.DataFrame) -> pd.DataFrame:
 
     Columns ``flipped``, and of all draws those that went ``right_to_wrong`` and ``wrong_to_right``.
     """
-    same = [column for column in SETTING if column != "temperature"]
+    same = [column for column in SETTING if column not in ("decoder", "temperature")]
     greedy = draws[draws["temperature"] == 0].set_index([*same, "problem_id"])[["extracted", "correct"]]
     others = draws[draws["temperature"] > 0].join(greedy.add_suffix("_greedy"), [*same, "problem_id"], how="inner")
     missing = -(2**63)  # stands for no answer, so that two of these are the same

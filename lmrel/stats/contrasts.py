@@ -15,13 +15,15 @@ import pandas as pd
 from scipy import stats
 
 from lmrel.errors import InputError, check_number, needs_columns, quoted
-from lmrel.stats.inference import t_interval
+from lmrel.stats.inference import t_interval, variance_of_mean
 from lmrel.stats.metrics import SETTING
 
 
 @needs_columns("problem_id", empty=True)
 def paired(first: pd.DataFrame, second: pd.DataFrame, column: str = "correct") -> pd.Series:
     """The mean of `column` in `second` minus that in `first`, by ``problem_id``, for the problems of both tables.
+
+    Where both tables name a ``cluster`` of each problem, it is in the index, too.
 
     A difference of two such results is paired by problem again. The lower of the two means over problems is in
     ``attrs["level"]``. Raises `InputError` for a table of several settings, or if no problem is in both.
@@ -33,7 +35,8 @@ def paired(first: pd.DataFrame, second: pd.DataFrame, column: str = "correct") -
             values = table[name].unique().tolist()
             if len(values) > 1:
                 raise InputError(f"the draws to pair are of {len(values)} settings, with {name} {quoted(values)}.")
-    means = pd.concat([table.groupby("problem_id")[column].mean() for table in (first, second)], axis=1, join="inner")
+    by = [name for name in ("problem_id", "cluster") if name in first and name in second]
+    means = pd.concat([table.groupby(by)[column].mean() for table in (first, second)], axis=1, join="inner")
     before, after = (means.dropna().iloc[:, side].astype(float) for side in (0, 1))
     if before.empty:
         raise InputError("the two tables have no problem in common.")
@@ -54,8 +57,13 @@ def paired_difference(draws: pd.DataFrame, column: str, first: float, second: fl
             raise InputError(f"there is no draw at temperature {quoted(temperature)}.")
     before, after = (draws[draws["temperature"] == temperature] for temperature in (first, second))
     differences = paired(before, after, column)
-    mean, low, high = t_interval(differences.to_numpy())
+    mean, low, high = t_interval(differences.to_numpy(), clusters=_clusters(differences))
     return {"difference": mean, "low": low, "high": high, "problems": len(differences)}
+
+
+def _clusters(differences: Any) -> Any:
+    names = getattr(getattr(differences, "index", None), "names", ())
+    return differences.index.get_level_values("cluster") if "cluster" in names else None
 
 
 def equivalence(differences: np.ndarray | pd.Series, margin: float) -> dict[str, Any]:
@@ -70,8 +78,12 @@ def equivalence(differences: np.ndarray | pd.Series, margin: float) -> dict[str,
         lack = f"{np.isnan(values).sum()} of {len(values)} differences are missing, as for problems of one side only"
         raise InputError(f"{lack}; at least 2 are needed, and none may be missing.")
     check_number("margin", margin, 0.0, math.inf, open_below=True)
-    mean, low, high = t_interval(values, 0.90)
-    error, df = values.std(ddof=1) / math.sqrt(len(values)), len(values) - 1
+    clusters = _clusters(differences)
+    mean, low, high = t_interval(values, 0.90, clusters)
+    variance, units = variance_of_mean(values, clusters)
+    if units < 2:
+        raise InputError("all differences are of one cluster; at least 2 are needed.")
+    error, df = math.sqrt(variance), units - 1
     if error == 0:
         p = float(abs(mean) >= margin)
     else:

@@ -1,13 +1,15 @@
 """How sure we can be: intervals of shares and means, with the problem as the unit of replication.
 
 Draws for one problem resemble each other, so they are not counted as independent: everything here starts from one
-number per problem. The intervals say how far other problems from the same families would move the result.
+number per problem. Problems that are versions of one question, a cluster, are not either. The intervals say how far
+other problems from the same families would move the result.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -32,31 +34,49 @@ def wilson(share: float, n: float, level: float = LEVEL) -> tuple[float, float]:
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def clustered_wilson(shares: Sequence[float] | np.ndarray, level: float = LEVEL) -> tuple[float, float, float]:
+def variance_of_mean(values: np.ndarray, clusters: Sequence[Any] | None = None) -> tuple[float, int]:
+    """The variance of the mean of one number per problem, and how many units stand behind it.
+
+    The units are the `clusters` that the problems belong to, which are independent while the problems of one may not
+    be; without, each problem is one. The variance is the cluster-robust one (Liang and Zeger 1986), which of single
+    problems is the usual one. It is NaN for one unit.
+    """
+    n = len(values)
+    _, cluster = np.unique(np.arange(n) if clusters is None else np.asarray(clusters, dtype=str), return_inverse=True)
+    sums = np.bincount(cluster, values - values.mean())
+    units = len(sums)
+    return (float((sums**2).sum() / n**2 * units / (units - 1)) if units > 1 else math.nan), units
+
+
+def clustered_wilson(
+    shares: Sequence[float] | np.ndarray, level: float = LEVEL, clusters: Sequence[Any] | None = None
+) -> tuple[float, float, float]:
     """Mean of per-problem shares in [0, 1] with Wilson's interval at the effective sample size: (mean, low, high).
 
-    That size is p (1 - p) over the variance of the mean between problems, times (z / t)^2 for the degrees of freedom
-    (Korn and Graubard 1998, with Wilson's interval in place of theirs). With one draw a problem, or where problems do
-    not differ at all, it is the number of problems, and the interval is Wilson's own.
+    That size is p (1 - p) over the variance of the mean (see `variance_of_mean`), times (z / t)^2 for the degrees of
+    freedom (Korn and Graubard 1998, with Wilson's interval in place of theirs). With one draw a problem, or where
+    problems do not differ at all, it is the number of problems, or of their `clusters`, and the interval is Wilson's.
     """
     values = np.asarray(shares, dtype=float)
-    mean, n = float(values.mean()), len(values)
+    mean = float(values.mean())
     if math.isnan(mean):
         return math.nan, math.nan, math.nan
     if not 0 <= values.min() <= values.max() <= 1:
         raise InputError(f"the shares go from {values.min():g} to {values.max():g}; each must be from 0 to 1.")
-    single_draws = bool(np.isin(values, (0.0, 1.0)).all())
-    if single_draws or np.ptp(values) < ALIKE:
-        return mean, *wilson(mean, n, level)
-    variance = float(values.var(ddof=1)) / n
-    z_over_t = stats.norm.ppf(0.5 + level / 2) / stats.t.ppf(0.5 + level / 2, n - 1)
+    variance, units = variance_of_mean(values, clusters)
+    single_draws = units == len(values) and bool(np.isin(values, (0.0, 1.0)).all())
+    if units == 1 or single_draws or np.ptp(values) < ALIKE:
+        return mean, *wilson(mean, units, level)
+    z_over_t = stats.norm.ppf(0.5 + level / 2) / stats.t.ppf(0.5 + level / 2, units - 1)
     return mean, *wilson(mean, mean * (1 - mean) / variance * z_over_t**2, level)
 
 
-def t_interval(values: np.ndarray, level: float = LEVEL) -> tuple[float, float, float]:
+def t_interval(
+    values: np.ndarray, level: float = LEVEL, clusters: Sequence[Any] | None = None
+) -> tuple[float, float, float]:
     """Mean of one number per problem with Student's t interval: (mean, low, high); NaN bounds for one problem."""
-    mean, n = float(values.mean()), len(values)
-    half = float(stats.t.ppf(0.5 + level / 2, n - 1) * values.std(ddof=1) / math.sqrt(n)) if n > 1 else math.nan
+    mean, (variance, units) = float(values.mean()), variance_of_mean(values, clusters)
+    half = float(stats.t.ppf(0.5 + level / 2, units - 1) * math.sqrt(variance)) if units > 1 else math.nan
     return mean, mean - half, mean + half
 
 
@@ -66,7 +86,7 @@ def summarize_with_intervals(draws: pd.DataFrame) -> pd.DataFrame:
     groups = metrics.by_problem(draws).groupby(metrics.GROUP)  # in the summary's order: both are sorted
     intervals = dict.fromkeys(metrics.SHARES, clustered_wilson) | dict.fromkeys(metrics.CONFIDENCES, t_interval)
     for name, interval in intervals.items():
-        ends = [interval(values.to_numpy()) for _, values in groups[name]]
+        ends = [interval(group[name].to_numpy(), clusters=group["cluster"]) for _, group in groups]
         summary[f"{name}_low"], summary[f"{name}_high"] = [end[1] for end in ends], [end[2] for end in ends]
     return summary
 
@@ -75,10 +95,10 @@ def summarize_with_intervals(draws: pd.DataFrame) -> pd.DataFrame:
 def failure_shares(draws: pd.DataFrame) -> pd.DataFrame:
     """Of the wrong draws at each setting, the share of each class: columns ``failure, count, share, low, high``.
 
-    The 95 % interval is Wilson's for as many trials as problems were missed: draws of one problem fail alike.
+    The 95 % interval is Wilson's for as many trials as problems, or their clusters, were missed: these fail alike.
     """
     wrong = draws[~draws["correct"]]
-    problems = wrong.groupby(metrics.SETTING)["problem_id"].nunique()
+    problems = wrong.groupby(metrics.SETTING)[metrics.unit(wrong)].nunique()
     counts = wrong.groupby([*metrics.SETTING, "failure"], sort=True).size().rename("count").reset_index()
     shares = counts["count"] / counts.groupby(metrics.SETTING)["count"].transform("sum")
     trials = counts.join(problems.rename("trials"), on=metrics.SETTING)["trials"]

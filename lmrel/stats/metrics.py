@@ -11,7 +11,7 @@ from scipy import stats
 
 from lmrel.errors import InputError, check_count, needs_columns
 
-SETTING = ["model", "precision", "prompt_style", "decoding", "temperature"]
+SETTING = ["model", "precision", "prompt_style", "decoding", "decoder", "temperature"]
 GROUP = [*SETTING, "task"]
 CONFIDENCES = {"confidence": "mean_logprob", "confidence_processed": "mean_logprob_processed"}
 SHARES = {
@@ -29,13 +29,21 @@ def with_all(table: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([table, table.assign(task="all")], ignore_index=True)
 
 
+def unit(draws: pd.DataFrame) -> str:
+    """The column that says which draws are not independent: ``cluster``, or where there is none ``problem_id``."""
+    return "cluster" if "cluster" in draws else "problem_id"
+
+
 @needs_columns(*DRAWN)
 def by_problem(draws: pd.DataFrame) -> pd.DataFrame:
-    """One row per setting, task (and ``all``) and problem: the mean over runs of each of `SHARES` and `CONFIDENCES`."""
+    """One row per setting, task (and ``all``) and problem with its ``cluster``: means over runs of all rates.
+
+    Those are `SHARES` and `CONFIDENCES`.
+    """
     sole = draws["correct_sole"].astype("Float64").to_numpy(float, na_value=np.nan)  # unknown of a text cut short
-    judged = draws.assign(strict=draws["correct"] & draws["compliant"], correct_sole=sole)
+    judged = draws.assign(strict=draws["correct"] & draws["compliant"], correct_sole=sole, cluster=draws[unit(draws)])
     columns = SHARES | CONFIDENCES
-    means = with_all(judged).groupby([*GROUP, "problem_id"])[list(columns.values())].mean()
+    means = with_all(judged).groupby([*GROUP, "problem_id", "cluster"])[list(columns.values())].mean()
     return means.rename(columns={column: name for name, column in columns.items()}).reset_index()
 
 

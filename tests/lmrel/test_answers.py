@@ -181,3 +181,29 @@ def test_one_integer_is_read_by_both_rules_and_with_commas_by_the_stricter(numbe
 def test_the_papers_rules_in_the_papers_order(text: str, expected: int, failure: str | None) -> None:
     extracted, compliant = extract_answer(text)
     assert paper_failure(text, extracted, extracted == expected, compliant) == failure
+
+
+@pytest.mark.parametrize("dash", "-\u2010\u2011\u2012\u2013\u2212\ufe63\uff0d")
+@pytest.mark.parametrize(
+    "around",
+    [
+        "{}",
+        "boxed{{{}}}",
+        r"\boxed{{{}}}",
+        "USD{}",
+        r"\({}\)",
+        "it is {}.",
+        "cm^2 {}",
+        "x1 = {}",
+        "{} km^{{12}}",
+        "H2O: {}",
+    ],
+)
+def test_the_sole_number_keeps_its_digits_and_its_sign(around: str, dash: str) -> None:
+    for number in (6, 14, 106, 4205):
+        assert sole_number(around.format(number)) == number
+        if not around.startswith("USD"):
+            assert sole_number(around.format(f"{dash}{number}")) == -number
+            assert sole_number(around.format(f"minus {number}")) == -number
+            assert sole_number(around.format(rf"\text{{{dash}}}{number}")) == -number
+            assert sole_number(around.format(f"{dash}{{{number}}}")) == -number

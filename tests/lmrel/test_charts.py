@@ -73,3 +73,11 @@ def test_models_may_be_categories() -> None:
 def test_what_cannot_be_drawn_is_named_in_one_line(columns: dict[str, Any], title: Any, said: str) -> None:
     with pytest.raises(InputError, match=f"^{said}.*$"):
         charts.response(SUMMARY.assign(**columns), "accuracy", title, "d").to_dict()
+
+
+def test_thousands_of_runs_are_some_dots() -> None:
+    runs = pd.DataFrame([(t, run, 0.5 + run % 40 / 240) for t in (0.5, 1.0) for run in range(3000)])
+    chart = charts.runs(runs.set_axis(["temperature", "run", "accuracy"], axis=1), "Runs", "Dots.").to_dict()
+    [rows] = chart["datasets"].values()
+    assert len(rows) == 2 * 40
+    assert sum(row["runs"] for row in rows) == 6000

@@ -237,3 +237,13 @@ def test_any_logits_give_a_distribution_or_a_sentence(knobs: dict[str, Any], log
     if found is not None:
         assert abs(float(found.sum()) - 1) < 1e-5
         assert ((found >= 0) & ((found == 0) | (row > -INF))).all()
+
+
+def test_as_shipped_passes_over_neutral_values_and_what_is_no_field() -> None:
+    neutral = {"num_beams": 1, "length_penalty": 1.0, "no_repeat_ngram_size": 0, "early_stopping": False}
+    neutral |= {"bad_words_ids": [], "diversity_penalty": 0.0, "encoder_repetition_penalty": 1.0, "min_length": 0}
+    config = GenerationConfig(**neutral)
+    config.of_another_library = 3
+    assert as_shipped(0.5, config) == Decoder(0.5, top_k=50)
+    with pytest.raises(InputError, match="sets forced_eos_token_id=0"):
+        as_shipped(0.5, GenerationConfig(forced_eos_token_id=0))

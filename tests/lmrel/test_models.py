@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,15 +15,16 @@ import pytest
 import torch
 from huggingface_hub import errors as hub
 from safetensors.torch import load_file, save_file
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from tokenizers import Tokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, ByT5Tokenizer, PreTrainedTokenizerFast
 
 from lmrel import Decoder, InputError, load_model, models, paper_problems, sample
-from lmrel.models import resolve, resolve_precision
+from lmrel.models import resolve, resolve_precision, revision_of
 from lmrel.parameters import PROMPT_STYLES
 from lmrel.precision import bits_per_weight, precision_of
 from lmrel.prompts import render
 from lmrel.registry import CHECKPOINTS, REGISTRY, SHAPES, TINY, TINY_SUITE, known
-from lmrel.tokens import encode_problems
+from lmrel.tokens import encode, encode_problems
 from tests.conftest import UNIX, tiny
 from tiny.shapes import ARCHITECTURES, build_model, build_tokenizer
 from tiny.train import export
@@ -353,3 +355,109 @@ def test_what_stands_for_no_model_is_named() -> None:
     for name in names:
         with pytest.raises(InputError, match=r"^model is .*(it must be a name, a folder or a repo id|no known name)"):
             load_model(name)
+
+
+def foreign(folder: Path, name: str, **changes: dict[str, Any]) -> str:
+    """A copy of a tiny checkpoint in which JSON files, named without their ending, have other fields."""
+    shutil.copytree(CHECKPOINTS / name, folder)
+    for file, fields in changes.items():
+        path = folder / f"{file}.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+    return str(folder)
+
+
+def greedy(source: str, problems: int = 20) -> Any:
+    return sample(*load_model(source), paper_problems().head(problems), [Decoder(0.0)])
+
+
+def test_a_text_ends_with_any_end_that_checkpoint_or_tokenizer_names(tmp_path: Path) -> None:
+    other = {"eos_token_id": 3}  # as a fine-tune leaves it: the tokenizer's is 2
+    draws = greedy(foreign(tmp_path / "it", "tiny-dense-instruct", config=other, generation_config=other))
+    assert draws["text"][0] == f" {draws['expected'][0]}"
+    assert draws["correct"].mean() >= 0.9
+    assert draws["finished"].all()
+
+
+def test_no_prompt_ends_in_the_end_of_text(tmp_path: Path) -> None:
+    source = foreign(tmp_path / "it", "tiny-dense-base")
+    PreTrainedTokenizerFast.from_pretrained(source, add_bos_token=True, add_eos_token=True).save_pretrained(source)
+    model, tokenizer = load_model(source)
+    assert tokenizer("7")["input_ids"][-1] == tokenizer.eos_token_id
+    draws = sample(model, tokenizer, paper_problems().head(20), [Decoder(0.0)])
+    assert draws["prompt"][0].startswith("<s>")
+    assert not draws["prompt"].str.endswith("</s>").any()
+    assert draws["correct"].mean() >= 0.9
+
+
+@pytest.mark.parametrize("named", ["LlamaTokenizerFast", "T5TokenizerFast", "GPT2TokenizerFast", "Qwen2Tokenizer"])
+def test_the_tokenizers_file_wins_over_the_class_that_its_configuration_names(tmp_path: Path, named: str) -> None:
+    llama = {"model_type": "llama", "architectures": ["LlamaForCausalLM"]}
+    source = foreign(tmp_path / "it", "tiny-dense-base", config=llama, tokenizer_config={"tokenizer_class": named})
+    _, tokenizer = load_model(source)
+    file = Tokenizer.from_file(f"{source}/tokenizer.json")
+    for row in paper_problems().iloc[::40].to_dict("records"):
+        assert tokenizer(render(row, "few_shot"))["input_ids"] == file.encode(render(row, "few_shot")).ids
+
+
+@pytest.mark.parametrize("files", [("adapter_config.json", "adapter_model.safetensors"), ("adapter_model.bin",)])
+@pytest.mark.parametrize("alone", [False, True])
+def test_an_adapter_is_to_be_merged_first(tmp_path: Path, files: tuple[str, ...], alone: bool) -> None:
+    if not alone:
+        shutil.copytree(CHECKPOINTS / "tiny-dense-base", tmp_path, dirs_exist_ok=True)
+    for name in files:
+        (tmp_path / name).write_text("{}")
+    with pytest.raises(InputError, match="holds an adapter, such as LoRA's; merge it into its base model first"):
+        load_model(str(tmp_path))
+
+
+def test_a_revision_may_follow_a_repo_id(tmp_path: Path) -> None:
+    assert (resolve("me/it@v2"), revision_of("me/it@v2")) == ("me/it", "v2")
+    assert (resolve("qwen2.5-3b@abc"), revision_of("qwen2.5-3b@abc")) == ("Qwen/Qwen2.5-3B", "abc")
+    assert revision_of("qwen2.5-3b") == REGISTRY["qwen2.5-3b"].revision
+    assert revision_of("me/it") is None
+    folder = foreign(tmp_path / "me@home", "tiny-dense-base")
+    assert (resolve(folder), revision_of(folder)) == (folder, None)
+    with pytest.raises(InputError, match="is no known name, no folder and no repo id"):
+        resolve("me/it@")
+
+
+def test_what_is_asked_of_transformers_for_a_gguf_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def note(folder: str, **options: Any) -> None:
+        asked.append({"folder": folder, **options})
+        if "dtype" in options:
+            raise ImportError("it needs gguf")
+
+    path = tmp_path / "it.gguf"
+    path.touch()
+    monkeypatch.setattr(models.AutoTokenizer, "from_pretrained", note)
+    monkeypatch.setattr(models.AutoModelForCausalLM, "from_pretrained", note)
+    with pytest.raises(InputError, match="it needs gguf"):
+        load_model(str(path), "fp32")
+    assert [(each["folder"], each["gguf_file"]) for each in asked] == [(str(tmp_path), "it.gguf")] * 2
+
+
+def test_a_weight_of_another_shape_is_named(tmp_path: Path) -> None:
+    source = foreign(tmp_path / "it", "tiny-dense-base", config={"intermediate_size": 128})
+    with pytest.raises(InputError, match=r"of shape \(\d+, \d+\), and its config.json asks for \(\d+, \d+\)"):
+        load_model(source)
+
+
+def test_a_tokenizer_without_a_backend_loads(tmp_path: Path) -> None:
+    llama = {"model_type": "llama", "architectures": ["LlamaForCausalLM"]}
+    source = foreign(tmp_path / "it", "tiny-dense-base", config=llama)
+    for path in Path(source).glob("tokenizer*"):
+        path.unlink()
+    ByT5Tokenizer(extra_ids=0).save_pretrained(source)
+    _, tokenizer = load_model(source)
+    assert type(tokenizer) is ByT5Tokenizer
+    assert encode(["1 + 1"], tokenizer) == [[ord(character) + 3 for character in "1 + 1"]]
+
+
+@pytest.mark.skipif(find_spec("sentencepiece") is not None, reason="what is missing here is installed")
+def test_what_a_tokenizer_of_sentencepiece_alone_needs_is_said(tmp_path: Path) -> None:
+    source = Path(foreign(tmp_path / "it", "tiny-dense-base", tokenizer_config={"tokenizer_class": "LlamaTokenizer"}))
+    (source / "tokenizer.json").rename(source / "tokenizer.model")
+    with pytest.raises(InputError, match=r"has no tokenizer.json; install sentencepiece"):
+        load_model(str(source))

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from lmrel import InputError, load_model
-from lmrel.nf4 import narrow_linears
+from lmrel.nf4 import is_block_matrix, narrow_linears
 from lmrel.precision import bits_per_weight, check_narrow, precision_of, save_quantized
 from tests.conftest import ARCHITECTURES, ROOT, random_model, small_tokenizer
 
@@ -190,3 +190,16 @@ def test_no_wide_copy_is_held_while_loading(tmp_path: Path) -> None:
     peak, size = map(int, json.loads(f"[{done.stdout.split(chr(10))[-2].replace(' ', ',')}]"))
     assert size < 0.3 * everything
     assert peak < 1.25 * size + largest
+
+
+def test_a_router_that_is_a_kind_of_linear_layer_stays_itself_and_a_bias_is_no_matrix() -> None:
+    class Router(torch.nn.Linear):
+        pass
+
+    model = random_model("mistral")
+    model.model.layers[0].router = Router(64, 4, bias=False)
+    model.model.layers[0].correction_bias = torch.nn.Parameter(torch.zeros(1, 64))
+    narrow_linears(model)
+    assert type(model.model.layers[0].router) is Router
+    assert is_block_matrix("model.layers.0.router.weight", model.model.layers[0].router.weight)
+    assert not is_block_matrix("model.layers.0.correction_bias", model.model.layers[0].correction_bias)

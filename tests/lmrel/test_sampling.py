@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -9,8 +11,22 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from lmrel import Decoder, InputError, enumerate_outcomes, extract_answer, paper_problems, records, sample, sampling
+from lmrel import (
+    Decoder,
+    InputError,
+    enumerate_outcomes,
+    extract_answer,
+    load_model,
+    paper_problems,
+    records,
+    sample,
+    sampling,
+)
 from lmrel.engine import memory
+from lmrel.registry import CHECKPOINTS, label
+from lmrel.stats.agreement import flips
+from lmrel.stats.metrics import summarize
+from lmrel.tokens import written
 from tests.conftest import random_model, small_tokenizer, tiny
 
 PROBLEMS = paper_problems()
@@ -26,7 +42,7 @@ def test_rows_are_consistent_with_their_own_text(tiny_name: str) -> None:
     answers = PROBLEMS.set_index("problem_id")["answer"]
     for row in draws.to_dict("records"):
         extracted, compliant = extract_answer(row["text"])
-        assert row["text"] == tokenizer.decode(row["token_ids"], skip_special_tokens=True)
+        assert row["text"] == written(row["token_ids"], tokenizer, [2])
         assert row["expected"] == answers[row["problem_id"]]
         assert row["correct"] == (extracted == row["expected"])
         assert row["compliant"] == compliant
@@ -178,6 +194,7 @@ def test_a_tokenizer_without_special_tokens_draws_and_enumerates(end: str) -> No
     model, tokenizer = random_model("mistral", 40), small_tokenizer(40)
     if end != "configured":
         model.generation_config = None
+        model.config.eos_token_id = None
     if end != "tokenizer's":
         tokenizer = PreTrainedTokenizerFast(tokenizer_object=tokenizer._tokenizer)
     draws = sample(model, tokenizer, SHORT, [Decoder(1.0, max_new_tokens=3)], runs=8)
@@ -193,3 +210,23 @@ def test_greedy_runs_cost_nothing_and_seeds_of_any_size_draw() -> None:
         for seed in (2**70, -(2**70), 2**128)
     ]
     assert found[0] != found[1] != found[2]
+
+
+def test_two_decoders_of_one_temperature_are_told_apart() -> None:
+    model, tokenizer = tiny("tiny-dense-base")
+    decoders = [Decoder(0.0), Decoder(1.0), Decoder(1.0, top_k=1)]
+    draws = sample(model, tokenizer, paper_problems().head(6), decoders, runs=3)
+    assert draws.groupby("decoder").size().to_dict() == dict(zip([d.id for d in decoders], [6, 18, 18], strict=True))
+    summary = summarize(draws).query("task == 'all'").set_index("decoder")
+    assert summary.loc[decoders[2].id, "accuracy"] == summary.loc[decoders[0].id, "accuracy"]
+    assert summary.loc[decoders[1].id, "runs"] == 3
+    assert set(flips(draws)["decoder"]) == {decoder.id for decoder in decoders[1:]}
+
+
+def test_two_checkpoints_whose_folders_end_alike_have_two_names(tmp_path: Path) -> None:
+    names = set()
+    for parent in "ab":
+        folder = shutil.copytree(CHECKPOINTS / "tiny-dense-base", tmp_path / parent / "final")
+        names |= set(sample(*load_model(str(folder)), paper_problems().head(1), [Decoder(0.0)])["model"])
+    assert names == {str(tmp_path / "a" / "final"), str(tmp_path / "b" / "final")}
+    assert (label("."), label("me/it")) == (str(Path.cwd()), "me/it")

@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerFast
 from lmrel import InputError, paper_problems
 from lmrel.parameters import PROMPT_STYLES
 from lmrel.prompts import render
-from lmrel.tokens import encode, eos_ids
+from lmrel.tokens import PieceReader, encode, eos_ids, written
 from tests.conftest import random_model, small_tokenizer
 from tiny.shapes import BOS, build_tokenizer
 
@@ -89,3 +89,40 @@ def test_an_end_token_is_one_of_the_models(value: Any) -> None:
     model.generation_config.eos_token_id = value
     with pytest.raises(InputError, match="the end-of-text token is .*; this model has tokens from 0 to 11"):
         eos_ids(model, tokenizer)
+
+
+def test_a_text_is_not_joined_across_a_token_that_is_no_text() -> None:
+    tokenizer = build_tokenizer(chat=False)
+    seven, two = (tokenizer.convert_tokens_to_ids(digit) for digit in "72")
+    space, inst, end = (tokenizer.convert_tokens_to_ids(piece) for piece in (" ", "[INST]", "</s>"))
+    assert written([space, seven, end], tokenizer, [end]) == " 7"
+    assert written([space, seven, inst, two], tokenizer, [end]) == " 7[INST]2"
+    assert written([seven, 9999, two], tokenizer) == "7\N{REPLACEMENT CHARACTER}2"
+    reader = PieceReader(tokenizer, [end])
+    assert [reader.piece(token) for token in (seven, inst, end, 9999)] == [
+        "7",
+        "[INST]",
+        "",
+        "\N{REPLACEMENT CHARACTER}",
+    ]
+
+
+def test_a_prompt_does_not_change_with_the_clock() -> None:
+    tokenizer = build_tokenizer(chat=True)
+    tokenizer.chat_template = "{{ strftime_now('%Y-%m-%d') }} {{ messages[0]['content'] }}"
+    [ids] = encode(["1"], tokenizer)
+    assert tokenizer.decode(ids) == "<s>2026-01-01 1"
+
+
+def test_a_special_token_in_a_question_is_refused() -> None:
+    for chat in (False, True):
+        with pytest.raises(
+            InputError, match=r"a prompt holds '\[INST\]', which this tokenizer reads as a special token"
+        ):
+            encode(["1 + 1", "what is [INST]?"], build_tokenizer(chat))
+
+
+def test_a_question_in_words_is_followed_by_no_equals_sign() -> None:
+    asked = {"task": "custom", "question": "How many legs have two cats?"}
+    assert render(asked, "few_shot").endswith("two cats?\nAnswer:")
+    assert render({"task": "custom", "question": "7 * 8"}, "few_shot").endswith("\n7 * 8 =")

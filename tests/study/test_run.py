@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from lmrel import Decoder, InputError, files, records
+from lmrel import Decoder, InputError, files, prompts, records
 from lmrel.decoding import decoders_id
 from lmrel.parameters import DECODINGS, PROMPT_STYLES
 from study import run
@@ -39,7 +39,7 @@ def test_run_writes_three_files_that_agree(tmp_path: Path) -> None:
     assert len(records.read_draws(tmp_path)) == len(draws) == 4 * 3
     assert len(pd.read_parquet(tmp_path / records.SUMMARY)) == len(summary) == 2 * 3
     record = json.loads((tmp_path / "run.json").read_text())
-    given = {"output_dir": str(tmp_path), "replace": False, "shards": 1, "shard": None}
+    given = {"output_dir": str(tmp_path), "replace": False, "shards": 1, "shard": None, "determinism": True}
     assert record["parameters"] == PARAMETERS | given
     assert [decoder["id"] for decoder in record["decoders"]] == [Decoder(0.0).id, Decoder(0.7).id]
     assert record["decoding_id"] == decoders_id([Decoder(0.0), Decoder(0.7)])
@@ -48,8 +48,25 @@ def test_run_writes_three_files_that_agree(tmp_path: Path) -> None:
     assert [decoder["temperature"] for decoder in record["decoders"]] == [0.0, 0.7]
     assert record["decoders"][1]["top_k"] == 0
     assert record["precision"] == "fp32"
+    assert record["ends"] == [2]
+    assert min(record["seconds"][name] for name in ("load", "check", "sample")) > 0
     assert record["sha256"]["draws"] == files.sha256(tmp_path / "draws.parquet")
     assert finished.subtitle == f"few_shot · pure · decoders {record['decoding_id']}"
+
+
+def test_the_trial_of_neighbours_can_be_left_out(tmp_path: Path) -> None:
+    Run(**PARAMETERS, output_dir=str(tmp_path), determinism=False).carry_out(progress=False)
+    assert json.loads((tmp_path / "run.json").read_text())["determinism"]["draws"] == 0
+
+
+def test_draws_from_other_prompts_are_not_extended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parameters = PARAMETERS | {"output_dir": str(tmp_path)}
+    Run(**parameters).carry_out(progress=False)
+    before = (tmp_path / "draws.parquet").read_bytes()
+    monkeypatch.setattr(prompts, "FEW_SHOT", prompts.FEW_SHOT.replace("Compute", "Find"))  # as a template with a clock
+    with pytest.raises(InputError, match="holds draws from other prompts; give another output_dir"):
+        Run(**parameters | {"runs": 3}).carry_out(progress=False)
+    assert (tmp_path / "draws.parquet").read_bytes() == before
 
 
 def test_subtitles_fit_a_narrow_screen(tmp_path: Path) -> None:

@@ -14,7 +14,13 @@ from lmrel.stats import agreement
 
 def table(answers: dict[str, list[int | None]], right: int = 1, greedy: dict[str, int] | None = None) -> pd.DataFrame:
     """Draws of one setting: of each problem the answers of its runs."""
-    base: dict[str, Any] = {"model": "m", "precision": "fp32", "prompt_style": "few_shot", "decoding": "pure"}
+    base: dict[str, Any] = {
+        "model": "m",
+        "precision": "fp32",
+        "prompt_style": "few_shot",
+        "decoding": "pure",
+        "decoder": "d",
+    }
     base |= {"task": "arithmetic", "expected": right}
     rows = [
         base
@@ -63,9 +69,25 @@ def test_majority_agrees_with_simulated_votes() -> None:
     assert agreement.majority_at_k(answers, 1, k) == pytest.approx(won / 20_000, abs=0.015)
 
 
-def test_a_vote_with_too_many_subsets_and_a_k_out_of_range_are_refused() -> None:
-    with pytest.raises(InputError, match="majority of 20 of 40 draws has too many subsets"):
-        agreement.majority_at_k([1] * 40, 1, 20)
+@pytest.mark.parametrize("k", [1, 2, 3, 5, 7])
+@pytest.mark.parametrize("answers", [[1, 1, 1, 2, 2, 3, None], [1, 2, 3, 4, 5, 6, 7], [1, 1, 2, 2, 3, 3, None]])
+def test_majority_is_the_mean_over_all_subsets(answers: list[int | None], k: int) -> None:
+    won = []
+    for subset in combinations(answers, k):
+        counts = Counter(subset)
+        winners = [answer for answer, count in counts.items() if count == max(counts.values())]
+        won.append((1 in winners) / len(winners))
+    assert agreement.majority_at_k(answers, 1, k) == pytest.approx(np.mean(won))
+    assert agreement.majority_at_k(answers, None, k) == 0.0
+
+
+def test_majority_of_many_draws_is_exact() -> None:
+    assert agreement.majority_at_k([1] * 40 + [2] * 24, 1, 8) + agreement.majority_at_k(
+        [1] * 40 + [2] * 24, 2, 8
+    ) == pytest.approx(1.0)
+
+
+def test_a_k_out_of_range_is_refused() -> None:
     for k in (0, 4):
         with pytest.raises(InputError, match=f"k is {k}; it must be an integer from 1 to 3"):
             agreement.pass_at_k(3, 1, k)

@@ -96,3 +96,12 @@ def test_equivalence_agrees_with_its_interval_and_with_statsmodels() -> None:
         assert found["equivalent"] == (max(-found["low"], found["high"]) < 0.05)
     assert contrasts.equivalence(np.zeros(10), 0.05)["equivalent"]
     assert not contrasts.equivalence(np.full(10, 0.05), 0.05)["equivalent"]
+
+
+def test_differences_of_copies_are_no_more_certain_than_those_of_their_questions() -> None:
+    rng = np.random.default_rng(3)
+    once = pd.DataFrame({"problem_id": list("abcdefgh"), "correct": rng.random(8), "cluster": list("abcdefgh")})
+    copies = pd.concat([once.assign(problem_id=once["problem_id"] + str(copy)) for copy in range(30)])
+    found = [contrasts.equivalence(contrasts.paired(t.assign(correct=0.5), t), 0.3) for t in (once, copies)]
+    assert found[1]["p"] == pytest.approx(found[0]["p"])
+    assert (found[1]["low"], found[1]["high"]) == pytest.approx((found[0]["low"], found[0]["high"]))

@@ -14,6 +14,7 @@ from lmrel.stats.inference import (
     failure_shares,
     summarize_with_intervals,
     t_interval,
+    variance_of_mean,
     wilson,
 )
 from tests.lmrel.stats.test_metrics import table
@@ -111,3 +112,34 @@ def test_what_is_no_share_of_trials_has_no_interval(arguments: Any, said: str) -
 def test_shares_beyond_one_are_named() -> None:
     with pytest.raises(InputError, match="the shares go from 2 to 3; each must be from 0 to 1"):
         clustered_wilson([2, 3])
+
+
+def test_versions_of_one_question_are_one_unit() -> None:
+    clusters = [question for question in "abcde" for _ in range(40)]
+    assert clustered_wilson([1.0] * 200, clusters=clusters)[1:] == wilson(1.0, 5)
+    assert clustered_wilson([1.0] * 200)[1] > 0.98
+    shares = np.repeat([0.0, 0.25, 0.5, 1.0, 1.0], 40)  # copies add nothing: the interval is that of the five
+    repeated = clustered_wilson(shares, clusters=clusters)
+    assert repeated == pytest.approx(clustered_wilson([0.0, 0.25, 0.5, 1.0, 1.0]))
+    assert t_interval(shares, clusters=clusters) == pytest.approx(t_interval(shares[::40]))
+
+
+def test_the_variance_of_a_mean_is_the_usual_one_for_single_problems_and_by_hand_for_clusters() -> None:
+    values = np.array([0.1, 0.9, 0.4, 0.4, 0.7])
+    assert variance_of_mean(values) == (pytest.approx(values.var(ddof=1) / 5), 5)
+    sums = [0.1 + 0.9 - 2 * 0.5, 0.4 + 0.4 + 0.7 - 3 * 0.5]
+    found = variance_of_mean(values, ["x", "x", "y", "y", "y"])
+    assert found == (pytest.approx(sum(s * s for s in sums) / 25 * 2), 2)
+
+
+def test_a_summary_of_forty_copies_is_as_wide_as_that_of_one() -> None:
+    once = pd.DataFrame({"problem_id": list("abcde"), "correct": [True, True, True, False, False]})
+    once = pd.concat([once.assign(run=run) for run in (0, 1)])
+    copies = pd.concat(
+        [once.assign(problem_id=once["problem_id"] + str(i), cluster=once["problem_id"]) for i in range(40)]
+    )
+    rest = table().iloc[0].drop(["problem_id", "correct", "run"]).to_dict()
+    copies = copies.assign(**rest).astype({"correct": bool})
+    honest, blind = (summarize_with_intervals(t).iloc[0] for t in (copies, copies.drop(columns="cluster")))
+    assert honest["accuracy"] == blind["accuracy"] == 0.6
+    assert honest["accuracy_high"] - honest["accuracy_low"] > 3 * (blind["accuracy_high"] - blind["accuracy_low"])

@@ -18,6 +18,7 @@ def table(**columns: Any) -> pd.DataFrame:
         "precision": "fp32",
         "prompt_style": "few_shot",
         "decoding": "pure",
+        "decoder": "d",
         "temperature": 0.5,
         "run": [0, 1, 2, 3] * 2,
         "problem_id": ["a"] * 4 + ["b"] * 4,
