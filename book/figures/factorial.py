@@ -101,30 +101,31 @@ def shown_tests(dropped: pd.DataFrame) -> pd.DataFrame:
 def shown_levels(dropped: pd.DataFrame) -> pd.DataFrame:
     """The rows of `levels`: accuracies in per cent and the drop in points, by task and by what was learned last."""
     table = levels(dropped)
+    ends = 100 * table[["drop", "low", "high"]].to_numpy()
     columns = {
         "problems": table["task"].str.replace("_", " "),
         "learned last": table["targets"].map(LAST),
         "greedy": table["greedy"].map("{:.1%}".format),
         "T = 1": table["hot"].map("{:.1%}".format),
-        "drop, points": in_points(table, ["drop", "low", "high"]),
+        "drop, points": [with_interval(*row, form="{:.1f}") for row in ends],
     }
     order = [f"{task}{targets}" for task in ("variable_binding", "arithmetic", "all") for targets in LAST]
     return plain(pd.DataFrame(columns).set_axis(table["task"] + table["targets"]).loc[order])
 
 
 def shown_sparsity(dropped: pd.DataFrame) -> pd.DataFrame:
-    """The rows of `sparsity` in points, on variable binding and on all problems: each seed, and the mean.
+    """The rows of `sparsity` in points, on variable binding and on all problems: the mean, and each seed.
 
-    The mean has its 90 % interval; the last column says whether that lies within `MARGIN`.
+    The mean has its 90 % interval; the column after it says whether that lies within `MARGIN`.
     """
     parts = []
     for name, some in {"variable binding": dropped.query(BINDING), "all": dropped}.items():
         table = sparsity(robustness(some))
         seeds = [seed for seed in table if isinstance(seed, int)]
         columns = {"problems": name, "stages": table["stages"]}
-        columns |= {f"seed {seed}": in_points(table, [seed]) for seed in seeds}
         columns["mean, 90 % interval"] = in_points(table, ["estimate", "low_90", "high_90"])
         columns[f"within {100 * MARGIN:g} points"] = table["equivalent"].map({True: "yes", False: "not shown"})
+        columns |= {f"seed {seed}": in_points(table, [seed]) for seed in seeds}
         parts.append(pd.DataFrame(columns))
     return plain(pd.concat(parts))
 
@@ -148,7 +149,7 @@ def shown_doses(table: pd.DataFrame) -> pd.DataFrame:
     columns = {
         "wrong targets": table["noise"].map("{:.0%}".format),
         "drop": in_points(table, ["drop", "low", "high"]),
-        "clean drop + rate x accuracy at T = 1": in_points(table, ["alone"]),
+        "the noise alone": in_points(table, ["alone"]),
         "what remains": in_points(table, ["rest", "rest_low", "rest_high"]),
     }
     return plain(pd.DataFrame(columns).iloc[1:])

@@ -235,7 +235,7 @@ def test_the_pages_interval_is_the_packages(page: Page) -> None:
     suite = data("suite")
     generator = np.random.default_rng(5)
     cases = [suite["right"][model] for model in TINY_SUITE]
-    cases += [generator.integers(0, 2, 240).tolist(), [0.0] * 240, [0.5] * 240, [1.0] * 30]
+    cases += [generator.integers(0, 2, 240).tolist(), [0.0] * 240, [0.5] * 240, [1.0] * 30, [2 / 3] * 10]
     cases += [(generator.integers(0, 5, n) / 4).tolist() for n in (8, 60, 240)]
     for shares in cases:
         found = page.evaluate("shares => lmrelLive.interval(shares)", shares)
