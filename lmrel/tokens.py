@@ -59,9 +59,9 @@ def encode(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> list[lis
     if not hasattr(tokenizer, "chat_template"):
         raise TypeError(f"a tokenizer is needed, as load_model gives one, not {type(tokenizer).__name__}")
     special = [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
-    if found := [token for token in special if any(token in text for text in texts)]:
+    if held := [token for token in special if any(token in text for text in texts)]:
         raise InputError(
-            f"a prompt holds {quoted(found[0])}, which this tokenizer reads as a special token and no text."
+            f"a prompt holds {quoted(held[0])}, which this tokenizer reads as a special token and no text."
         )
     if not tokenizer.chat_template:
         before, found = _put_before(tokenizer, texts[0]), _tokenized(texts, tokenizer)

@@ -34,7 +34,7 @@ def wilson(share: float, n: float, level: float = LEVEL) -> tuple[float, float]:
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def variance_of_mean(values: np.ndarray, clusters: Sequence[Any] | None = None) -> tuple[float, int]:
+def variance_of_mean(values: np.ndarray, clusters: Sequence[Any] | pd.Series | None = None) -> tuple[float, int]:
     """The variance of the mean of one number per problem, and how many units stand behind it.
 
     The units are the `clusters` that the problems belong to, which are independent while the problems of one may not
@@ -49,7 +49,7 @@ def variance_of_mean(values: np.ndarray, clusters: Sequence[Any] | None = None) 
 
 
 def clustered_wilson(
-    shares: Sequence[float] | np.ndarray, level: float = LEVEL, clusters: Sequence[Any] | None = None
+    shares: Sequence[float] | np.ndarray, level: float = LEVEL, clusters: Sequence[Any] | pd.Series | None = None
 ) -> tuple[float, float, float]:
     """Mean of per-problem shares in [0, 1] with Wilson's interval at the effective sample size: (mean, low, high).
 
@@ -72,7 +72,7 @@ def clustered_wilson(
 
 
 def t_interval(
-    values: np.ndarray, level: float = LEVEL, clusters: Sequence[Any] | None = None
+    values: np.ndarray, level: float = LEVEL, clusters: Sequence[Any] | pd.Series | None = None
 ) -> tuple[float, float, float]:
     """Mean of one number per problem with Student's t interval: (mean, low, high); NaN bounds for one problem."""
     mean, (variance, units) = float(values.mean()), variance_of_mean(values, clusters)
