@@ -1,7 +1,9 @@
 """Charts that anyone can draw from a table of draws; the figures of one page of the book are in ``book/figures``.
 
 Text and lines take the page's own colour, so a figure reads on light and dark. Every chart has a description, which
-becomes its alternative text. The module draws numbers that others worked out, and does not know where a chart is shown.
+becomes its alternative text. The module draws numbers that others worked out, and does not know where a chart is shown:
+in a notebook of yours Altair loads its scripts from the web, so without a network a chart is blank until
+``altair.renderers.enable("svg")``, which needs vl-convert-python.
 """
 
 from __future__ import annotations
