@@ -159,7 +159,7 @@ class Run(Parameters):
         rows = rows_of(problems)
         prepared = Prepared(rows, encode_problems(rows, self.prompt_style, tokenizer))
         check_model(model, prepared.ids, self.max_new_tokens)
-        check_tree(model, prepared.ids[0])
+        check_tree(model, prepared.ids, self.max_new_tokens)
         fits = rows_that_fit(model, max(map(len, prepared.ids)), decoders, self.runs)
         probe = determinism(model, tokenizer, prepared, decoders, self.runs, self.seed)
         bar = tqdm(total=len(problems), unit="problem", disable=not progress)
