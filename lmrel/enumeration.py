@@ -65,7 +65,7 @@ def enumerate_outcomes(
         raise InputError("there is nothing to enumerate: no problems.")
     encoded = encode_problems(rows, asked.prompt_style, tokenizer)
     check_model(model, encoded, decoders[0].max_new_tokens)
-    check_tree(model, encoded[0])
+    check_tree(model, encoded, decoders[0].max_new_tokens)
     eos, vocabulary = eos_ids(model, tokenizer), model.config.get_text_config().vocab_size
     lexer = Lexer(PieceReader(tokenizer, eos), vocabulary, [int(row["answer"]) for row in rows], model.device)
 

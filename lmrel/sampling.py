@@ -60,8 +60,9 @@ def sample(
         raise InputError("there is nothing to sample: no problems, no decoders or no further runs.")
     check_size(len(rows) * sum(decoder.n_draws(asked.runs) for decoder in decoders))
     prepared = Prepared(rows, encode_problems(rows, asked.prompt_style, tokenizer))
-    check_model(model, prepared.ids, max(decoder.max_new_tokens for decoder in decoders))
-    check_tree(model, prepared.ids[0])
+    longest = max(decoder.max_new_tokens for decoder in decoders)
+    check_model(model, prepared.ids, longest)
+    check_tree(model, prepared.ids, longest)
     return draw(model, tokenizer, prepared, decoders, asked, progress)
 
 

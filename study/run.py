@@ -165,7 +165,7 @@ class Run(Parameters):
         prepared = Prepared(rows, encode_problems(rows, self.prompt_style, tokenizer))
         environment["prompts"] = _hash(prepared.ids)
         check_model(model, prepared.ids, self.max_new_tokens)
-        check_tree(model, prepared.ids[0])
+        check_tree(model, prepared.ids, self.max_new_tokens)
         fits = rows_that_fit(model, max(map(len, prepared.ids)), decoders, self.runs)
         probed = 4 if self.determinism else 0
         probe = determinism(model, tokenizer, prepared, decoders, self.runs, self.seed, probed)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 import torch
@@ -17,20 +18,21 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, PreTrainedModel
 
-from lmrel.engine.memory import bytes_of_prompts
+from lmrel.engine.memory import bytes_of_prompts, is_lack_of_memory, query_heads
+from lmrel.engine.rotary import factors_by_text, longest_short
 from lmrel.errors import InputError
 
 ATTENTION = "lmrel_forest"
+OWN_ATTENTION = "its attention, if it has any, does more than go through transformers' AttentionInterface"
 Prompts = Sequence[Sequence[int]]  # token ids, of any lengths
+FOREST: ContextVar[Forest] = ContextVar("forest")  # whose forward this is; not every model hands on keywords
 
 
-def attend(
-    module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, *, forest: Forest, **knobs: Any
-) -> tuple[Tensor, None]:
+def attend(module: Any, query: Tensor, key: Tensor, value: Tensor, *_: Any, **knobs: Any) -> tuple[Tensor, None]:
     """Attention of packed nodes, (1, heads, nodes, size), over their own rows: transformers' attention interface."""
-    if knobs.get("softcap") is not None or knobs.get("s_aux") is not None:
-        raise InputError(f"{type(module).__name__} caps its attention or has sinks, which the tree does not support.")
-    return forest.attend(module.layer_idx, query, key, value, knobs["scaling"]), None
+    scaling = knobs.get("scaling") or query.shape[-1] ** -0.5
+    scoring = Scoring(scaling, knobs.get("sliding_window"), knobs.get("softcap"), knobs.get("s_aux"))
+    return FOREST.get().attend(query, key, value, scoring), None
 
 
 AttentionInterface.register(ATTENTION, attend)
@@ -43,6 +45,30 @@ def shared_header(prompts: Prompts) -> int:
     return min(next(differs, shortest), shortest)
 
 
+def refusal(model: PreTrainedModel) -> str:
+    """How a sentence begins that says why the engine does not run on `model`."""
+    return f"{type(model).__name__} cannot be run as a tree of prefixes"
+
+
+class Scoring(NamedTuple):
+    """How a layer turns products of queries and keys into weights."""
+
+    scaling: float
+    window: int | None  # a token sees so many, itself the last
+    softcap: float | None  # scores are squeezed to between minus this and this
+    sinks: Tensor | None  # (heads,), the score of something that takes weight and has no value
+
+    def weights(self, products: Tensor, mask: Tensor, sinks: Tensor | None) -> Tensor:
+        """The softmax of scaled `products`, (..., keys), over the keys that `mask` lets see; `sinks` are (..., 1)."""
+        if self.softcap is not None:
+            products = self.softcap * (products / self.softcap).tanh()
+        scores = products.masked_fill_(~mask, float("-inf"))
+        if sinks is None:
+            return scores.softmax(dim=-1, dtype=torch.float32).to(scores.dtype)
+        scores = torch.cat([scores, sinks.to(scores.dtype).expand(*scores.shape[:-1], 1)], dim=-1)
+        return scores.softmax(dim=-1, dtype=torch.float32).to(scores.dtype)[..., :-1]
+
+
 class Step(NamedTuple):
     """What attention must know of the tokens that go through the model in one call."""
 
@@ -52,6 +78,20 @@ class Step(NamedTuple):
     rows: int  # prompts
     mask: Tensor  # what each sees: (most, columns) of prompts' tokens, the same for all rows, (nodes, columns) of nodes
     ancestors: Tensor | None = None  # of nodes: (nodes, path), the numbers of those that each may see
+    position: Tensor | None = None  # of nodes: (nodes,), in the text
+    depth: Tensor | None = None  # of nodes: (nodes,), how many ancestors each has
+
+    def within(self, window: int | None) -> Tensor:
+        """The mask without what lies `window` tokens back or more."""
+        size, columns = self.mask.shape
+        if window is None or columns <= window:
+            return self.mask
+        if self.ancestors is None or self.position is None or self.depth is None:
+            return self.mask.triu(columns - size - window + 1)
+        back = self.position[:, None] - torch.arange(columns, device=self.mask.device)
+        path = self.depth[:, None] - torch.arange(self.ancestors.shape[1], device=self.mask.device)
+        back[:, columns - path.shape[1] :] = path
+        return self.mask & (back < window)
 
 
 class Forest:
@@ -68,11 +108,16 @@ class Forest:
     ) -> None:
         self.model, self.device, self.budget, self.onward = model, model.device, budget, onward
         # Keys and values by layer: (rows, heads, columns, size) of the prompts, (heads, nodes, size) of what grew.
+        # Layers are numbered as they attend: some models have two of one `layer_idx`, or go through a layer twice.
         self.prompts: dict[int, list[Tensor]] = {}
         self.nodes: dict[int, list[Tensor]] = {}
         self.steps: dict[torch.device, Step] = {}  # the present one, on each device that holds layers
+        self.heads = query_heads(model)
         rows, lengths = len(prompts), [len(prompt) for prompt in prompts]
-        shared = shared_header(prompts) if rows > 1 else 0
+        # Which rows get a longrope model's long factors, None where none does. Long and short ones share no header.
+        self.short = longest_short(model) or max(lengths)
+        self.long = self._tensor(lengths) > self.short if max(lengths) > self.short else None
+        shared = shared_header(prompts) if rows > 1 and (self.long is None or self.long.all()) else 0
         if shared:  # what all prompts begin with goes through the model as one prompt of its own, before the rest
             own = torch.arange(shared, device=self.device)
             step = Step(own * 0, own, shared, 1, self._causal(shared, 0))
@@ -118,7 +163,7 @@ class Forest:
         # What a node sees: the filled columns of its prompt, then its path. An empty place of a path is looked up as
         # node 0, and masked.
         sees = torch.cat([self.filled[row], path >= 0], dim=1)
-        step = Step(row, slot, int(counts.max()), len(self.filled), sees, path.clamp(min=0))
+        step = Step(row, slot, int(counts.max()), len(self.filled), sees, path.clamp(min=0), position, depth)
         return self._forward(token, position, step, 0)
 
     def tidy(self, parents: Tensor) -> None:
@@ -129,19 +174,20 @@ class Forest:
                 kept = remaining.to(keys.device)
                 self.prompts[layer] = [keys[kept], values[kept]]
             self.filled = self.filled[remaining]
+            self.long = None if self.long is None else self.long[remaining]
             # Nodes of other rows get a wrong one, and are never asked for again.
             self.row = torch.searchsorted(remaining, self.row).clamp(max=len(remaining) - 1)
 
-    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, scoring: Scoring) -> Tensor:
         """File the new keys and values of one layer, then the tokens' attention: (1, tokens, heads, size)."""
+        self.layer += 1
         # Query heads that share a key head stand together, so that no key is repeated: (heads, tokens, group, size).
         queries = query[0].unflatten(0, (key.shape[1], -1)).transpose(1, 2)  # type: ignore[no-untyped-call]
+        if scoring.sinks is not None:  # (heads, group), as queries stand
+            scoring = scoring._replace(sinks=scoring.sinks.view(len(queries), -1))
         step = self._step(key.device)
-        if step.ancestors is None:
-            found = self._attend_prompts(step, layer, queries, key[0], value[0], scaling)
-        else:
-            found = self._attend_nodes(step, layer, queries * scaling, key[0], value[0], step.ancestors)
-        return found.transpose(0, 1).flatten(1, 2)[None]
+        attend = self._attend_prompts if step.ancestors is None else self._attend_nodes
+        return attend(step, queries, key[0], value[0], scoring).transpose(0, 1).flatten(1, 2)[None]
 
     def _step(self, device: torch.device) -> Step:
         """The present step, where a layer is."""
@@ -150,94 +196,105 @@ class Forest:
             self.steps[device] = Step(*moved)  # type: ignore[arg-type]
         return self.steps[device]
 
-    def _attend_prompts(
-        self, step: Step, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float
-    ) -> Tensor:
+    def _attend_prompts(self, step: Step, query: Tensor, key: Tensor, value: Tensor, scoring: Scoring) -> Tensor:
         """Prompts, padded to rows of one length, see each its own row: plain causal attention."""
         size, columns = step.mask.shape
         filed = []
-        for new, header in zip((key, value), self.prompts.get(layer, (None, None)), strict=True):
+        for new, header in zip((key, value), self.prompts.get(self.layer, (None, None)), strict=True):
             whole = new.new_zeros(step.rows, new.shape[0], columns, new.shape[-1])
             if header is not None:
                 whole[:, :, : header.shape[2]] = header
             whole[step.row, :, columns - size + step.slot] = new.transpose(0, 1)
             filed.append(whole)
-        self.prompts[layer] = filed
-        group = query.shape[2]
-        hidden = query.new_zeros(step.mask.shape).masked_fill(~step.mask, float("-inf")).repeat(group, 1)
-        keys, values = filed
-        found = scaled_dot_product_attention(_to_rows(query, step), keys, values, hidden, scale=scaling)
+        self.prompts[self.layer] = filed
+        group, mask = query.shape[2], step.within(scoring.window)
+        queries, keys, values = _to_rows(query, step), *filed
+        if scoring.softcap is None and scoring.sinks is None:
+            hidden = query.new_zeros(mask.shape).masked_fill(~mask, float("-inf")).repeat(group, 1)
+            found = scaled_dot_product_attention(queries, keys, values, hidden, scale=scoring.scaling)
+        else:
+            sinks = None if scoring.sinks is None else scoring.sinks.repeat_interleave(size, dim=1)[..., None]
+            products = (q * scoring.scaling @ k.mT for q, k in zip(queries, keys, strict=True))
+            weights = (scoring.weights(of_row, mask.repeat(group, 1), sinks) for of_row in products)
+            # Row by row: the scores of all at once may not fit.
+            found = torch.stack([w @ v for w, v in zip(weights, values, strict=True)])
         return _from_rows(found, group, step)
 
-    def _attend_nodes(
-        self, step: Step, layer: int, query: Tensor, key: Tensor, value: Tensor, ancestors: Tensor
-    ) -> Tensor:
+    def _attend_nodes(self, step: Step, query: Tensor, key: Tensor, value: Tensor, scoring: Scoring) -> Tensor:
         """Nodes see their prompt and their ancestors: one softmax over the scores of both.
 
         All nodes of a row share the keys of its prompt, so those scores are one product a row, (rows, heads, nodes,
         columns): the prompt is read once, however many nodes there are. Ancestors are few, at most one a depth, and
         differ from node to node, so their keys are gathered: (heads, nodes, path, size).
         """
+        assert step.ancestors is not None
+        query, ancestors = query * scoring.scaling, step.ancestors
         keys, values = (
             kept.index_select(1, ancestors.flatten()).view(len(kept), *ancestors.shape, -1)
-            for kept in self._filed(layer, key, value)
+            for kept in self._filed(key, value)
         )
-        prompt_keys, prompt_values = self.prompts[layer]
+        prompt_keys, prompt_values = self.prompts[self.layer]
         trunk, group = prompt_keys.shape[2], query.shape[2]
 
         def by_prompt(nodes: Tensor, prompts: Tensor) -> Tensor:
             return _from_rows(_to_rows(nodes, step) @ prompts, group, step)
 
-        scores = torch.cat([by_prompt(query, prompt_keys.mT), query @ keys.mT], dim=-1)
-        scores = scores.masked_fill_(~step.mask[:, None], float("-inf"))
-        weights = scores.softmax(dim=-1, dtype=torch.float32).to(query.dtype)
+        products = torch.cat([by_prompt(query, prompt_keys.mT), query @ keys.mT], dim=-1)
+        sinks = None if scoring.sinks is None else scoring.sinks[:, None, :, None]
+        weights = scoring.weights(products, step.within(scoring.window)[:, None], sinks)
         return by_prompt(weights[..., :trunk], prompt_values) + weights[..., trunk:] @ values
 
-    def _filed(self, layer: int, key: Tensor, value: Tensor) -> list[Tensor]:
+    def _filed(self, key: Tensor, value: Tensor) -> list[Tensor]:
         """The layer's keys and values of all nodes, the new ones included; room is made for half as many again."""
         total = self.computed - self.roots
-        old = self.nodes.get(layer, [])
+        old = self.nodes.get(self.layer, [])
         room = old[0].shape[1] if old else 0
         if room < total:
-            self.nodes[layer] = [
+            self.nodes[self.layer] = [
                 new.new_empty(new.shape[0], max(total, room * 3 // 2), new.shape[-1]) for new in (key, value)
             ]
-            for kept, larger in zip(old, self.nodes[layer], strict=False):
+            for kept, larger in zip(old, self.nodes[self.layer], strict=False):
                 larger[:, :room] = kept
-        for kept, new in zip(self.nodes[layer], (key, value), strict=True):
+        for kept, new in zip(self.nodes[self.layer], (key, value), strict=True):
             kept[:, total - new.shape[1] : total] = new
-        return self.nodes[layer]
+        return self.nodes[self.layer]
 
     def _forward(self, ids: Tensor, position: Tensor, step: Step, keep: Any) -> Tensor:
         """Logits of the packed `ids` that `keep` selects."""
-        self.steps = {self.device: step}
+        self.steps, self.layer = {self.device: step}, 0
         config = self.model.config.get_text_config()
-        before = config._attn_implementation
+        before, token = config._attn_implementation, FOREST.set(self)
         config._attn_implementation = ATTENTION
         try:
-            logits = self.model(
-                input_ids=ids[None],
-                position_ids=position[None],
-                attention_mask=step.mask.view(1, 1, -1, step.mask.shape[-1]),  # passed on for its four dimensions
-                use_cache=False,
-                logits_to_keep=keep,
-                forest=self,
-            ).logits[0]
+            with factors_by_text(self.model, None if self.long is None else self.long[step.row], self.short):
+                logits: Tensor = self.model(
+                    input_ids=ids[None],
+                    position_ids=position[None],
+                    attention_mask=step.mask.view(1, 1, -1, step.mask.shape[-1]),  # passed on for its four dimensions
+                    use_cache=False,
+                    logits_to_keep=keep,
+                ).logits[0]
+            if not self.layer:
+                raise NotImplementedError("nothing attended")
+        except Exception as error:
+            if self.layer or is_lack_of_memory(error):
+                raise
+            raise InputError(f"{refusal(self.model)}: {OWN_ATTENTION}.") from error
         finally:
             config._attn_implementation = before
-        return logits
+            FOREST.reset(token)
+        # Some models give the logits of all tokens, whatever they are asked for.
+        return logits[keep] if isinstance(keep, Tensor) and len(logits) == len(ids) else logits
 
     def _check_room(self, new: int) -> None:
         """Raise `torch.OutOfMemoryError` if a step to `new` nodes does not fit into the budget."""
-        config = self.model.config.get_text_config()
-        key, value = self.prompts[min(self.prompts)]
-        rows, _, trunk, _ = key.shape
-        per_layer = (key.shape[1] * key.shape[-1] + value.shape[1] * value.shape[-1]) * key.itemsize
-        per_node = per_layer * config.num_hidden_layers
+        rows, trunk = self.filled.shape
+        in_layers = [sum(kept.nbytes for kept in pair) // (rows * trunk) for pair in self.prompts.values()]
+        per_layer, per_node = max(in_layers), sum(in_layers)
         total = self.computed - self.roots + new
         stored = rows * trunk * per_node + total * 3 // 2 * (per_node + per_layer)  # grown by half, a layer at a time
         seen = new * (trunk + self.path.shape[1])
-        self._check(stored + new * self.path.shape[1] * per_layer + seen * config.num_attention_heads * 16)
+        self._check(stored + new * self.path.shape[1] * per_layer + seen * self.heads * 16)
 
     def _check(self, needed: float) -> None:
         if needed > self.budget:

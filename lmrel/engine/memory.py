@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import psutil
 import torch
@@ -27,6 +27,12 @@ def free_memory(device: torch.device) -> int:
     return int(psutil.virtual_memory().available)
 
 
+def is_lack_of_memory(error: Exception) -> bool:
+    """Whether `error` says, on one device or another, that memory does not suffice."""
+    said = isinstance(error, RuntimeError) and any(said in str(error).lower() for said in OUT_OF_MEMORY)
+    return said or isinstance(error, (torch.OutOfMemoryError, MemoryError))
+
+
 def in_halves(chunk: slice, work: Callable[[slice], T]) -> Iterator[tuple[slice, T]]:
     """``work`` on a chunk of problems, or on halves of it where memory does not suffice; says so.
 
@@ -39,7 +45,7 @@ def in_halves(chunk: slice, work: Callable[[slice], T]) -> Iterator[tuple[slice,
         try:
             yield part, work(part)
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-            if isinstance(error, RuntimeError) and not any(said in str(error).lower() for said in OUT_OF_MEMORY):
+            if not is_lack_of_memory(error):
                 raise
             if length == 1:
                 raise InputError("out of memory with a single problem; use fewer runs, nodes or new tokens.") from error
@@ -48,23 +54,37 @@ def in_halves(chunk: slice, work: Callable[[slice], T]) -> Iterator[tuple[slice,
             waiting[:0] = [slice(part.start, middle), slice(middle, part.stop)]
 
 
+def _layers(model: PreTrainedModel) -> list[Any]:
+    """The configuration of each layer: there are models whose layers differ in their heads."""
+    config = model.config.get_text_config()
+    same = [config] * getattr(config, "num_hidden_layers", 1)
+    return list(config.per_layer_config) if config.is_heterogeneous else same
+
+
+def query_heads(model: PreTrainedModel) -> int:
+    """Heads of a layer's attention, at most; 1 for a model that has none."""
+    return max(getattr(layer, "num_attention_heads", 1) for layer in _layers(model))
+
+
 def bytes_per_token(model: PreTrainedModel) -> int:
     """What the keys and values of a token take, all layers together."""
-    config = model.config.get_text_config()
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    return int(2 * config.num_hidden_layers * heads * size * model.dtype.itemsize)
+    total = 0
+    for layer in _layers(model):
+        heads = getattr(layer, "num_attention_heads", 1)
+        size = getattr(layer, "head_dim", None) or layer.hidden_size // heads
+        total += 2 * (getattr(layer, "num_key_value_heads", None) or heads) * size
+    return total * model.dtype.itemsize
 
 
 def bytes_of_prompts(model: PreTrainedModel, rows: int, tokens: int, columns: int, width: int) -> float:
     """What the forward over prompts takes: their keys and values, activations of `tokens`, and the mask."""
     config = model.config.get_text_config()
-    inner = (getattr(config, "intermediate_size", None) or 4 * config.hidden_size) * (
-        getattr(config, "num_experts_per_tok", None) or 1
-    )
+    widths = [getattr(layer, "intermediate_size", None) or 4 * config.hidden_size for layer in _layers(model)]
+    inner = max(max(width) if isinstance(width, list) else width for width in widths)
+    inner *= getattr(config, "num_experts_per_tok", None) or 1
     activations = tokens * (8 * config.hidden_size + 3 * inner) * model.dtype.itemsize
     attention = rows * width * config.hidden_size * 3 * model.dtype.itemsize
-    mask = width * columns * config.num_attention_heads * model.dtype.itemsize
+    mask = width * columns * query_heads(model) * model.dtype.itemsize
     return rows * columns * bytes_per_token(model) * 1.5 + activations + attention + mask
 
 
@@ -78,7 +98,7 @@ def rows_that_fit(
     steps = max(decoder.max_new_tokens for decoder in decoders)
     cache = bytes_per_token(model) * 2 * width * steps + bytes_of_prompts(model, 1, length, length, length)
     logits = width * config.vocab_size * (model.dtype.itemsize + 1)
-    scores = 16 * width * (length + steps) * config.num_attention_heads
+    scores = 16 * width * (length + steps) * query_heads(model)
     return max(1, int(free_memory(model.device) / 2 / (cache + logits + scores)))
 
 

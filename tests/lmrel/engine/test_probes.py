@@ -8,12 +8,13 @@ import torch
 from lmrel import InputError
 from lmrel.engine.probes import check_model, check_tree
 from tests.conftest import ARCHITECTURES, random_model
+from tools.architectures import small_model
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_models_that_can_be_run_as_a_tree_pass(architecture: str) -> None:
-    check_tree(random_model(architecture), [1, 5, 3, 9])
-    check_tree(random_model(architecture).bfloat16(), [1, 5, 3, 9])
+    check_tree(random_model(architecture), [[1, 5, 3, 9]], 4)
+    check_tree(random_model(architecture).bfloat16(), [[1, 5, 3, 9]], 4)
 
 
 def test_models_that_cannot_be_run_as_a_tree_are_refused() -> None:
@@ -25,16 +26,48 @@ def test_models_that_cannot_be_run_as_a_tree_are_refused() -> None:
         config = RecurrentGemmaConfig(**shape, num_attention_heads=2, attn_implementation="sdpa")
         model = RecurrentGemmaForCausalLM(config).eval()
     with pytest.raises(InputError, match="RecurrentGemmaForCausalLM cannot be run as a tree of prefixes"):
-        check_tree(model, [1, 5, 3, 9])
+        check_tree(model, [[1, 5, 3, 9]], 4)
 
 
-def test_what_the_tree_cannot_run_on_is_refused() -> None:
-    model = random_model("mistral", sliding_window=16)
-    check_model(model, [[1] * 12, [5]], 4)
-    with pytest.raises(InputError, match="attends to the last 16 only"):
-        check_model(model, [[1] * 13], 4)
+def test_what_does_not_fit_into_the_context_is_refused() -> None:
     with pytest.raises(InputError, match="need 129 positions; this model has 128"):
         check_model(random_model("olmo2"), [[1]], 128)
+
+
+def test_a_model_that_is_no_tree_only_later_is_refused() -> None:
+    model = small_model("llama4_text", attention_chunk_size=16)
+    check_tree(model, [[5, 9, 3, 7]], 12)  # within the first chunk, which ends with 16 tokens
+    for prompts, new_tokens in (([[5, 9, 3, 7]], 14), ([[5, 9, 3, 7], [5, 9, 3, 7] * 10], 4)):
+        with pytest.raises(InputError, match="cannot be run as a tree of prefixes: its logits are off by"):
+            check_tree(model, prompts, new_tokens)
+    check_tree(model, [[5, 9, 3, 7]], 12)
+
+
+def test_a_short_prompt_is_tried_beside_the_longest(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = random_model("mistral")
+    real = type(model).forward
+
+    def by_the_longest(self: Any, *args: Any, position_ids: Any = None, **kwargs: Any) -> Any:
+        if position_ids is not None and position_ids.max() > 10:
+            position_ids = position_ids * 2
+        return real(self, *args, position_ids=position_ids, **kwargs)
+
+    monkeypatch.setattr(type(model), "forward", by_the_longest)
+    check_tree(model, [[1, 5, 3, 9]], 4)
+    with pytest.raises(InputError, match="its logits are off by"):
+        check_tree(model, [[1, 5, 3, 9], [1, 5, 3, 9] * 4], 4)
+
+
+def test_a_forward_that_gives_other_logits_than_asked_for_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = random_model("mistral")
+    real = type(model).forward
+
+    def last_only(self: Any, *args: Any, logits_to_keep: Any = 0, **kwargs: Any) -> Any:
+        return real(self, *args, logits_to_keep=1, **kwargs)
+
+    monkeypatch.setattr(type(model), "forward", last_only)
+    with pytest.raises(InputError, match="it gives 1 logits where 2 were asked for"):
+        check_tree(model, [[1, 5, 3, 9], [1, 5]], 4)
 
 
 def test_a_tokenizer_of_another_model_is_refused() -> None:
@@ -42,7 +75,7 @@ def test_a_tokenizer_of_another_model_is_refused() -> None:
         check_model(random_model("mistral"), [[1, 12]], 4)
 
 
-def test_the_tree_is_tried_once_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_tree_is_tried_once_a_model_and_length(monkeypatch: pytest.MonkeyPatch) -> None:
     model, tried = random_model("mistral"), []
     real = type(model).forward
 
@@ -51,20 +84,31 @@ def test_the_tree_is_tried_once_a_model(monkeypatch: pytest.MonkeyPatch) -> None
         return real(self, *args, **kwargs)
 
     monkeypatch.setattr(type(model), "forward", counted)
-    check_tree(model, [1, 5, 3, 9])
+    check_tree(model, [[1, 5, 3, 9]], 4)
     first = len(tried)
-    check_tree(model, [1, 5, 3, 9])
+    check_tree(model, [[1, 5, 3, 9]], 4)
     assert len(tried) == first > 0
-    check_tree(random_model("mistral"), [1, 5, 3, 9])
+    check_tree(model, [[1, 5, 3]], 4)
+    assert len(tried) == first
+    check_tree(model, [[1, 5, 3, 9]], 5)
     assert len(tried) == 2 * first
+    check_tree(random_model("mistral"), [[1, 5, 3, 9]], 4)
+    assert len(tried) == 3 * first
 
 
-def test_a_window_of_nothing_and_a_forward_that_fails_are_refused() -> None:
-    model = random_model("mistral", sliding_window=0)
-    with pytest.raises(InputError, match="attends to the last 0 only"):
-        check_model(model, [[1, 5, 3, 9]], 4)
-    with pytest.raises(InputError, match="MistralForCausalLM cannot be run as a tree of prefixes: The size of tensor"):
-        check_tree(model, [1, 5, 3, 9])
+def test_a_forward_that_fails_is_refused() -> None:
+    model = random_model("mistral")
+    model.lm_head = torch.nn.Linear(32, 12)  # after attention
+    with pytest.raises(
+        InputError, match="MistralForCausalLM cannot be run as a tree of prefixes, as its own code fails"
+    ):
+        check_tree(model, [[1, 5, 3, 9]], 4)
+
+
+@pytest.mark.parametrize(("prompt", "new_tokens"), [([1], 1), ([1, 5], 1), ([1] * 127, 1)])
+def test_the_shortest_texts_can_be_tried(prompt: list[int], new_tokens: int) -> None:
+    check_model(random_model("mistral"), [prompt], new_tokens)
+    check_tree(random_model("mistral"), [prompt], new_tokens)
 
 
 def test_too_little_memory_says_nothing_of_the_tree(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,4 +119,4 @@ def test_too_little_memory_says_nothing_of_the_tree(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(type(model), "forward", full)
     with pytest.raises(torch.OutOfMemoryError):
-        check_tree(model, [1, 5, 3, 9])
+        check_tree(model, [[1, 5, 3, 9]], 4)
