@@ -13,7 +13,7 @@ TEXT = torch.tensor([[5, 9, 23, 40, 7, 11, 3, 31]])
 
 
 def changes_the_logits(kind: str, **other: object) -> bool:
-    """Whether a model's plain forward gives something else with other settings, so that a test of them says something."""
+    """Whether other settings change a plain forward, so that a test of them says something."""
     one, another = (small_model(kind, **more)(TEXT).logits for more in ({}, other))
     return bool((one - another).abs().max() > 1e-2)
 
