@@ -126,7 +126,7 @@ def entropies(
 
     ``text_entropy`` is that of the text up to where its first integer is settled, in bits: the sum over its prefixes of
     their probability times the entropy of the next token. ``tokens`` is how many tokens that takes on average,
-    ``answer_entropy`` the entropy of the first integer, "none" being one more of its values.
+    ``answer_entropy`` the entropy of the first integer, "none" being one more of its values. Rounded to 4 places.
     """
     rows = as_rows(problems)
     ids = encode_problems(rows, prompt_style, tokenizer)
@@ -140,7 +140,7 @@ def entropies(
     lower, upper = (torch.cat(parts).flatten().numpy() for parts in zip(*found, strict=True))
     names = [[row["problem_id"] for row in rows], list(map(float, temperatures)), METRICS]
     index = pd.MultiIndex.from_product(names, names=["problem_id", "temperature", "metric"])
-    return index.to_frame(index=False).assign(lower=lower, upper=upper)
+    return index.to_frame(index=False).assign(lower=lower.round(4), upper=upper.round(4))
 
 
 @torch.inference_mode()
