@@ -106,7 +106,18 @@ def test_what_was_not_run_or_failed_counts_with_p_1_and_decides_nothing() -> Non
     assert targets.refuted(whole, failed.reset_index())["wrong answers cost although they can be predicted"] is None
     alone = targets.compare(whole[(whole["seed"] == 0) & (whole["architecture"] == "dense")])
     assert alone.set_index("number").loc[1, "units"] == 1
+    assert targets.compare(whole[whole["seed"] == 0], without=(0,))["units"].tolist() == [0] * 11
     assert math.isnan(alone.set_index("number").loc[1, "low"])
+
+
+def test_what_is_reported_beside_the_family() -> None:
+    found = targets.secondary(table()).set_index("what")
+    assert found["units"].tolist() == [6, 6, 6, 6, 6, 6]
+    assert found["estimate"].abs().max() < 4
+    row = found.loc["soft minus right, beyond the rate"]
+    assert row["low"] < row["low_90"] < row["estimate"] < row["high_90"] < row["high"]
+    part = targets.secondary(table().query("stage == 'continued' and seed == 0")).set_index("what")
+    assert part["units"].tolist() == [1, 1, 0, 0, 0, 0]
 
 
 def test_of_sparsity_both_kinds_have_to_hold() -> None:
