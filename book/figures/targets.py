@@ -52,20 +52,20 @@ MEASURED = {"text_entropy": "bits of the text", "answer_entropy": "bits of the a
 SHORT = {  # the comparisons on a narrow screen
     "rule minus right": "1 rule \N{MINUS SIGN} right",
     "slips minus rule": "2 slips \N{MINUS SIGN} rule",
-    "slips minus right, beyond the rate": "3 slips \N{MINUS SIGN} right \N{MINUS SIGN} rate",
+    "slips minus right, beyond the rate": "3 beyond the rate",
     "forms minus right": "4 forms \N{MINUS SIGN} right",
     "soft minus slips": "5 soft \N{MINUS SIGN} slips",
     "own minus right, all problems": "6 own \N{MINUS SIGN} right, all",
-    "late slips minus slips": "7 late slips \N{MINUS SIGN} slips",
-    "few pages' slips minus slips": "8 few pages \N{MINUS SIGN} slips",
-    "6,400 steps of slips minus 1,600": "9 6,400 \N{MINUS SIGN} 1,600 steps",
+    "late slips minus slips": "7 late \N{MINUS SIGN} slips",
+    "few pages' slips minus slips": "8 few pages",
+    "6,400 steps of slips minus 1,600": "9 6,400 steps",
     "sparse minus dense, right": "10 sparse, right",
     "sparse minus dense, slips": "10 sparse, slips",
 }
 # Whether the number that was taught could be predicted, and so the colour.
-KINDS = {"predictable answers": PALETTE[0], "random wrong answers": PALETTE[1], "before the last stage": "#8a8a8a"}
+KINDS = {"predictable answers": PALETTE[0], "random slips": PALETTE[1], "before the last stage": "#8a8a8a"}
 KIND = dict.fromkeys(("continued", "own", "forms", "rule"), "predictable answers") | {"base": "before the last stage"}
-KIND |= dict.fromkeys(("soft", "slips"), "random wrong answers")
+KIND |= dict.fromkeys(("soft", "slips"), "random slips")
 
 
 def _named(table: pd.DataFrame) -> pd.DataFrame:
@@ -362,7 +362,7 @@ def headline(table: pd.DataFrame, compared: pd.DataFrame) -> str:
         shown = [number for number in (1, 2, 3) if first.loc[number, "verdict"] == "shown"]
         end = "All of this was predicted." if len(shown) == 3 else f"Of three predictions, {len(shown)} held."
         return f"{said} ({counted(n, 'base model')}; 95 % intervals). {end}"
-    return f"{said}. That is so far, in {counted(n, 'base model')}; nothing is decided until six are measured"
+    return f"{said}. That is so far, in {counted(n, 'base model')}; nothing is decided until six are measured."
 
 
 def _comparable(table: pd.DataFrame) -> pd.DataFrame:
@@ -391,8 +391,10 @@ def not_run(compared: pd.DataFrame) -> str:
     missing = compared[compared["verdict"] == "not run"]
     if missing.empty:
         return "All ten comparisons were run."
-    each = [f"{name} ({n} of {planned})" for name, n, planned in missing[["name", "units", "planned"]].to_numpy()]
-    return f"Not run in full, with their units so far: {'; '.join(each)}."
+    so_far = missing["units"].astype(str) + " of " + missing["planned"].astype(str)
+    groups = missing["name"].groupby(so_far, sort=False)
+    each = [f"{_listed(list(names))} ({had} units so far)" for had, names in groups]
+    return f"Not run in full: {'; '.join(each)}."
 
 
 def verdict(found: Mapping[str, bool | None]) -> str:

@@ -56,7 +56,7 @@ def test_the_headline_says_how_many_models_it_rests_on_and_decides_nothing_early
     ), found
     two = whole[(whole["seed"] == 0)]
     assert pages.headline(two, targets.compare(two)).endswith(
-        "That is so far, in two base models; nothing is decided until six are measured"
+        "That is so far, in two base models; nothing is decided until six are measured."
     )
     one = two[(two["architecture"] == "dense") & two["stage"].isin(["continued", "slips"])]
     early = pages.headline(one, targets.compare(one))
@@ -79,8 +79,8 @@ def test_verdict_and_what_was_not_run_are_said_in_words() -> None:
     assert pages.not_run(targets.compare(whole)) == "All ten comparisons were run."
     part = whole[~whole["stage"].isin(["soft"]) & (whole["seed"] < 3)]
     assert pages.not_run(targets.compare(part)) == (
-        "Not run in full, with their units so far: soft minus slips (0 of 6); "
-        "sparse minus dense, right (3 of 6); sparse minus dense, slips (3 of 6)."
+        "Not run in full: soft minus slips (0 of 6 units so far); "
+        "sparse minus dense, right and sparse minus dense, slips (3 of 6 units so far)."
     )
     assert "None of the plan's six ways" in pages.verdict(dict.fromkeys(range(6)))  # type: ignore[arg-type]
 
