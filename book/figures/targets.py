@@ -204,7 +204,7 @@ def shown_comparisons(compared: pd.DataFrame) -> pd.DataFrame:
     """The family of comparisons as text: prediction, base models so far, estimate with its 95 % interval, verdict."""
     judged = compared["verdict"].isin(["shown", "not shown"])
     columns = {
-        "": compared["number"],
+        "no.": compared["number"],
         "difference of drops": compared["name"],
         "predicted": compared["prediction"],
         "units": [f"{n} of {planned}" for n, planned in compared[["units", "planned"]].to_numpy()],
@@ -274,7 +274,7 @@ def shown_gates(found: pd.DataFrame) -> pd.DataFrame:
 
 def shown_otherwise(by_six: pd.DataFrame, by_seeds: pd.DataFrame, later: pd.DataFrame) -> pd.DataFrame:
     """The comparisons as planned, with seeds as units, and without the first seed, part of which had been seen."""
-    columns: dict[str, Any] = {"": by_six["number"], "difference of drops": by_six["name"]}
+    columns: dict[str, Any] = {"no.": by_six["number"], "difference of drops": by_six["name"]}
     for title, some in {"base models": by_six, "seeds as units": by_seeds, "without seed 0": later}.items():
         ends = some.set_index("name")[["estimate", "low", "high"]].reindex(by_six["name"])
         columns[title] = [_ends(*row) for row in ends.to_numpy()]
@@ -283,7 +283,7 @@ def shown_otherwise(by_six: pd.DataFrame, by_seeds: pd.DataFrame, later: pd.Data
 
 def shown_secondary(table: pd.DataFrame) -> pd.DataFrame:
     """The rows of `secondary` as text, in points."""
-    columns: dict[str, Any] = {"": table["what"], "units": table["units"]}
+    columns: dict[str, Any] = {"what": table["what"], "units": table["units"]}
     for name, ends in {"95 % interval": ["low", "high"], "90 % interval": ["low_90", "high_90"]}.items():
         columns[name] = [_ends(*row) for row in table[["estimate", *ends]].to_numpy()]
     return plain(pd.DataFrame(columns))
