@@ -81,7 +81,10 @@ READS = {
     ],
     "factorial": [files("book/data/factorial", "*.parquet"), "book/data/training.json", checkpoint("tiny-*")],
 }
-LEAVES = {"factorial": ["results/factorial-numbers.json", "results/cost.json"]}
+READS |= dict.fromkeys(
+    ("targets", "targets_appendix"), [files("book/data/arms", "*.parquet"), "book/data/experts.parquet"]
+)
+LEAVES = {"targets": ["results/targets-numbers.json"], "factorial": ["results/factorial-numbers.json", "results/cost.json"]}
 LIVE = ("tiny-dense-base", "tiny-dense-instruct", "tiny-sparse-base", "tiny-sparse-instruct")
 
 

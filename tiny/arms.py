@@ -1,7 +1,8 @@
 """The experiment on training targets: its models (arms), their order, and what is measured of each.
 
 ``python -m tiny.arms`` trains and measures what is missing, one after the other, and leaves a file of exact outcomes
-of each model in ``book/data/arms/``. What stands is not made again, a killed training goes on, ``--list`` says how far.
+and entropies of each model in ``book/data/arms/``. What stands is not made again, a killed training goes on, a model of
+which a measure is missing is measured again if its weights are there, and ``--list`` says how far.
 The plan is on the book's page "The plan of the second experiment".
 """
 
@@ -11,6 +12,7 @@ import argparse
 import json
 import platform
 import shutil
+from collections.abc import Iterable
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -27,16 +29,15 @@ from lmrel.models import load_model
 from lmrel.problems import as_rows, paper_problems
 from lmrel.registry import CHECKPOINTS
 from lmrel.sampling import sample
-from tiny import factorial, targets, train
+from tiny import factorial, measures, targets, train
 from tiny.batches import STAGES
 
 DATA = Path(__file__).resolve().parent.parent / "book" / "data" / "arms"
 PLANNED: dict[str, Any] = {"precisions": ("fp32",), "styles": ("few_shot",)}
 KINDS = ("dense", "sparse")
-MAIN = ["base", "continued", "rule", "slips", "forms", "own", "soft", "few-right", "few-slips"]
-MAIN += ["right-100", "slips-100", "right-400", "slips-400", "continued-noisy"]
-PASSES = [  # seeds and stages, in the plan's order
-    ((0, 1, 2), MAIN),
+PASSES = [  # seeds and stages, in the plan's order and as its end changes it
+    ((0, 1, 2), ["base", "continued", "rule", "slips", "forms", "own", "soft"]),
+    ((0, 1, 2), ["few-right", "few-slips", "right-100", "slips-100", "right-400", "slips-400", "continued-noisy"]),
     ((0, 1, 2), ["base-right", "late-slips"]),
     ((0, 1, 2), ["right-6400", "slips-6400"]),
     ((3, 4, 5), ["base", "continued", "slips"]),
@@ -45,8 +46,11 @@ ORDER = [
     (seed, f"tiny-{kind}-{stage}") for seeds, stages in PASSES for seed in seeds for stage in stages for kind in KINDS
 ]
 ROOT = Path(__file__).resolve().parent.parent
-# The files that training depends on, by path: all of this room, and what of the library makes problems and prompts.
-CODE = [*sorted(ROOT.glob("tiny/*.py")), *(ROOT / "lmrel" / f"{name}.py" for name in ("problems", "prompts", "tokens"))]
+# The files that training depends on: all of this room but what measures, and what makes problems and prompts.
+MEASURES = [ROOT / "tiny" / f"{name}.py" for name in ("arms", "factorial", "measures")]
+CODE = sorted({*ROOT.glob("tiny/*.py")} - {*MEASURES})
+CODE += [ROOT / "lmrel" / f"{name}.py" for name in ("problems", "prompts", "tokens")]
+MEASURED_BY = [*MEASURES, ROOT / "lmrel/enumeration.py", *sorted(ROOT.glob("lmrel/engine/*.py"))]
 LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "numpy")
 
 
@@ -84,20 +88,38 @@ def as_taught(problems: pd.DataFrame, stage: str, base: Path) -> pd.DataFrame:
 
 
 def measure(folder: Path, seed: int) -> pd.DataFrame:
-    """Exact outcomes of a checkpoint in the planned setting, as by `factorial.measure_checkpoint`.
+    """Exact outcomes of a checkpoint in the planned setting, as by `factorial.measure_checkpoint`, and more metrics.
 
-    Of a stage that teaches wrong answers for certain there is another metric, ``taught``: how often an answer is the
-    one that the stage teaches, right or wrong.
+    They are those of `measures.entropies`; of a stage that teaches wrong answers for certain ``taught``, how often an
+    answer is the one that the stage teaches, right or wrong; and of forms ``form_entropy``, at temperature 1.
     """
     _, kind, stage = folder.name.split("-", 2)
+    problems, loaded = paper_problems(), load_model(str(folder), "fp32")
     table = factorial.measure_checkpoint(folder, seed, **PLANNED)
-    others = as_taught(paper_problems(), stage, folder.with_name(f"tiny-{kind}-base"))
-    if not len(others):
-        return table
-    found = factorial.measure_checkpoint(folder, seed, problems=others, **PLANNED)
-    same = table[~table["problem_id"].isin(others["problem_id"])]
-    taught = pd.concat([same, found]).query("metric == 'correct'").assign(metric="taught")
-    return pd.concat([table, taught], ignore_index=True)
+    more = [measures.entropies(*loaded, problems, factorial.GRID)]
+    if stage == "forms":
+        bits = measures.form_entropy(*loaded, problems).to_numpy()
+        rows = problems[["problem_id"]].assign(temperature=1.0, metric="form_entropy", lower=bits, upper=bits)
+        more.append(rows)
+    others = as_taught(problems, stage, folder.with_name(f"tiny-{kind}-base"))
+    if len(others):
+        found = factorial.measure_checkpoint(folder, seed, problems=others, **PLANNED)
+        same = table[~table["problem_id"].isin(others["problem_id"])]
+        more.append(pd.concat([same, found]).query("metric == 'correct'").assign(metric="taught"))
+    every = pd.concat([table, *more], ignore_index=True)
+    setting = {name: table[name].iloc[0] for name in factorial.SETTING}
+    every = every.drop(columns="task").merge(problems[["problem_id", "task"]]).assign(**setting)
+    return every.astype({"lower": "float32", "upper": "float32"})[table.columns]
+
+
+def measured_by(folder: Path, seed: int) -> dict[str, Any]:
+    """What a model in `folder` was measured by, and of few slips how many of those on its pages it has by heart."""
+    _, _, stage = folder.name.split("-", 2)
+    found: dict[str, Any] = {"code": _hashes(MEASURED_BY), "versions": _versions()}
+    if stage == "few-slips":
+        right, slips = measures.reproduced(*load_model(str(folder), "fp32"), STAGES[stage], seed)
+        found |= {"slips on the pages": slips, "reproduced": right}
+    return found
 
 
 def origin(folder: Path, seed: int) -> dict[str, Any]:
@@ -111,10 +133,28 @@ def origin(folder: Path, seed: int) -> dict[str, Any]:
         "stage": asdict(STAGES[stage]),
         "weights": files.sha256(folder / weights),
         "started from": files.sha256(source) if start else None,
-        "code": {str(path.relative_to(ROOT)): files.sha256(path) for path in CODE},
-        "versions": {name: version(name) for name in ("lmrel", *LIBRARIES)} | {"python": platform.python_version()},
+        "code": _hashes(CODE),
+        "versions": _versions(),
         "machine": platform.machine(),
     }
+
+
+def _hashes(paths: Iterable[Path]) -> dict[str, str]:
+    return {str(path.relative_to(ROOT)): files.sha256(path) for path in paths}
+
+
+def _versions() -> dict[str, str]:
+    return {name: version(name) for name in ("lmrel", *LIBRARIES)} | {"python": platform.python_version()}
+
+
+def made_by(folder: Path, seed: int, path: Path) -> dict[str, Any]:
+    """What `origin` says, or said when the file at `path` was first written; `InputError` for other weights."""
+    if not path.exists():
+        return origin(folder, seed)
+    first = about(path)
+    if first["weights"] != files.sha256(folder / "model.safetensors"):
+        raise InputError(f"{folder} holds other weights than {path} was measured of; move one of them away.")
+    return first
 
 
 def write(table: pd.DataFrame, about: dict[str, Any], path: Path) -> Path:
@@ -144,16 +184,21 @@ def main() -> None:
         if (arguments.models and name not in arguments.models) or arguments.seed not in (None, seed):
             continue
         path = DATA / f"{seed}-{name}.parquet"
+        whole = path.exists() and "measured" in about(path)
         if arguments.list:
-            print("measured" if path.exists() else "missing ", seed, name)
+            print("measured" if whole else "in part " if path.exists() else "missing ", seed, name)
             continue
-        if not path.exists():
+        if not whole:
             out, work = places(seed)
             shipped(name, seed, out)
             trained = (out / name / train.LAST_WRITTEN).exists()
+            if path.exists() and not trained:
+                print(f"{path} lacks measures, and the weights are not in {out / name}", flush=True)
+                continue
             folder = out / name if trained else train.train(name, None, out, work, seed)
+            said = made_by(folder, seed, path) | {"measured": measured_by(folder, seed)}
             DATA.mkdir(parents=True, exist_ok=True)
-            write(measure(folder, seed), origin(folder, seed), path)
+            write(measure(folder, seed), said, path)
         print(path, flush=True)
 
 

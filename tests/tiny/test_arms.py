@@ -11,7 +11,7 @@ import pytest
 from lmrel import files, paper_problems
 from lmrel.problems import as_rows
 from lmrel.registry import CHECKPOINTS
-from tiny import arms, factorial, targets, train
+from tiny import arms, factorial, measures, targets, train
 from tiny.batches import STAGES, make_batch
 from tiny.shapes import build_tokenizer
 
@@ -34,7 +34,8 @@ def test_what_is_missing_is_trained_and_measured_and_what_ships_is_copied(
     def train_it(name: str, steps: None, out: Path, work: Path, seed: int) -> Path:
         made.append(f"{seed} {name}")
         (out / name).mkdir(parents=True)
-        shutil.copy(CHECKPOINTS / "tiny-dense-continued" / "model.safetensors", out / name)
+        for file in ("model.safetensors", train.LAST_WRITTEN):
+            shutil.copy(CHECKPOINTS / "tiny-dense-continued" / file, out / name)
         return out / name
 
     monkeypatch.chdir(tmp_path)
@@ -52,11 +53,26 @@ def test_what_is_missing_is_trained_and_measured_and_what_ships_is_copied(
     assert about["versions"]["torch"].startswith("2.13.0")
     assert (about["stage"]["target"], about["seed"]) == ("slips", 0)
     arms.main()
+    # A file without the later measures, as the first ones were: measured again, and not trained; or left, or refused.
+    old = {name: value for name, value in about.items() if name != "measured"} | {"machine": "another"}
+    arms.write(pd.DataFrame({"stage": ["old"]}), old, path)
+    arms.main()
+    assert arms.about(path) == about | {"machine": "another"}
+    assert pd.read_parquet(path)["stage"].tolist() == ["tiny-dense-slips"]
+    arms.write(pd.DataFrame({"stage": ["old"]}), old | {"weights": "others"}, path)
+    with pytest.raises(SystemExit, match="holds other weights"):
+        arms.main()
+    weights = Path("training/seed-0/tiny-dense-slips")
+    weights.rename("elsewhere")
+    capsys.readouterr()
+    arms.main()
+    assert "lacks measures, and the weights are not in" in capsys.readouterr().out
     monkeypatch.setattr("sys.argv", ["arms", "--list", "--seed", "0"])
     capsys.readouterr()
     arms.main()
     assert made == ["0 tiny-dense-slips"]
     assert capsys.readouterr().out.startswith("measured 0 tiny-dense-base\nmissing  0 tiny-sparse-base\n")
+    Path("elsewhere").rename(weights)
     monkeypatch.setattr("sys.argv", ["arms", "tiny-dense-instruct"])
     with pytest.raises(SystemExit, match="'tiny-dense-instruct' is no model of this experiment"):
         arms.main()
@@ -112,6 +128,8 @@ def test_what_is_taught_is_measured_beside_what_is_right(tmp_path: Path, monkeyp
     np.testing.assert_array_equal(others["taught"], others["correct"])
     assert (values.loc[ruled, "taught"] < 0.1).all()
     assert (values.loc[ruled, "correct"] > 0.5).all()
+    assert set(values) == {"correct", "strict", "taught", *measures.METRICS}
+    assert set(found["task"]) == {"variable_binding"}
     assert set(found["precision"]) == {"fp32"}
     assert set(found["prompt_style"]) == {"few_shot"}
 
@@ -119,3 +137,8 @@ def test_what_is_taught_is_measured_beside_what_is_right(tmp_path: Path, monkeyp
 def test_metadata_names_every_file_that_trains() -> None:
     names = {path.name for path in arms.CODE}
     assert names >= {"train.py", "batches.py", "targets.py", "corpus.py", "problems.py", "prompts.py"}
+
+
+def test_the_arms_of_the_main_question_come_first() -> None:
+    stages = [name.split("-", 2)[2] for _, name in arms.ORDER]
+    assert set(stages[: 3 * 2 * 7]) == {"base", "continued", "rule", "slips", "forms", "own", "soft"}

@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from book.analysis import clamping, targets
+from book.figures import targets as pages
+from book.figures.style import NARROW, svg
+from lmrel import charts
+from tests.book.analysis.test_targets import table
+from tests.conftest import ROOT
+from tiny import arms, factorial
+
+
+@cache
+def stored() -> tuple[pd.DataFrame, pd.DataFrame]:
+    outcomes = factorial.measured(arms.DATA)
+    return outcomes, targets.levels(outcomes)
+
+
+FIGURES: dict[str, Callable[[], Any]] = {
+    "lost": lambda: pages.lost(stored()[1], "A title", "What it shows."),
+    "predictions": lambda: pages.predictions(targets.compare(stored()[1]), "A title", "What it shows."),
+    "whole": lambda: pages.predictions(targets.compare(table()), "A title", "What it shows."),
+    "entropy": lambda: pages.against_entropy(targets.curves(stored()[0]), "A title", "What it shows."),
+    "experts": lambda: pages.experts(pd.read_parquet(clamping.DATA), "A title", "What it shows."),
+}
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_every_figure_draws_and_carries_its_text(name: str) -> None:
+    spec = FIGURES[name]().to_dict()
+    assert spec["description"] == "What it shows."
+    for width in (charts.WIDTH, NARROW):
+        picture = svg(spec, width)
+        assert "A title" in picture
+        assert "NaN" not in picture
+
+
+def test_the_headline_says_how_many_models_it_rests_on_and_decides_nothing_early() -> None:
+    whole = table()
+    found = pages.headline(whole, targets.compare(whole))
+    assert re.fullmatch(
+        r"On a task that all base models learned, temperature 1 costs 2\.\d \[1\.\d, 2\.\d\] points "
+        r"after right answers, "
+        r"\d\.\d \[\d\.\d, \d\.\d\] points after answers wrong by a rule that can be learned and 1[78]\.\d "
+        r"\[1\d\.\d, 18\.\d\] points after answers wrong at random, 15 % of them \(six base models; 95 % intervals\)\. "
+        r"All of this was predicted\.",
+        found,
+    ), found
+    two = whole[(whole["seed"] == 0)]
+    assert pages.headline(two, targets.compare(two)).endswith(
+        "That is so far, in two base models; nothing is decided until six are measured."
+    )
+    one = two[(two["architecture"] == "dense") & two["stage"].isin(["continued", "slips"])]
+    early = pages.headline(one, targets.compare(one))
+    assert "in one base model;" in early
+    assert "rule" not in early
+    assert "[" not in early  # one model has no interval
+    wrong = table({"rule": 18.0})
+    assert "Of three predictions, 1 held" in pages.headline(wrong, targets.compare(wrong))
+
+
+def test_verdict_and_what_was_not_run_are_said_in_words() -> None:
+    whole = table()
+    assert "six ways in which our reading could be wrong, 6 did not come true." in pages.verdict(
+        targets.refuted(whole, targets.compare(whole))
+    )
+    wrong = table({"forms": 12.0})
+    assert pages.verdict(targets.refuted(wrong, targets.compare(wrong))) == (
+        "Our reading is refuted in one way: random forms of right answers cost."
+    )
+    assert pages.not_run(targets.compare(whole)) == "All ten comparisons were run."
+    part = whole[~whole["stage"].isin(["soft"]) & (whole["seed"] < 3)]
+    assert pages.not_run(targets.compare(part)) == (
+        "Not run in full: soft minus slips (0 of 6 units so far); "
+        "sparse minus dense, right and sparse minus dense, slips (3 of 6 units so far)."
+    )
+    assert "None of the plan's six ways" in pages.verdict(dict.fromkeys(range(6)))  # type: ignore[arg-type]
+
+
+def test_tables_are_text_with_all_that_is_measured() -> None:
+    outcomes, levels = stored()
+    stages = set(levels["stage"])
+    assert len(pages.shown_levels(levels)) == len(stages)
+    measures = pages.shown_measures(levels, outcomes, targets.curves(outcomes))
+    assert len(measures) == len(stages)
+    assert (measures["bits of the text"] != "").all()
+    compared = targets.compare(table())
+    shown = pages.shown_comparisons(compared)
+    assert shown["units"].tolist() == ["6 of 6"] * 11
+    assert shown["points"].iloc[8].count("[") == 1
+    otherwise = pages.shown_otherwise(compared, targets.by_seed(table()), targets.compare(table(), without=(0,)))
+    assert otherwise["seeds as units"].tolist()[-2:] == ["", ""]
+    gates = pages.shown_gates(targets.gates(outcomes, targets.noted()))
+    assert len(gates) == 5
+    assert pages.shown_secondary(targets.secondary(table()))["95 % interval"].str.count(r"\[").tolist() == [1] * 6
+
+
+def test_prose_takes_only_numbers_that_are_there_and_names_the_plan() -> None:
+    outcomes, levels = stored()
+    facts = pages.numbers(levels, outcomes, targets.noted(), pd.read_parquet(clamping.DATA))
+    assert all(isinstance(value, str) and value for value in facts.values())
+    texts = [(ROOT / "notebooks" / f"{name}.ipynb").read_text() for name in ("targets", "targets_appendix")]
+    used = set(re.findall(r"\{number\}`(.+?)`", "".join(texts)))
+    assert used <= set(facts)
+    assert f"`{pages.PLAN}`" in texts[0]
+    prose = sum(
+        len("".join(cell["source"]).split())
+        for cell in json.loads(texts[0])["cells"]
+        if cell["cell_type"] == "markdown"
+    )
+    assert prose < 900
+
+
+def test_what_the_page_says_of_experts_is_what_was_measured() -> None:
+    table = pd.read_parquet(clamping.DATA).query("temperature == 1")
+    middle = table.assign(middle=(table["lower"] + table["upper"]) / 2)
+    means = 100 * middle.pivot_table(index="model", columns="experts", values="middle")
+    assert len(means) >= 5
+    assert (means[clamping.GREEDY] - means[clamping.OWN]).abs().max() < 1  # "save nothing"
+    assert (means[clamping.ANOTHER] - means[clamping.OWN]).max() < -5  # "does harm"
