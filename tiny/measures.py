@@ -130,7 +130,8 @@ def entropies(
     """
     rows = as_rows(problems)
     ids = encode_problems(rows, prompt_style, tokenizer)
-    reader, eos, vocabulary = PieceReader(tokenizer), eos_ids(model, tokenizer), model.config.vocab_size
+    eos, vocabulary = eos_ids(model, tokenizer), model.config.vocab_size
+    reader = PieceReader(tokenizer, eos)
     found = []
     for start in range(0, len(ids), chunk):
         some = ids[start : start + chunk]
@@ -150,7 +151,7 @@ def form_entropy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, pro
     The eight forms are those of `targets.forms`. A number is over when no digit follows it.
     """
     rows = as_rows(problems)
-    reader = PieceReader(tokenizer)
+    reader = PieceReader(tokenizer, eos_ids(model, tokenizer))
     pieces = [reader.piece(token) for token in range(model.config.vocab_size)]
     stops, digits = (torch.tensor([piece[:1] in some for piece in pieces]) for some in ({"."}, DIGITS))
     found = []
