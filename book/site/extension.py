@@ -114,7 +114,7 @@ def check_names(app: Sphinx, env: Any, added: set[str], changed: set[str], remov
 
 
 def check_notebook(app: Sphinx, docname: str, source: list[str]) -> None:
-    """End the build for a notebook that stopped with an error or was not run to its end."""
+    """End the build for a notebook that failed, was not run to its end, or has a chart that needs the web."""
     path = Path(app.env.doc2path(docname))
     if path.suffix != ".ipynb":
         return
@@ -124,6 +124,9 @@ def check_notebook(app: Sphinx, docname: str, source: list[str]) -> None:
             continue
         if any(output["output_type"] == "error" for output in cell["outputs"]):
             raise ExtensionError(f"{path}: cell {number} holds a traceback; run the notebook again.")
+        if any("altair-viz-" in "".join(output.get("data", {}).get("text/html", "")) for output in cell["outputs"]):
+            chart = f"cell {number} has a chart that loads its scripts from the web, and is blank without a network"
+            raise ExtensionError(f"{path}: {chart}; call book.figures.style.enable() before it.")
         if cell["execution_count"] is None:
             raise ExtensionError(f"{path}: cell {number} was not run; run the notebook to its end.")
     if notebook["metadata"].get("papermill", {}).get("exception"):

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
 
+import altair as alt
 import nbformat
 import pandas as pd
 import pytest
@@ -247,14 +248,29 @@ def test_a_missing_number_fails_the_build(tmp_path: Path) -> None:
     assert "has 'unknown'" in done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("fault", ["error", "not run"])
-def test_a_notebook_that_did_not_end_well_fails_the_build(tmp_path: Path, fault: str) -> None:
-    cell = nbformat.v4.new_code_cell("1 / 0", execution_count=1)
-    if fault == "error":
-        cell.outputs = [nbformat.v4.new_output("error", ename="ZeroDivisionError", evalue="x", traceback=["x"])]
-    else:
-        cell.execution_count = None
+def outputs(fault: str) -> list[Any]:
+    """What a cell with that fault left behind."""
+    if fault == "traceback":
+        return [nbformat.v4.new_output("error", ename="ZeroDivisionError", evalue="x", traceback=["x"])]
+    if fault == "chart":
+        chart = alt.Chart(pd.DataFrame({"x": [1]})).mark_point()
+        return [nbformat.v4.new_output("execute_result", chart._repr_mimebundle_(), execution_count=1)]
+    return []
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ("traceback", "holds a traceback"),
+        ("not run", "was not run"),
+        ("chart", "has a chart that loads its scripts from the web"),
+    ],
+)
+def test_a_notebook_that_did_not_end_well_or_needs_the_web_fails_the_build(
+    tmp_path: Path, fault: str, said: str
+) -> None:
+    cell = nbformat.v4.new_code_cell("1 / 0", execution_count=None if fault == "not run" else 1)
+    cell.outputs = outputs(fault)
     done = build(tmp_path, cell)
     assert done.returncode != 0
-    said = "holds a traceback" if fault == "error" else "was not run"
     assert said in done.stdout + done.stderr
