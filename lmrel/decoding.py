@@ -18,7 +18,17 @@ import torch
 from torch import Tensor
 
 from lmrel.errors import InputError, quoted
-from lmrel.parameters import NEW_TOKENS, STOP_STRINGS, TEMPERATURE, Stop, real, table, whole
+from lmrel.parameters import (
+    NEW_TOKENS,
+    PENALTY,
+    SHARE,
+    SHARE_OR_NONE,
+    STOP_STRINGS,
+    TEMPERATURE,
+    TOP_K,
+    Stop,
+    table,
+)
 
 # Fields of a generation config that `as_shipped` takes over or replaces, those that change no distribution, and of the
 # others the value that changes nothing, where that is neither 0 nor empty. Beams are refused; what tunes them is not.
@@ -42,11 +52,11 @@ class Decoder:
     """
 
     temperature: Annotated[float, TEMPERATURE] = 1.0
-    top_k: Annotated[int, whole(0, 10**9)] = 0
-    top_p: Annotated[float, real(0.0, 1.0, above=True)] = 1.0
-    min_p: Annotated[float, real(0.0, 1.0)] = 0.0
-    typical_p: Annotated[float, real(0.0, 1.0, above=True)] = 1.0
-    repetition_penalty: Annotated[float, real(0.0, 100.0, above=True)] = 1.0
+    top_k: Annotated[int, TOP_K] = 0
+    top_p: Annotated[float, SHARE] = 1.0
+    min_p: Annotated[float, SHARE_OR_NONE] = 0.0
+    typical_p: Annotated[float, SHARE] = 1.0
+    repetition_penalty: Annotated[float, PENALTY] = 1.0
     stop_strings: Annotated[tuple[str, ...], STOP_STRINGS] = ()
     max_new_tokens: Annotated[int, NEW_TOKENS] = 16
     stop: Stop = "eos"
@@ -170,8 +180,8 @@ def as_shipped(temperature: float, generation_config: Any, **knobs: Any) -> Deco
     """What ``model.generate(temperature=...)`` would do with this checkpoint, as explicit values.
 
     `generation_config` is the checkpoint's own. Where it leaves `top_k` unset, transformers samples with 50.
-    Greedy decoding inherits the repetition penalty and the stop strings only. Raises `InputError` for a knob that this
-    engine lacks.
+    Greedy decoding inherits the repetition penalty and the stop strings only. What `knobs` holds is not inherited. Raises
+    `InputError` for a knob that this engine lacks.
     """
     fields = vars(type(generation_config)())  # what else a checkpoint's file holds, transformers does not read
     for knob, value in generation_config.to_diff_dict().items():
@@ -189,4 +199,4 @@ def as_shipped(temperature: float, generation_config: Any, **knobs: Any) -> Deco
     for name, unset in names.items():
         value = getattr(generation_config, name)
         inherited[name] = unset if value is None else value
-    return Decoder(temperature=temperature, **inherited, **knobs)
+    return Decoder(temperature=temperature, **inherited | knobs)

@@ -132,6 +132,8 @@ STOP_STRINGS = Allowed(
     _stop_strings,
 )
 RUNS, NEW_TOKENS = whole(1, MAX_RUNS), whole(1, 32_768)
+TOP_K, SHARE, SHARE_OR_NONE = whole(0, 10**9), real(0.0, 1.0, above=True), real(0.0, 1.0)
+PENALTY = real(0.0, 100.0, above=True)
 SEED = Allowed(
     "an integer of at most 1024 bits", lambda found: isinstance(found, int) and abs(found) < 1 << 1024, number
 )
@@ -195,6 +197,11 @@ class Parameters:
     precision: Precision = "auto"
     prompt_style: PromptStyle = "few_shot"
     decoding: Decoding = "pure"
+    top_k: Annotated[int | None, optional(TOP_K)] = None
+    top_p: Annotated[float | None, optional(SHARE)] = None
+    min_p: Annotated[float | None, optional(SHARE_OR_NONE)] = None
+    repetition_penalty: Annotated[float | None, optional(PENALTY)] = None
+    stop_strings: Annotated[tuple[str, ...] | None, optional(STOP_STRINGS)] = None
     temperatures: Annotated[tuple[float, ...], TEMPERATURES] = (0.0, 0.1, 0.5, 1.0)
     runs: Annotated[int, RUNS] = 4
     seed: Annotated[int, SEED] = 0
@@ -211,6 +218,12 @@ class Parameters:
     def __post_init__(self) -> None:
         if self.shard is not None and self.shard >= self.shards:
             raise ValueError(f"shard is {self.shard}; it must be None or an integer from 0 to {self.shards - 1}")
+
+    @property
+    def knobs(self) -> dict[str, Any]:
+        """The knobs of its decoders that were given: those left None are off, or what the checkpoint ships."""
+        names = ("top_k", "top_p", "min_p", "repetition_penalty", "stop_strings")
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
     @property
     def n_draws(self) -> int:

@@ -98,11 +98,12 @@ class Run(Parameters):
     @property
     def subtitle(self) -> str:
         """The line below the title of a finished run's figures: prompt style, decoding, and the id of its decoders."""
-        return f"{self.prompt_style} · {self.decoding} · decoders {self.record['decoding_id']}"
+        kind = "custom" if self.knobs else self.decoding
+        return f"{self.prompt_style} · {kind} · decoders {self.record['decoding_id']}"
 
     def decoders(self, model: PreTrainedModel) -> list[Decoder]:
         """One per temperature, every knob explicit."""
-        knobs: dict[str, Any] = {"max_new_tokens": self.max_new_tokens, "stop": self.stop}
+        knobs: dict[str, Any] = {"max_new_tokens": self.max_new_tokens, "stop": self.stop, **self.knobs}
         if self.decoding == "pure":
             return [pure(temperature, **knobs) for temperature in self.temperatures]
         return [as_shipped(temperature, model.generation_config, **knobs) for temperature in self.temperatures]
@@ -178,7 +179,8 @@ class Run(Parameters):
             raise InputError(f"{self.folder} holds draws from other prompts; give another output_dir.")
         identity = {"parameters": self.identifying(), **environment}
         with parts.opened(self.folder, identity, min(fits, parts.BLOCK), replace=self.replace) as (place, block):
-            asked = Sampling(self.runs, first, self.seed, self.prompt_style, block, label(self.model), self.decoding)
+            kind = "custom" if self.knobs else self.decoding
+            asked = Sampling(self.runs, first, self.seed, self.prompt_style, block, label(self.model), kind)
 
             def drawn(some: pd.DataFrame) -> pd.DataFrame:
                 block_of = slice(int(some.index[0]), int(some.index[-1]) + 1)

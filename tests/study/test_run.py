@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from lmrel import Decoder, InputError, files, prompts, records
+from lmrel import Decoder, InputError, files, load_model, prompts, records
 from lmrel.decoding import decoders_id
 from lmrel.parameters import DECODINGS, PROMPT_STYLES
 from study import run
@@ -40,7 +40,8 @@ def test_run_writes_three_files_that_agree(tmp_path: Path) -> None:
     assert len(pd.read_parquet(tmp_path / records.SUMMARY)) == len(summary) == 2 * 3
     record = json.loads((tmp_path / "run.json").read_text())
     given = {"output_dir": str(tmp_path), "replace": False, "shards": 1, "shard": None, "determinism": True}
-    assert record["parameters"] == PARAMETERS | given
+    knobs = dict.fromkeys(("top_k", "top_p", "min_p", "repetition_penalty", "stop_strings"))
+    assert record["parameters"] == PARAMETERS | given | knobs
     assert [decoder["id"] for decoder in record["decoders"]] == [Decoder(0.0).id, Decoder(0.7).id]
     assert record["decoding_id"] == decoders_id([Decoder(0.0), Decoder(0.7)])
     assert record["determinism"]["flipped"] == 0
@@ -57,6 +58,20 @@ def test_run_writes_three_files_that_agree(tmp_path: Path) -> None:
 def test_the_trial_of_neighbours_can_be_left_out(tmp_path: Path) -> None:
     Run(**PARAMETERS, output_dir=str(tmp_path), determinism=False).carry_out(progress=False)
     assert json.loads((tmp_path / "run.json").read_text())["determinism"]["draws"] == 0
+
+
+def test_knobs_that_are_given_reach_the_decoders_and_override_the_checkpoints(tmp_path: Path) -> None:
+    knobs = {"top_k": 3, "min_p": 0.1, "stop_strings": ["\n"]}
+    run = Run(**PARAMETERS | knobs, output_dir=str(tmp_path))
+    draws, _ = run.carry_out(progress=False)
+    decoders = json.loads((tmp_path / "run.json").read_text())["decoders"]
+    assert [(each["top_k"], each["min_p"], each["stop_strings"]) for each in decoders] == [(3, 0.1, ["\n"])] * 2
+    assert set(draws["decoding"]) == {"custom"}
+    assert "custom" in run.subtitle
+    model, _ = load_model("tiny-dense-base")
+    model.generation_config.top_k, model.generation_config.repetition_penalty = 7, 1.2
+    shipped = Run(**PARAMETERS | knobs | {"decoding": "as_shipped"}).decoders(model)
+    assert [(each.top_k, each.repetition_penalty) for each in shipped] == [(3, 1.2)] * 2
 
 
 def test_draws_from_other_prompts_are_not_extended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
