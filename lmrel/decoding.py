@@ -180,8 +180,8 @@ def as_shipped(temperature: float, generation_config: Any, **knobs: Any) -> Deco
     """What ``model.generate(temperature=...)`` would do with this checkpoint, as explicit values.
 
     `generation_config` is the checkpoint's own. Where it leaves `top_k` unset, transformers samples with 50.
-    Greedy decoding inherits the repetition penalty and the stop strings only. What `knobs` holds is not inherited. Raises
-    `InputError` for a knob that this engine lacks.
+    Greedy decoding inherits the repetition penalty and the stop strings only. What stands in `knobs` overrides it all.
+    Raises `InputError` for a knob that this engine lacks.
     """
     fields = vars(type(generation_config)())  # what else a checkpoint's file holds, transformers does not read
     for knob, value in generation_config.to_diff_dict().items():

@@ -28,6 +28,7 @@ Precision = Literal["auto", "fp32", "bf16", "fp16", "nf4"]
 PromptStyle = Literal["readme", "few_shot", "zero_shot"]
 Decoding = Literal["pure", "as_shipped"]
 Stop = Literal["eos", "decided"]
+ChatTemplate = Literal["auto", "off"]
 
 
 @plain_dataclass(frozen=True)
@@ -138,6 +139,7 @@ SEED = Allowed(
     "an integer of at most 1024 bits", lambda found: isinstance(found, int) and abs(found) < 1 << 1024, number
 )
 PATH = Allowed("a path, as text", is_path)
+TEXT = Allowed("a text", is_text)
 
 
 MISUSED = ("unexpected_positional_argument", "multiple_argument_values")  # a programmer's mistakes, and no user's
@@ -196,6 +198,9 @@ class Parameters:
     model: Annotated[str, Allowed("a name, a folder or a repo id", is_text)]
     precision: Precision = "auto"
     prompt_style: PromptStyle = "few_shot"
+    template: Annotated[str | None, optional(PATH)] = None
+    system: Annotated[str | None, optional(TEXT)] = None
+    chat_template: ChatTemplate = "auto"
     decoding: Decoding = "pure"
     top_k: Annotated[int | None, optional(TOP_K)] = None
     top_p: Annotated[float | None, optional(SHARE)] = None
@@ -239,9 +244,12 @@ class Sampling:
     first_run: Annotated[int, whole(0, MAX_RUNS)]
     seed: Annotated[int, SEED]
     prompt_style: PromptStyle
+    template: Annotated[str | None, optional(PATH)]
+    system: Annotated[str | None, optional(TEXT)]
+    chat_template: ChatTemplate
     chunk: Annotated[int | None, optional(whole(1, MAX_RUNS))]
-    model_name: Annotated[str | None, optional(Allowed("a text", is_text))]
-    decoding: Annotated[str | None, optional(Allowed("a text", is_text))]
+    model_name: Annotated[str | None, optional(TEXT)]
+    decoding: Annotated[str | None, optional(TEXT)]
 
 
 @table

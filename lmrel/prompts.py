@@ -6,7 +6,10 @@ made its table, so the prompt is a factor here. The shapes are the paper's, the 
 
 from __future__ import annotations
 
-from lmrel.errors import check_choice
+from pathlib import Path
+
+from lmrel.errors import InputError, check_choice, quoted
+from lmrel.files import read_text
 from lmrel.parameters import PROMPT_STYLES
 from lmrel.problems import FEW_SHOT_EXAMPLES, OPERANDS, Problem, solve
 
@@ -58,11 +61,24 @@ def zero_shot_parts(problem: Problem) -> tuple[str, str]:
     return "Solve the following problem.", str(problem["question"])
 
 
-def render(problem: Problem, style: str) -> str:
-    """The prompt text of `problem` in one of `PROMPT_STYLES`, without chat template.
+def read_template(path: str) -> str:
+    """The text of a template: a file that holds ``{question}`` once. Raises `InputError` for any other."""
+    try:
+        text = read_text(Path(path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"template is {quoted(path)}, which cannot be read: {error}.") from error
+    if text.count("{question}") != 1:
+        raise InputError(f"template is {quoted(path)}; it must hold {{question}} once, where the question is to stand.")
+    return text
+
+
+def render(problem: Problem, style: str, template: str | None = None) -> str:
+    """The prompt text of `problem` in one of `PROMPT_STYLES`, or in the text `template`, without chat template.
 
     It never ends in white space: the answer's leading space belongs to the answer.
     """
+    if template is not None:
+        return template.replace("{question}", asked_in_words(problem)).rstrip()
     check_choice("prompt_style", style, PROMPT_STYLES)
     if style == "readme":
         return README.format(problem=asked_in_words(problem))

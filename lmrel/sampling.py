@@ -17,7 +17,7 @@ from lmrel.engine.memory import check_size, free_memory, in_halves, rows_that_fi
 from lmrel.engine.probes import check_model, check_tree
 from lmrel.engine.sampler import Draws, sample_chunk
 from lmrel.errors import InputError
-from lmrel.parameters import Sampling
+from lmrel.parameters import ChatTemplate, PromptStyle, Sampling
 from lmrel.precision import precision_of
 from lmrel.problems import as_rows
 from lmrel.prompts import worksheet_item
@@ -36,7 +36,10 @@ def sample(
     runs: int = 4,
     first_run: int = 0,
     seed: int = 0,
-    prompt_style: str = "few_shot",
+    prompt_style: PromptStyle = "few_shot",
+    template: str | None = None,
+    system: str | None = None,
+    chat_template: ChatTemplate = "auto",
     chunk: int | None = None,
     model_name: str | None = None,
     decoding: str | None = None,
@@ -50,16 +53,19 @@ def sample(
     With a `first_run` only draws from that run on are made, of a greedy decoder none, to extend a table of the others.
     With ``stop="decided"`` answers, correctness and compliance are those of ``"eos"``; a text that was cut short has no
     failure class, and its tokens, log-probs and `finished` are those of the part that was drawn.
-    `model_name` and `decoding` are labels; by default the checkpoint's folder name, and ``"pure"`` or ``"custom"``.
+    Prompts are in one of the paper's styles, or as the file `template` says, which holds ``{question}``; `system` and
+    `chat_template`: see `tokens.encode`. `model_name` and `decoding` are labels; by default they are the checkpoint's
+    folder, and ``"pure"`` or ``"custom"``.
     Raises `InputError` for parameters out of range and for prompts that do not fit the model.
     """
-    asked = Sampling(runs, first_run, seed, prompt_style, chunk, model_name, decoding)  # type: ignore[arg-type]
+    shape = (prompt_style, template, system, chat_template)
+    asked = Sampling(runs, first_run, seed, *shape, chunk, model_name, decoding)
     rows = as_rows(problems)
     decoders = [decoder for decoder in as_decoders(decoders) if decoder.n_draws(asked.runs) > asked.first_run]
     if not rows or not decoders:
         raise InputError("there is nothing to sample: no problems, no decoders or no further runs.")
     check_size(len(rows) * sum(decoder.n_draws(asked.runs) for decoder in decoders))
-    prepared = Prepared(rows, encode_problems(rows, asked.prompt_style, tokenizer))
+    prepared = Prepared(rows, encode_problems(rows, prompt_style, tokenizer, template, system, chat_template))
     longest = max(decoder.max_new_tokens for decoder in decoders)
     check_model(model, prepared.ids, longest)
     check_tree(model, prepared.ids, longest)
@@ -100,7 +106,7 @@ def draw(
     labels = {
         "model": asked.model_name or label(model.config.name_or_path),
         "precision": precision_of(model),
-        "prompt_style": asked.prompt_style,
+        "prompt_style": asked.template or asked.prompt_style,
         "decoding": asked.decoding or ("pure" if all_pure else "custom"),
     }
     ends = set(eos_ids(model, tokenizer))

@@ -19,7 +19,7 @@ from transformers.utils.chat_template_utils import _compile_jinja_template
 from lmrel.answers import Verdict, verdict_after
 from lmrel.errors import InputError, is_text, quoted
 from lmrel.problems import Problem
-from lmrel.prompts import render
+from lmrel.prompts import read_template, render
 
 AS_IS = {"clean_up_tokenization_spaces": False}
 TODAY = date(2026, 1, 1)  # in chat templates that write the date: a prompt must not change with the clock
@@ -45,28 +45,41 @@ class Prepared:
         return [row["problem_id"] for row in self.rows]
 
 
-def encode_problems(rows: Iterable[Problem], style: str, tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
-    """Token ids of the prompts of `rows` in `style`: see `prompts.render` and `encode`."""
-    return encode([render(row, style) for row in rows], tokenizer)
+def encode_problems(
+    rows: Iterable[Problem],
+    style: str,
+    tokenizer: PreTrainedTokenizerBase,
+    template: str | None = None,
+    system: str | None = None,
+    chat_template: str = "auto",
+) -> list[list[int]]:
+    """Token ids of the prompts of `rows` in `style`, or in the file `template`: see `prompts.render` and `encode`."""
+    text = None if template is None else read_template(template)
+    return encode([render(row, style, text) for row in rows], tokenizer, system, chat_template)
 
 
-def encode(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
-    """Token ids of prompts, chat template applied where there is one, with one BOS if the tokenizer uses one.
+def encode(
+    texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, system: str | None = None, chat_template: str = "auto"
+) -> list[list[int]]:
+    """Token ids of prompts, with one BOS if the tokenizer uses one.
 
-    A templated string that is tokenized with special tokens gets a second BOS; hence no special tokens are
-    added after templating, and one is added where the template leaves it out.
+    Where the tokenizer has a chat template it is applied, with the message `system` first if there is one, unless
+    `chat_template` is ``"off"``. A templated string that is tokenized with special tokens gets a second BOS; hence no
+    special tokens are added after templating, and one is added where the template leaves it out.
     """
     if not hasattr(tokenizer, "chat_template"):
         raise TypeError(f"a tokenizer is needed, as load_model gives one, not {type(tokenizer).__name__}")
     special = [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
-    if held := [token for token in special if any(token in text for text in texts)]:
+    if held := [token for token in special if any(token in text for text in [*texts, system or ""])]:
         raise InputError(
             f"a prompt holds {quoted(held[0])}, which this tokenizer reads as a special token and no text."
         )
-    if not tokenizer.chat_template:
+    if not tokenizer.chat_template or chat_template == "off":
+        if system is not None:
+            raise InputError("system is given, and no chat template that could hold it is used.")
         before, found = _put_before(tokenizer, texts[0]), _tokenized(texts, tokenizer)
         return [[*before, *ids] for ids in found]
-    templated = [_templated(text, tokenizer) for text in texts]
+    templated = [_templated(text, tokenizer, system) for text in texts]
     if len(set(templated)) < len(set(texts)):
         raise InputError("the tokenizer's chat template leaves out what it is given: different prompts become one.")
     bos, found = _put_before(tokenizer, texts[0])[:1], _tokenized(templated, tokenizer)
@@ -82,9 +95,10 @@ def _put_before(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     return next((whole[:start] for start in starts if whole[start : start + len(plain)] == plain), [])
 
 
-def _templated(text: str, tokenizer: PreTrainedTokenizerBase) -> str:
+def _templated(text: str, tokenizer: PreTrainedTokenizerBase, system: str | None) -> str:
     """`text` in the chat template: a program of the checkpoint, run in a sandbox, which raises what it likes."""
-    chat: list[Any] = [{"role": "user", "content": text}]
+    chat: list[Any] = [] if system is None else [{"role": "system", "content": system}]
+    chat.append({"role": "user", "content": text})
     try:
         # transformers keeps a compiled template, and hands it the clock; a template's own globals come first.
         _compile_jinja_template(tokenizer.get_chat_template()).globals["strftime_now"] = TODAY.strftime

@@ -9,6 +9,7 @@ import functools
 import hashlib
 import json
 import platform
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
@@ -32,6 +33,7 @@ from lmrel.models import load_model, resolve, resolve_precision
 from lmrel.parameters import Parameters, Sampling, table
 from lmrel.precision import bits_per_weight, precision_of
 from lmrel.problems import load_problems, rows_of
+from lmrel.prompts import read_template
 from lmrel.registry import label
 from lmrel.sampling import draw
 from lmrel.stats.inference import summarize_with_intervals
@@ -66,6 +68,8 @@ class Run(Parameters):
         """
         resolve(self.model)
         resolve_precision(self.model, self.precision)
+        if self.template is not None:
+            read_template(self.template)
         problems = load_problems(self.problems, self.limit)
         if self.shards > len(problems):
             raise InputError(f"shards is {self.shards}; there are only {len(problems)} problems to deal out.")
@@ -98,8 +102,13 @@ class Run(Parameters):
     @property
     def subtitle(self) -> str:
         """The line below the title of a finished run's figures: prompt style, decoding, and the id of its decoders."""
-        kind = "custom" if self.knobs else self.decoding
-        return f"{self.prompt_style} · {kind} · decoders {self.record['decoding_id']}"
+        prompt = self.prompt_style if self.template is None else Path(self.template).name
+        return f"{prompt} · {self.kind} · decoders {self.record['decoding_id']}"
+
+    @property
+    def kind(self) -> str:
+        """What tables call its decoders: as `decoding` says, or custom if it sets a knob itself."""
+        return "custom" if self.knobs else self.decoding
 
     def decoders(self, model: PreTrainedModel) -> list[Decoder]:
         """One per temperature, every knob explicit."""
@@ -121,6 +130,7 @@ class Run(Parameters):
                 "problems": parts.problems_hash(problems),
                 "weights": files.sha256(*weights) if weights else None,
                 "config": files.sha256(*config) if config else None,
+                "template": files.sha256(Path(self.template)) if self.template else None,
             },
         }
 
@@ -163,7 +173,9 @@ class Run(Parameters):
             "ends": eos_ids(model, tokenizer),
         }
         rows = rows_of(problems)
-        prepared = Prepared(rows, encode_problems(rows, self.prompt_style, tokenizer))
+        shape = (self.template, self.system, self.chat_template)
+        prepared = Prepared(rows, encode_problems(rows, self.prompt_style, tokenizer, *shape))
+        tqdm.write(f"the first prompt:\n{tokenizer.decode(prepared.ids[0], **AS_IS)}", file=sys.stderr)
         environment["prompts"] = _hash(prepared.ids)
         check_model(model, prepared.ids, self.max_new_tokens)
         check_tree(model, prepared.ids, self.max_new_tokens)
@@ -179,8 +191,9 @@ class Run(Parameters):
             raise InputError(f"{self.folder} holds draws from other prompts; give another output_dir.")
         identity = {"parameters": self.identifying(), **environment}
         with parts.opened(self.folder, identity, min(fits, parts.BLOCK), replace=self.replace) as (place, block):
-            kind = "custom" if self.knobs else self.decoding
-            asked = Sampling(self.runs, first, self.seed, self.prompt_style, block, label(self.model), kind)
+            asked = Sampling(
+                self.runs, first, self.seed, self.prompt_style, *shape, block, label(self.model), self.kind
+            )
 
             def drawn(some: pd.DataFrame) -> pd.DataFrame:
                 block_of = slice(int(some.index[0]), int(some.index[-1]) + 1)

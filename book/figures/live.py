@@ -32,6 +32,7 @@ from lmrel.enumeration import enumerate_outcomes
 from lmrel.errors import command, visible
 from lmrel.files import writing
 from lmrel.models import load_model
+from lmrel.parameters import PromptStyle
 from lmrel.problems import paper_problems
 from lmrel.prompts import worksheet_item
 from lmrel.registry import TINY_SUITE
@@ -40,7 +41,8 @@ from lmrel.stats.inference import clustered_wilson
 from lmrel.tokens import PieceReader, encode_problems, eos_ids, written
 
 DIALLED = ("ar-103", "ar-111", "ar-009", "vb-089", "vb-102", "vb-084")  # problems on which the four models differ
-STYLE, LIMIT, RUNS, SHOWN = "few_shot", 16, 64, 4
+STYLE: PromptStyle = "few_shot"
+LIMIT, RUNS, SHOWN = 16, 64, 4
 NODES, LEAST = 150, 0.002  # of one tree: how many nodes at most, and the mass that a node has under some decoder
 QWEN: dict[str, Any] = {"top_k": 20, "top_p": 0.8, "repetition_penalty": 1.05}  # what Qwen2.5-Instruct ships beside T
 PRESETS: dict[str, dict[str, Any]] = {

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,8 +9,8 @@ from transformers import PreTrainedTokenizerFast
 
 from lmrel import InputError, paper_problems
 from lmrel.parameters import PROMPT_STYLES
-from lmrel.prompts import render
-from lmrel.tokens import PieceReader, encode, eos_ids, written
+from lmrel.prompts import read_template, render
+from lmrel.tokens import PieceReader, encode, encode_problems, eos_ids, written
 from tests.conftest import random_model, small_tokenizer
 from tiny.shapes import BOS, build_tokenizer
 
@@ -126,3 +127,32 @@ def test_a_question_in_words_is_followed_by_no_equals_sign() -> None:
     asked = {"task": "custom", "question": "How many legs have two cats?"}
     assert render(asked, "few_shot").endswith("two cats?\nAnswer:")
     assert render({"task": "custom", "question": "7 * 8"}, "few_shot").endswith("\n7 * 8 =")
+
+
+def test_a_template_of_ones_own_a_system_message_and_no_chat_template(tmp_path: Path) -> None:
+    file = tmp_path / "think.txt"
+    file.write_text("Think first.\n{question}\nThen say ####.\n", encoding="utf-8")
+    row = {"task": "arithmetic", "x": 9, "y": 1, "z": 2, "w": 3}
+    tokenizer = build_tokenizer(chat=True)
+    tokenizer.chat_template = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}"
+
+    def prompt(**shape: Any) -> str:
+        [ids] = encode_problems([row], "few_shot", tokenizer, **shape)
+        return str(tokenizer.decode(ids))
+
+    asked = "Think first.\n(9 - 1) * 2 + 3\nThen say ####."
+    assert prompt(template=str(file)) == f"<s>user: {asked}\n"
+    assert prompt(template=str(file), system="Be brief.") == f"<s>system: Be brief.\nuser: {asked}\n"
+    assert prompt(template=str(file), chat_template="off") == f"<s>{asked}"
+    with pytest.raises(InputError, match="system is given, and no chat template that could hold it is used"):
+        prompt(system="Be brief.", chat_template="off")
+
+
+@pytest.mark.parametrize("text", ["no place", "{question} and {question}"])
+def test_a_template_holds_the_question_once(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "it.txt"
+    file.write_text(text)
+    with pytest.raises(InputError, match="it must hold {question} once"):
+        read_template(str(file))
+    with pytest.raises(InputError, match="template is '.*missing', which cannot be read"):
+        read_template(str(tmp_path / "missing"))

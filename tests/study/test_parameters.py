@@ -32,7 +32,10 @@ HUGE = 10**5000  # Python itself refuses to write it
 NAN, INF = math.nan, math.inf
 TABLES: dict[Any, dict[str, Any]] = {  # each with values that fit
     Parameters: {"model": "a", "shards": 10**6},  # so that any shard is one of them
-    Sampling: dict(runs=1, first_run=0, seed=0, prompt_style="readme", chunk=1, model_name="a", decoding=None),
+    Sampling: dict(
+        **dict(runs=1, first_run=0, seed=0, prompt_style="readme", template=None, system=None, chat_template="off"),
+        **dict(chunk=1, model_name="a", decoding=None),
+    ),
     Enumeration: dict(temperatures=[0.5], tolerance=0.1, max_nodes=9, prompt_style="readme", chunk=1),
     Decoder: {},
     StudyFile: {"models": ["tiny-dense-base"], "parameters": {}},

@@ -41,7 +41,8 @@ def test_run_writes_three_files_that_agree(tmp_path: Path) -> None:
     record = json.loads((tmp_path / "run.json").read_text())
     given = {"output_dir": str(tmp_path), "replace": False, "shards": 1, "shard": None, "determinism": True}
     knobs = dict.fromkeys(("top_k", "top_p", "min_p", "repetition_penalty", "stop_strings"))
-    assert record["parameters"] == PARAMETERS | given | knobs
+    shape = {"template": None, "system": None, "chat_template": "auto"}
+    assert record["parameters"] == PARAMETERS | given | knobs | shape
     assert [decoder["id"] for decoder in record["decoders"]] == [Decoder(0.0).id, Decoder(0.7).id]
     assert record["decoding_id"] == decoders_id([Decoder(0.0), Decoder(0.7)])
     assert record["determinism"]["flipped"] == 0
@@ -58,6 +59,26 @@ def test_run_writes_three_files_that_agree(tmp_path: Path) -> None:
 def test_the_trial_of_neighbours_can_be_left_out(tmp_path: Path) -> None:
     Run(**PARAMETERS, output_dir=str(tmp_path), determinism=False).carry_out(progress=False)
     assert json.loads((tmp_path / "run.json").read_text())["determinism"]["draws"] == 0
+
+
+def test_a_template_shapes_the_prompts_and_belongs_to_the_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    template = tmp_path / "mine.txt"
+    template.write_text("Compute the value. {question} =")
+    run = Run(**PARAMETERS | {"template": str(template)}, output_dir=str(tmp_path / "run"))
+    draws, _ = run.carry_out(progress=False)
+    assert draws["prompt"].str.contains(r"Compute the value. .* =", regex=True).all()
+    assert set(draws["prompt_style"]) == {str(template)}
+    assert "the first prompt:\n<s>[INST] Compute the value. a = " in capsys.readouterr().err
+    assert run.subtitle.startswith("mine.txt · pure")
+    template.write_text("Find the value. {question} =")  # the same path, another prompt: drawn anew
+    assert (
+        Run(**PARAMETERS | {"template": str(template)}, output_dir=str(tmp_path / "run"))
+        .carry_out(progress=False)[0]["prompt"]
+        .str.contains("Find the value")
+        .all()
+    )
 
 
 def test_knobs_that_are_given_reach_the_decoders_and_override_the_checkpoints(tmp_path: Path) -> None:
