@@ -208,11 +208,14 @@ def marks(ratios: pd.DataFrame) -> pd.DataFrame:
     return plain(pd.DataFrame(columns))
 
 
-def architectures(rows: pd.DataFrame) -> pd.DataFrame:
-    """What became of each architecture that `tools.architectures` tried: outcomes in rows, the most frequent first."""
+def architectures(rows: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """What became of each architecture that `tools.architectures` tried: a table of outcomes, and the names of each.
+
+    The most frequent outcome comes first.
+    """
     # Numbers, and what a model's own code said, differ from model to model.
     why = rows["why"].str.replace(r" by [\d.]+% there|,? ?\(.*\)", "", regex=True).where(rows["state"] == "refused", "")
     outcome = rows["state"].where(why == "", rows["state"] + ": " + why.str.removesuffix("."))
     which = rows.groupby(outcome.rename("outcome"))["architecture"].agg(["size", ", ".join])
-    which = which.sort_values("size", ascending=False).set_axis(["how many", "architectures"], axis=1)
-    return plain(which.reset_index())
+    which = which.sort_values("size", ascending=False).set_axis(["how many", "names"], axis=1).reset_index()
+    return plain(which[["how many", "outcome"]]), "\n".join(which["outcome"] + ": " + which["names"])

@@ -36,8 +36,9 @@ def training(curve: pd.DataFrame, title: str, description: str) -> Any:
 
 
 def enable() -> None:
-    """Make a notebook show charts by `bundle`, and what stands between dollars in a table as text, not as formulas."""
+    """Make a notebook show charts by `bundle`, and tables with their text whole, dollars in it being no formulas."""
     pd.set_option("display.html.use_mathjax", False)
+    pd.set_option("display.max_colwidth", None)
     alt.renderers.register("lmrel", bundle)
     alt.renderers.enable("lmrel")
 

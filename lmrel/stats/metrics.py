@@ -11,7 +11,7 @@ from scipy import stats
 
 from lmrel.errors import InputError, check_count, needs_columns
 
-SETTING = ["model", "precision", "prompt_style", "decoding", "decoder", "temperature"]
+SETTING = ["model", "precision", "prompt_style", "decoding", "temperature", "decoder"]
 GROUP = [*SETTING, "task"]
 CONFIDENCES = {"confidence": "mean_logprob", "confidence_processed": "mean_logprob_processed"}
 SHARES = {
