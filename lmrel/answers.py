@@ -81,17 +81,20 @@ def verdict_after(verdict: Verdict, text: str) -> Verdict:
 
 
 # How `sole_number` reads what a model writes around, into or behind a number.
-BOXED = re.compile(r"\\boxed\s*\{((?:[^{}]|\{[^{}]*\})*)\}")
+# A minus before a box is its sign, unless it follows a number or a variable.
+SIGN = r"(?:(?:^|[=:({\[$]|[A-Za-z]{2}(?= )) *(-) *)?"
+BOXED = re.compile(SIGN + r"\\boxed\s*\{((?:[^{}]|\{[^{}]*\})*)\}", re.MULTILINE)
 WORD = r"\\(?:text|textrm|mathrm|operatorname)\s*\{[^{}0-9]*\}|(?<![A-Za-z\\])[A-Za-z]+"
-# A word with its exponent or index, such as cm^2, or x1; but the digits of USD106 are a number.
-UNIT = re.compile(rf"(?<![A-Za-z\\])[A-Za-z]{{1,2}}[0-9](?![0-9])|(?:{WORD})(?:[\^_]\{{?[0-9]+\}}?)?")
+# A word with its exponent or index, such as cm^2 and m², or x1; but the digits of USD106 are a number.
+UNIT = re.compile(rf"(?<![A-Za-z\\])[A-Za-z]{{1,2}}[0-9](?![0-9])|(?:{WORD})(?:[\^_]\{{?[0-9]+\}}?|[\u00b2\u00b3])?")
 SPACE = r"\{,\}|\\[,;:!]|[\N{NO-BREAK SPACE}\N{NARROW NO-BREAK SPACE}\N{THIN SPACE}]"
 THOUSANDS = re.compile(rf"(?<=[0-9])(?:{SPACE})(?=[0-9]{{3}}(?![0-9]))")
-DASHES = dict.fromkeys(map(ord, "\u2010\u2011\u2012\u2013\u2212\ufe63\uff0d"), "-")  # what is written for a minus sign
+DASHES = dict.fromkeys(map(ord, "\u2010\u2011\u2012\u2013\u207b\u2212\u2796\ufe63\uff0d"), "-")  # written for minus
 BRACED = re.compile(r"(?:\\(?:text|textrm|mathrm|operatorname))?\{\s*([+-]|[+-]?[0-9][0-9,.]*)\s*\}")
 # A sign in words or set apart from its number; after a number it is an operator.
-MINUS = re.compile(r"(^|[=:({\s])(?:-|(?:minus|negative)\b)\s*(?=[0-9])", re.IGNORECASE)
-NO_INTEGER = re.compile(r"\\[dt]?frac|[0-9][eE][+-]?[0-9]")
+BETWEEN = r"(?:\\?[$\u20ac\u00a3\u00a5({]|\\left\b|\\[,;:!]|[\s\u200b\u2060])*"  # as in -$14 and -(14)
+MINUS = re.compile(rf"(^|[=:({{\s$])(?:-|(?:minus|negative)\b){BETWEEN}(?=[0-9])", re.IGNORECASE)
+NO_INTEGER = re.compile(r"\\[dt]?frac|[0-9][eE][+-]?[0-9]|\u00b1|\\pm\b")
 RAISED = r"[\N{VULGAR FRACTION ONE HALF}\N{SUPERSCRIPT TWO}\N{SUPERSCRIPT THREE}]"
 MORE = rf"(?:\s*(?:[/^*+]|\*\*)\s*[\{{(]?|[.,])[0-9]|\s*{RAISED}"  # what makes it a part of something else
 NUMBER = re.compile(rf"(?P<less>(?<![0-9])\.)?[+-]?(?:[0-9]{{1,3}}(?:,[0-9]{{3}})+(?![0-9])|[0-9]+)(?P<more>{MORE})?")
@@ -104,8 +107,9 @@ def sole_number(text: str) -> int | None:
     thousands separators, LaTeX is unwrapped, units and names are passed over with their exponents and digits (``cm^2``,
     ``x1``), and where something is boxed, the last box decides. A decimal, a fraction or a power is no integer.
     """
-    boxes = BOXED.findall(text)
-    plain = (boxes[-1] if boxes else text).translate(DASHES)
+    plain = text.translate(DASHES)
+    if boxes := BOXED.findall(plain):
+        plain = "".join(boxes[-1])
     if NO_INTEGER.search(plain):
         return None
     plain = MINUS.sub(r"\1-", BRACED.sub(r"\1", THOUSANDS.sub(",", plain)))

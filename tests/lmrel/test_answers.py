@@ -183,7 +183,7 @@ def test_the_papers_rules_in_the_papers_order(text: str, expected: int, failure:
     assert paper_failure(text, extracted, extracted == expected, compliant) == failure
 
 
-@pytest.mark.parametrize("dash", "-\u2010\u2011\u2012\u2013\u2212\ufe63\uff0d")
+@pytest.mark.parametrize("dash", "-\u2010\u2011\u2012\u2013\u207b\u2212\u2796\ufe63\uff0d")
 @pytest.mark.parametrize(
     "around",
     [
@@ -207,3 +207,30 @@ def test_the_sole_number_keeps_its_digits_and_its_sign(around: str, dash: str) -
             assert sole_number(around.format(f"minus {number}")) == -number
             assert sole_number(around.format(rf"\text{{{dash}}}{number}")) == -number
             assert sole_number(around.format(f"{dash}{{{number}}}")) == -number
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("-$14", -14),
+        (r"is -\$1,234.", -1234),
+        ("-\u20ac14", -14),
+        ("-(14)", -14),
+        (r"$-\left(14\right)$", -14),
+        (r"-\,14", -14),
+        ("-\u200b14", -14),
+        (r"-\boxed{14}", -14),
+        (r"d = -\boxed{14}", -14),
+        (r"The answer is $-\boxed{14}$.", -14),
+        (r"17 - \boxed{3}", 3),
+        (r"x - \boxed{3}", 3),
+        ("-(14 - 3)", None),
+        ("3 -(4)", None),
+        ("\u00b114", None),
+        (r"\pm 14", None),
+        ("14 m\u00b2", 14),
+        ("14\u00b2", None),
+    ],
+)
+def test_a_sign_may_stand_before_what_a_number_stands_in(text: str, number: int | None) -> None:
+    assert sole_number(text) == number
