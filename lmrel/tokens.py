@@ -69,11 +69,7 @@ def encode(
     """
     if not hasattr(tokenizer, "chat_template"):
         raise TypeError(f"a tokenizer is needed, as load_model gives one, not {type(tokenizer).__name__}")
-    special = [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
-    if held := [token for token in special if any(token in text for text in [*texts, system or ""])]:
-        raise InputError(
-            f"a prompt holds {quoted(held[0])}, which this tokenizer reads as a special token and no text."
-        )
+    _refuse_special([*texts, *([] if system is None else [system])], tokenizer)
     if not tokenizer.chat_template or chat_template == "off":
         if system is not None:
             raise InputError("system is given, and no chat template that could hold it is used.")
@@ -86,6 +82,22 @@ def encode(
     if bos != [tokenizer.bos_token_id]:
         return found
     return [ids if ids[:1] == bos else [*bos, *ids] for ids in found]
+
+
+def _refuse_special(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raise `InputError` if a special token stands in one of `texts`, before a template adds its own.
+
+    One for what is unknown may come of any text; it is refused only where it is written out.
+    """
+    special = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+    special |= set(tokenizer.all_special_ids)
+    for text, ids in zip(texts, _tokenized(texts, tokenizer), strict=True):
+        for token in sorted(special.intersection(ids)):
+            name = str(tokenizer.convert_ids_to_tokens(token))
+            if token != tokenizer.unk_token_id or name in text:
+                raise InputError(
+                    f"a prompt holds {quoted(name)}, which this tokenizer reads as a special token and no text."
+                )
 
 
 def _put_before(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tokenizers import Tokenizer, models
-from transformers import PreTrainedTokenizerFast
+from tokenizers import AddedToken, Tokenizer, models, normalizers
+from transformers import ByT5Tokenizer, PreTrainedTokenizerFast
 
 from lmrel import InputError, paper_problems
 from lmrel.parameters import PROMPT_STYLES
@@ -156,3 +156,19 @@ def test_a_template_holds_the_question_once(tmp_path: Path, text: str) -> None:
         read_template(str(file))
     with pytest.raises(InputError, match="template is '.*missing', which cannot be read"):
         read_template(str(tmp_path / "missing"))
+
+
+def test_a_special_token_is_found_by_its_number_however_it_is_written() -> None:
+    tokenizer = small_tokenizer()
+    backend = tokenizer.backend_tokenizer
+    backend.normalizer = normalizers.NFKC()
+    backend.add_special_tokens([AddedToken("<end>", special=True, normalized=True)])
+    for text in ("1 <end>", "1 \N{FULLWIDTH LESS-THAN SIGN}end>"):
+        with pytest.raises(InputError, match="a prompt holds '<end>', which this tokenizer reads as a special token"):
+            encode([text], tokenizer)
+    with pytest.raises(InputError, match="a prompt holds '</s>'"):
+        encode(["1 </s>"], ByT5Tokenizer())  # it does not mark it as special
+    build = build_tokenizer(chat=False)
+    assert build.unk_token_id in encode(["1 \N{MULTIPLICATION SIGN} 1"], build)[0]
+    with pytest.raises(InputError, match="a prompt holds '<unk>'"):
+        encode(["1 <unk> 1"], build)
