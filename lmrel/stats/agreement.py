@@ -110,6 +110,10 @@ def flips(draws: pd.DataFrame) -> pd.DataFrame:
     """
     same = [column for column in SETTING if column not in ("decoder", "temperature")]
     greedy = draws[draws["temperature"] == 0].set_index([*same, "problem_id"])[["extracted", "correct"]]
+    if greedy.index.has_duplicates:
+        raise InputError(
+            "the draws hold several greedy ones of a problem, as of two greedy decoders; give one of them."
+        )
     others = draws[draws["temperature"] > 0].join(greedy.add_suffix("_greedy"), [*same, "problem_id"], how="inner")
     missing = -(2**63)  # stands for no answer, so that two of these are the same
     now, then = (others[column].fillna(missing) for column in ("extracted", "extracted_greedy"))

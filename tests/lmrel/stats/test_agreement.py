@@ -136,3 +136,10 @@ def test_one_run_is_not_enough() -> None:
 def test_more_right_draws_than_draws_are_refused(chance: Any, c: int) -> None:
     with pytest.raises(InputError, match=f"c is {c}; it must be an integer from 0 to 3"):
         chance(3, c, 2)
+
+
+def test_flips_from_two_greedy_decoders_are_refused() -> None:
+    draws = table({"a": [1, 2]}, greedy={"a": 1})
+    other = draws[draws["temperature"] == 0].assign(decoder="other", extracted=2)
+    with pytest.raises(InputError, match="several greedy ones of a problem, as of two greedy decoders"):
+        agreement.flips(pd.concat([draws, other]))
