@@ -64,7 +64,7 @@ class Nf4Quantizer(HfQuantizer):  # type: ignore[misc]
         """How the tensors of a saved 4-bit checkpoint, packed weights and their scales, become parameters."""
         if not self.pre_quantized:
             return []
-        weights = ("experts.gate_up_proj", "experts.down_proj", "weight")
+        weights = ("weight", "experts.gate_up_proj", "experts.down_proj")  # shared experts are linear layers
         return [WeightConverter([*(f"{w}.{s}" for s in STATES), w], w, [_Restore(self)]) for w in weights]
 
     def is_serializable(self) -> bool:
@@ -124,8 +124,11 @@ def narrow_linears(model: PreTrainedModel) -> None:
 
 
 def is_block_matrix(name: str, tensor: Tensor) -> bool:
-    """Whether a parameter is to be quantized: it is a matrix, or a stack of them, inside a decoder block; no bias."""
-    return ".layers." in name and tensor.ndim >= 2 and "bias" not in name.rpartition(".")[2]
+    """Whether a parameter is to be quantized: it is a matrix, or a stack of them, inside a decoder block.
+
+    Not so a bias of several experts, or a norm of several heads.
+    """
+    return ".layers." in name and tensor.ndim >= 2 and "norm" not in name and "bias" not in name.rpartition(".")[2]
 
 
 def quantized(module: nn.Module, value: Tensor) -> nn.Parameter:

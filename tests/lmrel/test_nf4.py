@@ -13,6 +13,7 @@ from typing import Any
 import bitsandbytes.functional as bnb
 import pytest
 import torch
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from lmrel import InputError, load_model
 from lmrel.nf4 import is_block_matrix, narrow_linears
@@ -192,7 +193,7 @@ def test_no_wide_copy_is_held_while_loading(tmp_path: Path) -> None:
     assert peak < 1.25 * size + largest
 
 
-def test_a_router_that_is_a_kind_of_linear_layer_stays_itself_and_a_bias_is_no_matrix() -> None:
+def test_a_router_that_is_a_kind_of_linear_layer_stays_itself_and_neither_bias_nor_norm_is_a_matrix() -> None:
     class Router(torch.nn.Linear):
         pass
 
@@ -203,3 +204,17 @@ def test_a_router_that_is_a_kind_of_linear_layer_stays_itself_and_a_bias_is_no_m
     assert type(model.model.layers[0].router) is Router
     assert is_block_matrix("model.layers.0.router.weight", model.model.layers[0].router.weight)
     assert not is_block_matrix("model.layers.0.correction_bias", model.model.layers[0].correction_bias)
+    assert not is_block_matrix("model.layers.0.self_attn.q_norm.weight", torch.ones(4, 64))  # as in Command R+
+
+
+def test_shared_experts_are_read_back_as_linear_layers(tmp_path: Path) -> None:
+    sizes = dict.fromkeys(("hidden_size", "intermediate_size", "moe_intermediate_size", "head_dim", "v_head_dim"), 64)
+    sizes |= dict.fromkeys(("q_lora_rank", "kv_lora_rank", "qk_rope_head_dim", "qk_nope_head_dim"), 64)
+    sizes |= dict.fromkeys(("num_hidden_layers", "num_attention_heads", "num_key_value_heads", "n_routed_experts"), 2)
+    sizes |= dict.fromkeys(("n_group", "topk_group", "num_experts_per_tok", "first_k_dense_replace"), 1)
+    config = AutoConfig.for_model("deepseek_v3", **sizes, vocab_size=12, bos_token_id=1, eos_token_id=2, pad_token_id=0)
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "wide")
+    small_tokenizer().save_pretrained(tmp_path / "wide")
+    model, tokenizer = load_model(str(tmp_path / "wide"), "nf4")
+    again, _ = load_model(str(save_quantized(model, tokenizer, tmp_path / "narrow")))
+    assert torch.equal(again(IDS).logits, model(IDS).logits)
