@@ -137,7 +137,7 @@ def load_model(name: str, precision: str = "auto") -> tuple[PreTrainedModel, Pre
         raise InputError(explained(error, name, source, precision)) from error
     offloaded = {"cpu", "disk"} & set(map(str, getattr(model, "hf_device_map", {}).values()))
     missing, unknown = sorted(loading["missing_keys"]), sorted(loading["unexpected_keys"])
-    for key, found, wanted in loading["mismatched_keys"]:
+    for key, found, wanted in sorted(loading["mismatched_keys"]):
         raise InputError(f"{source} has {key} of shape {tuple(found)}, and its config.json asks for {tuple(wanted)}.")
     if missing:
         raise InputError(f"{source} lacks {len(missing)} of the model's weights, {missing[0]} among them.")

@@ -176,8 +176,11 @@ def eos_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[
 
     They may differ, as after a fine-tune on chats. Raises `InputError` for one that the model does not have.
     """
-    config = model.config.get_text_config()
-    sources = [source.eos_token_id for source in (model.generation_config, config, tokenizer) if source]
+    config, shipped = model.config.get_text_config(), model.generation_config
+    sources = [tokenizer.eos_token_id, shipped.eos_token_id if shipped else None]
+    # A config whose file names none has that of its class, which may be any word of another's vocabulary.
+    if sources[1] is None or config.eos_token_id != getattr(type(config), "eos_token_id", None):
+        sources.append(config.eos_token_id)
     ids = [token for found in sources for token in (found if isinstance(found, (list, tuple)) else [found])]
     size = config.vocab_size
     for token in ids:

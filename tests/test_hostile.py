@@ -401,7 +401,7 @@ REFUSED: list[tuple[str, Any, str]] = [  # a file of a checkpoint; its text, or 
     (INDEX_FILE, {"weight_map": {"a": "../w.safetensors"}}, "names '../w.safetensors' as weights"),
     (INDEX_FILE, {"weight_map": {"a": "/w.safetensors"}}, "names '/w.safetensors' as weights"),
     (CONFIG_FILE, {"quantization_config": {"quant_method": "evil"}}, "was quantized by 'evil', which is not supported"),
-    (CONFIG_FILE, {"vocab_size": 64}, r"has model.embed_tokens.weight of shape \(128, 128\)"),
+    (CONFIG_FILE, {"vocab_size": 64}, r"has lm_head.weight of shape \(128, 128\)"),
     (CONFIG_FILE, {"vocab_size": 10**12}, "could not be loaded"),
     (CONFIG_FILE, {"model_type": "nope"}, "could not be loaded"),
     (CONFIG_FILE, "[" * 100_000, "config.json cannot be read"),

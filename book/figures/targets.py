@@ -103,7 +103,7 @@ def lost(table: pd.DataFrame, title: str, description: str, *, subtitle: str = "
     )
     mean = base.mark_tick(thickness=2.5, size=20).encode(x=alt.X("mean(drop):Q"))
     return themed((dots + mean).properties(title=titled(title, subtitle)), description).properties(
-        height=34 * max(1, rows["arm"].nunique())
+        height=max(180, 34 * rows["arm"].nunique())
     )
 
 
@@ -132,7 +132,7 @@ def predictions(table: pd.DataFrame, title: str, description: str, *, subtitle: 
         + [alt.Tooltip(f"{name}:Q", format="+.1f") for name in ("estimate", "low", "high")],
     )
     return themed((band + line + dot).properties(title=titled(title, subtitle)), description).properties(
-        height=32 * max(1, len(rows))
+        height=max(180, 32 * len(rows))
     )
 
 

@@ -11,7 +11,7 @@ import torch
 from tokenizers import decoders
 
 from lmrel import InputError, enumerate_outcomes, extract_answer, paper_problems
-from lmrel.tokens import encode_problems
+from lmrel.tokens import encode_problems, written
 from tests.conftest import random_model, small_tokenizer, tiny
 from tiny import measures, targets
 from tiny.batches import STAGES, make_batch
@@ -34,7 +34,7 @@ def by_brute_force(model: Any, tokenizer: Any, prompt: list[int], temperature: f
 
     def grow(ids: list[int], mass: float) -> None:
         nonlocal tokens
-        text = tokenizer.decode(ids, skip_special_tokens=True)
+        text = written(ids, tokenizer, [2])
         answer = extract_answer(text)[0]
         over = answer is not None and not text[-1].isdigit()
         if ids and (over or ids[-1] == 2 or len(ids) == LIMIT):
@@ -101,16 +101,16 @@ def test_the_entropy_of_forms_is_that_of_what_is_written_if_it_is_right() -> Non
     flat = random_model("mistral", 128)
     found = measures.form_entropy(flat, tokenizer, some)
     row, [prompt] = some.iloc[0].to_dict(), encode_problems([some.iloc[0].to_dict()], "few_shot", tokenizer)
-    reader = measures.PieceReader(tokenizer)
+    reader = measures.PieceReader(tokenizer, [2])
     mass: Counter[str] = Counter()
-    for written in targets.forms("", row["answer"], None):
-        ids = tokenizer.encode(written.rstrip("."), add_special_tokens=False)
+    for form in targets.forms("", row["answer"], None):
+        ids = tokenizer.encode(form.rstrip("."), add_special_tokens=False)
         logprob = flat(torch.tensor([[*prompt, *ids]])).logits[0].double().log_softmax(-1)
         here = math.exp(sum(logprob[len(prompt) - 1 + i, token] for i, token in enumerate(ids)))
         for token, chance in enumerate(logprob[-1].exp().tolist()):
             after = reader.piece(token)[:1]
-            if (after == ".") == written.endswith(".") and not after.isdigit():
-                mass[written] += here * chance
+            if (after == ".") == form.endswith(".") and not after.isdigit():
+                mass[form] += here * chance
     assert len(mass) == 8
     assert found.iloc[0] == pytest.approx(bits(chance / mass.total() for chance in mass.values()))
 
