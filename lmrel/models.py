@@ -121,16 +121,7 @@ def load_model(name: str, precision: str = "auto") -> tuple[PreTrainedModel, Pre
         elif find_adapter_config_file(source, revision=settings["revision"]):
             raise InputError(f"{source} {ADAPTER}")
         tokenizer = _tokenizer(folder or ".", **settings)
-        model, loading = AutoModelForCausalLM.from_pretrained(
-            folder or ".",
-            dtype=DTYPES[precision],
-            attn_implementation="sdpa",
-            use_safetensors=True,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # they are refused below, in words
-            **settings,
-            **devices,
-        )
+        model, loading = _model(folder or ".", dtype=DTYPES[precision], **settings, **devices)
     except InputError:
         raise
     except Exception as error:  # whatever transformers, its hub client or a damaged file comes up with
@@ -155,10 +146,33 @@ def load_model(name: str, precision: str = "auto") -> tuple[PreTrainedModel, Pre
         backend.model.dropout = None  # left over from its training: the same text would be other tokens each time
     if spec and not spec.instruct:
         tokenizer.chat_template = None  # some base models ship one; they were not trained on it
-    model.config.name_or_path = source  # of a .gguf file transformers notes its folder alone
+    # Of a .gguf file transformers notes its folder alone, and of a repo no revision.
+    model.config.name_or_path = source if source == name else source + "".join(name.partition("@")[1:])
     # On a CPU a model this small loses more by handing work from thread to thread than it gains.
     torch.set_num_threads(1 if not cuda and model.num_parameters() < SMALL else THREADS)
     return model.eval().requires_grad_(False), tokenizer
+
+
+def _model(source: str, **settings: Any) -> tuple[PreTrainedModel, dict[str, Any]]:
+    """The model and what loading it met: with `sdpa` attention, or `eager` where transformers has no other for it.
+
+    Trees bring their own; only the plain forwards beside them use it.
+    """
+    for attention in ("sdpa", "eager"):
+        try:
+            found: tuple[PreTrainedModel, dict[str, Any]] = AutoModelForCausalLM.from_pretrained(
+                source,
+                attn_implementation=attention,
+                use_safetensors=True,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are refused by `load_model`, in words
+                **settings,
+            )
+            break
+        except ValueError as error:  # before any weight is read
+            if attention == "eager" or "scaled_dot_product_attention" not in str(error):
+                raise
+    return found
 
 
 def _tokenizer(source: str, **settings: Any) -> PreTrainedTokenizerBase:
@@ -213,7 +227,7 @@ def explained(error: Exception, name: str, source: str, precision: str) -> str:
     if precision == "nf4" and ("bitsandbytes" in text.lower() or any_of(ImportError)):
         return f"precision is 'nf4', but bitsandbytes cannot be used here ({text[:200]}); use 'bf16' or 'fp32'."
     if "tiktoken" in text:  # what transformers tries last, and asks for, where sentencepiece is missing
-        return f"{source} has no tokenizer.json; install sentencepiece, with which its tokenizer.model is read."
+        return f"{source} has no tokenizer.json; if it has a tokenizer.model, install sentencepiece, which reads it."
     if "Unrecognized configuration class" in text or "not supported for" in text:
         return f"{source} is no causal language model that transformers knows."
     if "safetensors" in text and ("does not appear to have" in text or "no file named" in text):

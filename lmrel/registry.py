@@ -70,4 +70,6 @@ def label(source: str) -> str:
     The last part alone would be the same for ``a/final`` and ``b/final``.
     """
     path = Path(source)
-    return path.name if path.parent == CHECKPOINTS else source if path.name else str(path.resolve())
+    if path.name in ("", "..") and path != path.resolve():
+        return label(str(path.resolve()))
+    return path.name if path.parent == CHECKPOINTS else source.rstrip("/") or source

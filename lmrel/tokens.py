@@ -89,12 +89,12 @@ def _refuse_special(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) ->
 
     One for what is unknown may come of any text; it is refused only where it is written out.
     """
-    special = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
-    special |= set(tokenizer.all_special_ids)
+    roles = set(tokenizer.all_special_ids)  # of tokens that are no text: an end may be one that is, such as a line's
+    special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special or i in roles}
+    normalizer = getattr(getattr(tokenizer, "backend_tokenizer", None), "normalizer", None)
     for text, ids in zip(texts, _tokenized(texts, tokenizer), strict=True):
-        for token in sorted(special.intersection(ids)):
-            name = str(tokenizer.convert_ids_to_tokens(token))
-            if token != tokenizer.unk_token_id or name in text:
+        for name in map(str, tokenizer.convert_ids_to_tokens(sorted(special.intersection(ids)))):
+            if name in text or (normalizer and name in normalizer.normalize_str(text)):
                 raise InputError(
                     f"a prompt holds {quoted(name)}, which this tokenizer reads as a special token and no text."
                 )
@@ -158,9 +158,23 @@ class PieceReader:
         self.anchor = tokenizer.encode("1", add_special_tokens=False)
         self.skip = len(written(self.anchor, tokenizer))
         self.pieces = dict.fromkeys(ends, "")
+        self.checked = False
+
+    def _check(self) -> None:
+        """Raise `InputError` if a token reads otherwise once another follows, as where "@@" joins it to that one."""
+        self.checked = True
+        ids = self.tokenizer.encode("1 2 34 5x", add_special_tokens=False)
+        alone = "".join(map(self.piece, ids))
+        if written([*self.anchor, *ids], self.tokenizer)[self.skip :] != alone:
+            raise InputError(
+                "this tokenizer's tokens read otherwise once others follow, so no text can be read token by token: "
+                "only stop='eos' without stop strings works."
+            )
 
     def piece(self, token: int) -> str:
         """What `token` adds to a text that has begun."""
+        if not self.checked:
+            self._check()
         if token not in self.pieces:
             self.pieces[token] = written([*self.anchor, token], self.tokenizer)[self.skip :]
         return self.pieces[token]

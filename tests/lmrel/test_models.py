@@ -459,5 +459,35 @@ def test_a_tokenizer_without_a_backend_loads(tmp_path: Path) -> None:
 def test_what_a_tokenizer_of_sentencepiece_alone_needs_is_said(tmp_path: Path) -> None:
     source = Path(foreign(tmp_path / "it", "tiny-dense-base", tokenizer_config={"tokenizer_class": "LlamaTokenizer"}))
     (source / "tokenizer.json").rename(source / "tokenizer.model")
-    with pytest.raises(InputError, match=r"has no tokenizer.json; install sentencepiece"):
+    with pytest.raises(InputError, match=r"has no tokenizer.json; if it has a tokenizer.model, install sentencepiece"):
         load_model(str(source))
+
+
+@pytest.mark.parametrize("kind", ["gemma2", "gpt_oss"])
+def test_a_model_without_sdpa_attention_is_loaded_and_drawn_from(tmp_path: Path, kind: str) -> None:
+    sizes = {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 2, "head_dim": 16, "sliding_window": 8}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "attn_logit_softcapping": 2.0, "num_local_experts": 4}
+    tokens = {"vocab_size": 128, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **sizes, **heads, **tokens))
+        for parameter in model.parameters():
+            parameter.data += 0.1 * torch.randn_like(parameter)
+    model.save_pretrained(tmp_path)
+    build_tokenizer(chat=False).save_pretrained(tmp_path)
+    loaded, tokenizer = load_model(str(tmp_path), "fp32")
+    draws = sample(loaded, tokenizer, paper_problems().head(1), [Decoder(0.0)])
+    ids = torch.tensor(encode_problems(paper_problems().head(1).to_dict("records"), "few_shot", tokenizer))
+    own = model.eval().generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=16, do_sample=False)
+    assert own[0, ids.shape[1] :].tolist() == list(draws["token_ids"][0])
+
+
+def test_two_revisions_of_a_repo_are_two_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = str(CHECKPOINTS / "tiny-dense-base")
+    monkeypatch.setattr(models, "find_adapter_config_file", lambda *_, **__: None)
+    monkeypatch.setattr(models, "_tokenizer", lambda *_, **__: AutoTokenizer.from_pretrained(folder))
+    found = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    met: dict[str, Any] = {"missing_keys": [], "unexpected_keys": [], "mismatched_keys": []}
+    monkeypatch.setattr(models, "_model", lambda *_, **__: (found, met))
+    for name in ("some/repo", "some/repo@v1", "some/repo@v2"):
+        assert set(sample(*load_model(name, "fp32"), paper_problems().head(1), [Decoder(0.0)])["model"]) == {name}

@@ -223,10 +223,15 @@ def test_two_decoders_of_one_temperature_are_told_apart() -> None:
     assert set(flips(draws)["decoder"]) == {decoder.id for decoder in decoders[1:]}
 
 
-def test_two_checkpoints_whose_folders_end_alike_have_two_names(tmp_path: Path) -> None:
+def test_two_checkpoints_whose_folders_end_alike_have_two_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     names = set()
     for parent in "ab":
         folder = shutil.copytree(CHECKPOINTS / "tiny-dense-base", tmp_path / parent / "final")
         names |= set(sample(*load_model(str(folder)), paper_problems().head(1), [Decoder(0.0)])["model"])
     assert names == {str(tmp_path / "a" / "final"), str(tmp_path / "b" / "final")}
     assert (label("."), label("me/it")) == (str(Path.cwd()), "me/it")
+    assert (label(".."), label("me/it/"), label("/")) == (str(Path.cwd().parent), "me/it", "/")
+    monkeypatch.chdir(CHECKPOINTS / "tiny-dense-base")
+    assert label(".") == "tiny-dense-base"

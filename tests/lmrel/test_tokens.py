@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tokenizers import AddedToken, Tokenizer, models, normalizers
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import ByT5Tokenizer, PreTrainedTokenizerFast
 
 from lmrel import InputError, paper_problems
@@ -172,3 +172,12 @@ def test_a_special_token_is_found_by_its_number_however_it_is_written() -> None:
     assert build.unk_token_id in encode(["1 \N{MULTIPLICATION SIGN} 1"], build)[0]
     with pytest.raises(InputError, match="a prompt holds '<unk>'"):
         encode(["1 <unk> 1"], build)
+
+
+def test_a_tokenizer_whose_tokens_change_with_what_follows_is_not_read_token_by_token() -> None:
+    vocabulary = {token: number for number, token in enumerate(["<unk>", *"1234x", *(f"{c}</w>" for c in "12345x")])}
+    backend = Tokenizer(models.BPE(vocabulary, [], end_of_word_suffix="</w>", unk_token="<unk>"))
+    backend.pre_tokenizer, backend.decoder = pre_tokenizers.Whitespace(), decoders.BPEDecoder()
+    joined = PieceReader(PreTrainedTokenizerFast(tokenizer_object=backend), [])
+    with pytest.raises(InputError, match="tokens read otherwise once others follow"):
+        joined.piece(1)
