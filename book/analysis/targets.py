@@ -230,7 +230,7 @@ class Comparison:
 
     @property
     def prediction(self) -> str:
-        """In words."""
+        """What the comparison predicts, as words for a table: above, below or within how many points."""
         if math.isinf(self.high):
             return f"above {self.low:g}"
         return f"below {self.high:g}" if math.isinf(self.low) else f"within ±{self.high:g}"
