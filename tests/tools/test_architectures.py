@@ -34,7 +34,9 @@ def test_a_model_in_the_table_differs_from_its_plain_forward_by_rounding_only() 
 
 
 def test_the_page_counts_every_architecture_once() -> None:
-    table = engine.architectures(pd.DataFrame(FOUND["rows"]))
-    assert sorted(", ".join(table["architectures"]).split(", ")) == sorted(KINDS)
-    assert table["how many"].astype(int).sum() == len(KINDS)
+    table, names = engine.architectures(pd.DataFrame(FOUND["rows"]))
+    listed = {outcome: kinds.split(", ") for outcome, kinds in (line.rsplit(": ", 1) for line in names.splitlines())}
+    assert sorted(kind for kinds in listed.values() for kind in kinds) == sorted(KINDS)
+    assert list(listed) == list(table["outcome"])
+    assert list(table["how many"].astype(int)) == [len(kinds) for kinds in listed.values()]
     assert table["outcome"].iloc[0] == "runs"
