@@ -8,18 +8,40 @@ from __future__ import annotations
 
 import re
 from enum import IntEnum
+from functools import lru_cache
 
+from lmrel.errors import InputError
+from lmrel.numerals import MAX_DIGITS, NUMBER, Number, as_text, numbers
+from lmrel.parameters import ANSWER, REGEX, Kind
+
+Answer = Number | str  # a number, or for questions with other answers a letter or a text in lower case
 SPACES, DIGITS = " \t\n\r\f\v", frozenset("0123456789")  # ASCII only: any other space, digit or minus sign is text
 FIRST_INTEGER = re.compile("[+-]?[0-9]+")
 ONLY_A_NUMBER = re.compile(f"[{SPACES}]*[+-]?[0-9]+[{SPACES}]*")
-MAX_DIGITS = 4300  # Python's own limit for int(str)
 
 
-def extract_answer(text: str) -> tuple[int | None, bool]:
-    """The first integer in `text` (None if there is none) and whether `text` is only a number.
+def extract_answer(text: str, rule: str = "first", kind: Kind = "number") -> tuple[Answer | None, bool]:
+    """The answer that `text` gives under `rule`, None if it gives none, and whether `text` is only that answer.
 
-    An integer of more than 4,300 digits is no answer (None) but can still be compliant.
+    The rules are ``"first"``, the paper's: the first integer, whatever stands around it; ``"last"``: the last number;
+    ``"sole"``: the only one, in the last box if there is one; ``"marked"``: what is marked as the answer, or else the last number of the last line
+    that holds one, thoughts aside (see `marked`); and ``"regex:…"``: the first group of the expression's first match.
+    `kind` is what the question asks for: a ``"number"``, the ``"letter"`` of a choice, or a ``"text"``. A number comes
+    as an int where it is whole (``106.0`` is 106), else as an exact fraction. One of more than 4,300 digits is no
+    answer. Under the paper's rule a text is only a number if it is one integer and white space. Raises `InputError`
+    for a rule that is none.
     """
+    try:
+        ANSWER.checked(rule)
+    except ValueError:
+        raise InputError(f"answer is {rule!r}; it must be {ANSWER.words}.") from None
+    if rule == "first" and kind == "number":
+        return _first_integer(text)
+    found = _read(text, rule, kind)
+    return found, found is not None and _alone(text, found, kind)
+
+
+def _first_integer(text: str) -> tuple[int | None, bool]:
     found = FIRST_INTEGER.search(text)
     compliant = ONLY_A_NUMBER.fullmatch(text) is not None
     if found is None or len(found[0].lstrip("+-")) > MAX_DIGITS:
@@ -80,45 +102,133 @@ def verdict_after(verdict: Verdict, text: str) -> Verdict:
     return advance(verdict, text)[0]
 
 
-# How `sole_number` reads what a model writes around, into or behind a number.
+# The other rules: what each takes for the answer.
+THOUGHTS = re.compile(r"\A.*</think(?:ing)?>|<think(?:ing)?>.*\Z", re.DOTALL | re.IGNORECASE)
+# A turn that the model made up, after its own answer.
+NEXT_TURN = re.compile(r"\n\s*(?:Q|Question|Problem|Human|User|Instruction|Example|Exercise)\b[ \d]*:", re.IGNORECASE)
 # A minus before a box is its sign, unless it follows a number or a variable.
-SIGN = r"(?:(?:^|[=:({\[$]|[A-Za-z]{2}(?= )) *(-) *)?"
-BOXED = re.compile(SIGN + r"\\boxed\s*\{((?:[^{}]|\{[^{}]*\})*)\}", re.MULTILINE)
-WORD = r"\\(?:text|textrm|mathrm|operatorname)\s*\{[^{}0-9]*\}|(?<![A-Za-z\\])[A-Za-z]+"
-# A word with its exponent or index, such as cm^2 and m², or x1; but the digits of USD106 are a number.
-UNIT = re.compile(rf"(?<![A-Za-z\\])[A-Za-z]{{1,2}}[0-9](?![0-9])|(?:{WORD})(?:[\^_]\{{?[0-9]+\}}?|[\u00b2\u00b3])?")
-SPACE = r"\{,\}|\\[,;:!]|[\N{NO-BREAK SPACE}\N{NARROW NO-BREAK SPACE}\N{THIN SPACE}]"
-THOUSANDS = re.compile(rf"(?<=[0-9])(?:{SPACE})(?=[0-9]{{3}}(?![0-9]))")
-DASHES = dict.fromkeys(map(ord, "\u2010\u2011\u2012\u2013\u207b\u2212\u2796\ufe63\uff0d"), "-")  # written for minus
-BRACED = re.compile(r"(?:\\(?:text|textrm|mathrm|operatorname))?\{\s*([+-]|[+-]?[0-9][0-9,.]*)\s*\}")
-# A sign in words or set apart from its number; after a number it is an operator.
-BETWEEN = r"(?:\\?[$\u20ac\u00a3\u00a5({]|\\left\b|\\[,;:!]|[\s\u200b\u2060])*"  # as in -$14 and -(14)
-MINUS = re.compile(rf"(^|[=:({{\s$])(?:-|(?:minus|negative)\b){BETWEEN}(?=[0-9])", re.IGNORECASE)
-NO_INTEGER = re.compile(r"\\[dt]?frac|[0-9][eE][+-]?[0-9]|\u00b1|\\pm\b")
-RAISED = r"[\N{VULGAR FRACTION ONE HALF}\N{SUPERSCRIPT TWO}\N{SUPERSCRIPT THREE}]"
-MORE = rf"(?:\s*(?:[/^*+]|\*\*)\s*[\{{(]?|[.,])[0-9]|\s*{RAISED}"  # what makes it a part of something else
-NUMBER = re.compile(rf"(?P<less>(?<![0-9])\.)?[+-]?(?:[0-9]{{1,3}}(?:,[0-9]{{3}})+(?![0-9])|[0-9]+)(?P<more>{MORE})?")
+SIGN = r"(?:(?:^|[=:({\[$]|[A-Za-z]{2}(?= )) *([-\u2212]) *)?"
+BOXED = re.compile(SIGN + r"\\(?:boxed|fbox)\s*\{((?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*)\}", re.MULTILINE)
+HASHES = re.compile(r"####[ \t]*(.+)")
+SAID = re.compile(
+    r"\b(?:answer|output|final (?:result|value)|(?:correct|right|best) (?:option|choice))\b[^.\n:=]{0,40}?"
+    r"(?:\bis\b|\bbe\b|[:=])[\s:=*_]*(.+)",
+    re.IGNORECASE,
+)
+BOLD = re.compile(r"\*\*(?!\s)([^*\n]+?)\*\*(?!\w|:)")
+HEADING = re.compile(r":\s*\Z|\A\s*(?:step|part|case)\b", re.IGNORECASE)
+CLAUSE = re.compile(r"\.(?:\s|\Z)|[;\n]|,\s|\s(?:because|since|as|which|so)\b")  # where a marked answer is over
+UNFILLED = re.compile(r"(?:\\boxed\s*\{[^{}]*|####\s*)\Z")  # a mark with no answer in it, as where a text was cut off
+LETTER = re.compile(
+    r"(?<![A-Za-z0-9'])\(?([A-J])\)?(?![A-Za-z0-9']|\s+[a-z]+\s+[a-z])|\(([A-J])\)|(?<![A-Za-z0-9'(])([a-j])\)"
+)
+LEADING_LETTER = re.compile(r"\W*([A-J])(?:\)|\.|:|\s*\Z|\n)")
+ONLY = {
+    "number": re.compile(rf"\s*{NUMBER.pattern}\s*"),
+    "letter": re.compile(r"\s*\(?[A-J]\)?\.?\s*"),
+}
 
 
-def sole_number(text: str) -> int | None:
-    """The one integer that `text` commits to, and None if it holds none, several different ones, or no integer.
+def _read(text: str, rule: str, kind: Kind) -> Answer | None:
+    if rule == "marked":
+        return marked(text, kind)
+    if rule.startswith(REGEX):
+        found = _compiled(rule.removeprefix(REGEX)).search(text)
+        values = _values(found[1] or "", kind) if found else []
+    else:
+        boxes = BOXED.findall(text) if rule == "sole" else []
+        values = _values("".join(boxes[-1]) if boxes else text, kind)
+    if rule == "sole":
+        return values[0] if len(set(values)) == 1 else None
+    return None if not values else values[-1 if rule == "last" else 0]
 
-    Stricter than the first integer, and kinder to how it is written: ``1,234``, ``1{,}234`` and thin spaces are read as
-    thousands separators, LaTeX is unwrapped, units and names are passed over with their exponents and digits (``cm^2``,
-    ``x1``), and where something is boxed, the last box decides. A decimal, a fraction or a power is no integer.
+
+@lru_cache
+def _compiled(expression: str) -> re.Pattern[str]:
+    return re.compile(expression)
+
+
+def _values(text: str, kind: Kind) -> list[Answer | None]:
+    """All that could be answers of that kind in `text`, in order; None for a number that cannot be read."""
+    if kind == "number":
+        return list(numbers(text))
+    if kind == "letter":
+        return [(found[1] or found[2] or found[3]).upper() for found in LETTER.finditer(text)]
+    return [plain_text(CLAUSE.split(line.strip(), maxsplit=1)[0]) for line in text.splitlines() if line.strip()]
+
+
+def marked(text: str, kind: Kind = "number") -> Answer | None:
+    r"""What `text` marks as its answer, thoughts in think tags and made-up further turns aside.
+
+    That is, of these the first that is there, and of several of its kind the last: what is boxed (``\boxed``), what
+    follows ``####``, what follows "answer is" or "answer:", what is bold; else the last number of the last line that
+    holds one, or the first line if it is the answer and nothing else. A thought that never ends gives none, and so does
+    a mark that was cut off before its answer.
     """
-    plain = text.translate(DASHES)
-    if boxes := BOXED.findall(plain):
-        plain = "".join(boxes[-1])
-    if NO_INTEGER.search(plain):
+    text = THOUGHTS.sub("", text)
+    text = text[: found.start()] if (found := NEXT_TURN.search(text, len(text) - len(text.lstrip()))) else text
+    if UNFILLED.search(text):
         return None
-    plain = MINUS.sub(r"\1-", BRACED.sub(r"\1", THOUSANDS.sub(",", plain)))
-    plain = UNIT.sub(" ", plain)
-    numbers = list(NUMBER.finditer(plain))
-    if any(number["less"] or number["more"] or len(number[0].lstrip("+-")) > MAX_DIGITS for number in numbers):
-        return None
-    values = {int(number[0].replace(",", "")) for number in numbers}
-    return values.pop() if len(values) == 1 else None
+    if boxes := BOXED.findall(text):
+        return _marked_value("".join(boxes[-1]), kind)
+    for pattern in (HASHES, SAID):
+        if (spans := pattern.findall(text)) and (value := _marked_value(spans[-1], kind)) is not None:
+            return value
+    bold = [span for span in BOLD.findall(text) if not HEADING.search(span)]
+    if bold and len(set(_values(bold[-1].rsplit("=", 1)[-1], kind))) == 1:
+        return _marked_value(bold[-1], kind)
+    first = text.strip().split("\n", 1)[0]
+    if kind != "text" and ONLY[kind].fullmatch(first):
+        return _values(first, kind)[0]
+    if kind == "letter" and (leading := LEADING_LETTER.match(text)):
+        return leading[1]
+    lines = [values for line in text.splitlines() if (values := _values(line, kind))]
+    return lines[-1][-1] if lines else None
+
+
+def _marked_value(span: str, kind: Kind) -> Answer | None:
+    """The answer in a marked `span`: the first value of its first clause, and of an equation that of its right side."""
+    clause = CLAUSE.split(span.strip(), maxsplit=1)[0]
+    values = _values(clause.rsplit("=", 1)[-1], kind)
+    return values[0] if values else None
+
+
+def plain_text(text: str) -> str:
+    """`text` as answers in words are compared: in lower case, without the marks and the white space around it."""
+    return " ".join(text.casefold().split()).strip(" .,;:!?\"'`*_()[]$")
+
+
+def _alone(text: str, answer: Answer, kind: Kind) -> bool:
+    return plain_text(text) == answer if kind == "text" else ONLY[kind].fullmatch(text) is not None
+
+
+def kind_of(answer: Answer) -> Kind:
+    """What a question with the right `answer`, as a table of problems holds it, asks for."""
+    if not isinstance(answer, str) or NUMBER.fullmatch(answer):
+        return "number"
+    return "letter" if ONLY["letter"].fullmatch(answer) else "text"
+
+
+def is_right(found: Answer | None, answer: Answer) -> bool:
+    """Whether what was `found` in a text is the right `answer`, as a table of problems holds it."""
+    if isinstance(found, int) and isinstance(answer, int):
+        return found == answer
+    return found is not None and as_answer(found) == answer
+
+
+def as_answer(value: Answer) -> str:
+    """`value` as a table holds the answers to questions that do not all have whole ones."""
+    return value if isinstance(value, str) else as_text(value)
+
+
+# How long a loop is that a text ends in: so many characters, of at least three rounds.
+LOOP, ROUNDS, LONGEST_ROUND = 30, 3, 500
+
+
+def in_loop(text: str) -> bool:
+    """Whether `text` ends in a part that is repeated, over 30 characters or more; if it never ended, it is a runaway."""
+    longest = min(len(text) // ROUNDS, LONGEST_ROUND)
+    return any(text.endswith(text[-n:] * max(ROUNDS, -(-LOOP // n))) for n in range(1, longest + 1))
 
 
 # The paper's rules, in the paper's order, because order and patterns decide the shares: analyze_failures.py of
@@ -128,7 +238,21 @@ REASONING = re.compile(r"\b(because|so|therefore|step|first|then|next|let'?s|the
 PAPER_CLASSES = ("incomplete", "refusal", "hallucinated_steps", "extra_text", "numeric_error")
 
 
-def paper_failure(text: str, extracted: int | None, correct: bool, compliant: bool) -> str | None:
+OTHER_CLASSES = ("empty", "runaway", "cut_off", "no_answer", "wrong_answer")
+
+
+def failure(text: str, extracted: Answer | None, finished: bool, runaway: bool) -> str:
+    """Why an answer is wrong under another rule than the paper's: one of `OTHER_CLASSES`, in order of evidence."""
+    if not text.strip():
+        return "empty"
+    if runaway:
+        return "runaway"
+    if extracted is None:
+        return "no_answer" if finished else "cut_off"
+    return "wrong_answer"
+
+
+def paper_failure(text: str, extracted: Answer | None, correct: bool, compliant: bool) -> str | None:
     """Why the paper's rules call an answer wrong: one of `PAPER_CLASSES`, or None for a right answer."""
     if correct:
         return None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import functools
 import numbers
+import re
 from collections.abc import Callable
 from dataclasses import dataclass as plain_dataclass
 from typing import Annotated, Any, Literal, TypeVar, cast, dataclass_transform, get_args
@@ -29,6 +30,8 @@ PromptStyle = Literal["readme", "few_shot", "zero_shot"]
 Decoding = Literal["pure", "as_shipped"]
 Stop = Literal["eos", "decided"]
 ChatTemplate = Literal["auto", "off"]
+Kind = Literal["number", "letter", "text"]
+RULES, REGEX = ("first", "last", "marked", "sole"), "regex:"
 
 
 @plain_dataclass(frozen=True)
@@ -114,6 +117,18 @@ def _stop_strings(value: Any) -> tuple[str, ...]:
     return tuple(value)
 
 
+def _is_rule(value: Any) -> bool:
+    if not isinstance(value, str) or not value.startswith(REGEX):
+        return value in RULES
+    try:
+        groups = re.compile(value.removeprefix(REGEX)).groups
+    except (re.error, RecursionError, OverflowError) as error:
+        raise ValueError(f"answer is {quoted(value)}, which is no regular expression: {error}") from error
+    if not groups:
+        raise ValueError(f"answer is {quoted(value)}; a pair of brackets must say where the answer stands in it")
+    return True
+
+
 def is_path(value: Any) -> bool:
     """Whether `value` is text that can name a file."""
     if not is_text(value) or "\0" in value or len(value) > 4000:
@@ -138,6 +153,7 @@ PENALTY = real(0.0, 100.0, above=True)
 SEED = Allowed(
     "an integer of at most 1024 bits", lambda found: isinstance(found, int) and abs(found) < 1 << 1024, number
 )
+ANSWER = Allowed(f"{', '.join(RULES)}, or {REGEX} and an expression with a group, such as {REGEX}= (\\d+)", _is_rule)
 PATH = Allowed("a path, as text", is_path)
 TEXT = Allowed("a text", is_text)
 
