@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from lmrel.models import load_model as load_model
     from lmrel.problems import load_problems as load_problems
     from lmrel.problems import paper_problems as paper_problems
+    from lmrel.rescoring import rescore as rescore
     from lmrel.sampling import sample as sample
 
 __version__ = "0.1.0"
@@ -32,6 +33,7 @@ _HOMES = {
     "load_model": "models",
     "load_problems": "problems",
     "paper_problems": "problems",
+    "rescore": "rescoring",
     "sample": "sampling",
 }
 __all__ = list(_HOMES)

@@ -11,7 +11,7 @@ from enum import IntEnum
 from functools import lru_cache
 
 from lmrel.errors import InputError
-from lmrel.numerals import MAX_DIGITS, NUMBER, Number, as_text, numbers
+from lmrel.numerals import MAX_DIGITS, NUMBER, Number, as_text, in_ascii, numbers
 from lmrel.parameters import ANSWER, REGEX, Kind
 
 Answer = Number | str  # a number, or for questions with other answers a letter or a text in lower case
@@ -24,8 +24,8 @@ def extract_answer(text: str, rule: str = "first", kind: Kind = "number") -> tup
     """The answer that `text` gives under `rule`, None if it gives none, and whether `text` is only that answer.
 
     The rules are ``"first"``, the paper's: the first integer, whatever stands around it; ``"last"``: the last number;
-    ``"sole"``: the only one, in the last box if there is one; ``"marked"``: what is marked as the answer, or else the last number of the last line
-    that holds one, thoughts aside (see `marked`); and ``"regex:…"``: the first group of the expression's first match.
+    ``"sole"``: the only one, in the last box if there is one; ``"marked"``: what is marked as the answer, or else the
+    last number of the last line that holds one (see `marked`); ``"regex:…"``: the first group of the first match.
     `kind` is what the question asks for: a ``"number"``, the ``"letter"`` of a choice, or a ``"text"``. A number comes
     as an int where it is whole (``106.0`` is 106), else as an exact fraction. One of more than 4,300 digits is no
     answer. Under the paper's rule a text is only a number if it is one integer and white space. Raises `InputError`
@@ -36,12 +36,13 @@ def extract_answer(text: str, rule: str = "first", kind: Kind = "number") -> tup
     except ValueError:
         raise InputError(f"answer is {rule!r}; it must be {ANSWER.words}.") from None
     if rule == "first" and kind == "number":
-        return _first_integer(text)
+        return first_integer(text)
     found = _read(text, rule, kind)
     return found, found is not None and _alone(text, found, kind)
 
 
-def _first_integer(text: str) -> tuple[int | None, bool]:
+def first_integer(text: str) -> tuple[int | None, bool]:
+    """What the paper's rule reads in `text`, and whether it complies: see `extract_answer`."""
     found = FIRST_INTEGER.search(text)
     compliant = ONLY_A_NUMBER.fullmatch(text) is not None
     if found is None or len(found[0].lstrip("+-")) > MAX_DIGITS:
@@ -124,7 +125,7 @@ LETTER = re.compile(
 )
 LEADING_LETTER = re.compile(r"\W*([A-J])(?:\)|\.|:|\s*\Z|\n)")
 ONLY = {
-    "number": re.compile(rf"\s*{NUMBER.pattern}\s*"),
+    "number": re.compile(rf"\s*[$\u20ac\u00a3]?{NUMBER.pattern}\s*%?\s*"),
     "letter": re.compile(r"\s*\(?[A-J]\)?\.?\s*"),
 }
 
@@ -202,11 +203,20 @@ def _alone(text: str, answer: Answer, kind: Kind) -> bool:
     return plain_text(text) == answer if kind == "text" else ONLY[kind].fullmatch(text) is not None
 
 
+def only_answer(text: str) -> Answer | None:
+    """The answer that `text` is, if it is one and nothing else: a number, a capital letter, or a short text."""
+    if ONLY["number"].fullmatch(plain := in_ascii(text)):
+        return numbers(plain)[0]
+    if ONLY["letter"].fullmatch(text):
+        return _values(text, "letter")[0]
+    return plain_text(text) or None
+
+
 def kind_of(answer: Answer) -> Kind:
     """What a question with the right `answer`, as a table of problems holds it, asks for."""
     if not isinstance(answer, str) or NUMBER.fullmatch(answer):
         return "number"
-    return "letter" if ONLY["letter"].fullmatch(answer) else "text"
+    return "letter" if re.fullmatch("[A-J]", answer) else "text"
 
 
 def is_right(found: Answer | None, answer: Answer) -> bool:
@@ -226,7 +236,7 @@ LOOP, ROUNDS, LONGEST_ROUND = 30, 3, 500
 
 
 def in_loop(text: str) -> bool:
-    """Whether `text` ends in a part that is repeated, over 30 characters or more; if it never ended, it is a runaway."""
+    """Whether `text` ends in a part that is repeated, over 30 characters or more: if it never ended, a runaway."""
     longest = min(len(text) // ROUNDS, LONGEST_ROUND)
     return any(text.endswith(text[-n:] * max(ROUNDS, -(-LOOP // n))) for n in range(1, longest + 1))
 

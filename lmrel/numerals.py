@@ -20,7 +20,8 @@ POWER_OF_TEN = re.compile(r" ?(?:\\times|\\cdot|[*\u00d7x])\s*10\s*(?:\^|\*\*)\s
 EXPONENT = re.compile(r"(?<![A-Za-z0-9.])([0-9]+(?:\.[0-9]+)?)[eE]([+-]?[0-9]{1,3})(?![0-9A-Za-z])")
 # A sign in words or set apart from its number; after a number or a bracket it is an operator.
 BETWEEN = r"(?:\\?[$\u20ac\u00a3\u00a5({]|\\left\b|\\[,;:!]|[\s\u200b\u2060])*"  # as in -$14 and -(14)
-MINUS = re.compile(rf"(^|[=:({{$]|(?:(?<![0-9)\]}}])|(?<=\^[0-9]))\s)(?:-|(?:minus|negative)\b){BETWEEN}(?=[0-9.])", re.IGNORECASE)
+BEFORE = r"^|[=:({$]|(?:(?<![0-9)\]}])|(?<=\^[0-9]))\s"
+MINUS = re.compile(rf"({BEFORE})(?:-|(?:minus|negative)\b){BETWEEN}(?=[0-9.])", re.IGNORECASE)
 ITEM = re.compile(r"^[ \t]*[0-9]{1,2}[.)][ \t]+(?=\S)", re.MULTILINE)  # the number of an item in a list
 WHOLE = r"(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)"
 RAISED = r"[\N{VULGAR FRACTION ONE HALF}\N{SUPERSCRIPT TWO}\N{SUPERSCRIPT THREE}]"
@@ -44,10 +45,14 @@ def numbers(text: str) -> list[Number | None]:
     return [*found, None] if UNREADABLE.search(text) else found
 
 
+def in_ascii(text: str) -> str:
+    """`text` with ASCII's digits and minus for those of other scripts."""
+    return "".join(str(unicodedata.decimal(c)) if c.isdecimal() else c for c in text.translate(DASHES))
+
+
 def _plain(text: str) -> str:
     """`text` with one way to write a digit, a minus, a thousand, a fraction and a power of ten."""
-    text = "".join(str(unicodedata.decimal(c)) if c.isdecimal() else c for c in text.translate(DASHES))
-    text = FRACTION.sub(lambda found: f" {found[1] or found[2]}/{found[3] or found[4]} ", text)
+    text = FRACTION.sub(lambda found: f" {found[1] or found[2]}/{found[3] or found[4]} ", in_ascii(text))
     text = BRACED.sub(r"\1", THOUSANDS.sub(",", text))
     text = EXPONENT.sub(_written_out, POWER_OF_TEN.sub(r"e\1", text))
     return MINUS.sub(r"\1-", text)

@@ -117,8 +117,26 @@ def _stop_strings(value: Any) -> tuple[str, ...]:
     return tuple(value)
 
 
+def _columns(value: Any) -> dict[str, str]:
+    if isinstance(value, str):  # as papermill's ``-p`` and a command line give it
+        try:
+            value = ast.literal_eval(value) if value.startswith("{") else dict(_pair(pair) for pair in value.split())
+        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+            raise ValueError from None
+    if not isinstance(value, dict) or not value or not all(is_text(one) for pair in value.items() for one in pair):
+        raise ValueError
+    return value
+
+
+def _pair(text: str) -> tuple[str, str]:
+    ours, _, theirs = text.partition("=")
+    return ours, theirs
+
+
 def _is_rule(value: Any) -> bool:
-    if not isinstance(value, str) or not value.startswith(REGEX):
+    if not isinstance(value, str):
+        return False
+    if not value.startswith(REGEX):
         return value in RULES
     try:
         groups = re.compile(value.removeprefix(REGEX)).groups
@@ -154,6 +172,11 @@ SEED = Allowed(
     "an integer of at most 1024 bits", lambda found: isinstance(found, int) and abs(found) < 1 << 1024, number
 )
 ANSWER = Allowed(f"{', '.join(RULES)}, or {REGEX} and an expression with a group, such as {REGEX}= (\\d+)", _is_rule)
+COLUMNS = Allowed(
+    "a mapping of our columns to those of the file, such as question=prompt answer=gold",
+    lambda _: True,
+    _columns,
+)
 PATH = Allowed("a path, as text", is_path)
 TEXT = Allowed("a text", is_text)
 
@@ -217,6 +240,7 @@ class Parameters:
     template: Annotated[str | None, optional(PATH)] = None
     system: Annotated[str | None, optional(TEXT)] = None
     chat_template: ChatTemplate = "auto"
+    answer: Annotated[str, ANSWER] = "first"
     decoding: Decoding = "pure"
     top_k: Annotated[int | None, optional(TOP_K)] = None
     top_p: Annotated[float | None, optional(SHARE)] = None
@@ -229,6 +253,7 @@ class Parameters:
     max_new_tokens: Annotated[int, NEW_TOKENS] = 16
     stop: Stop = "eos"
     problems: Annotated[str, PATH] = "paper"
+    columns: Annotated[dict[str, str] | None, optional(COLUMNS)] = None
     limit: Annotated[int | None, optional(whole(1, MAX_RUNS))] = None
     output_dir: Annotated[str, PATH] = "results/run"
     replace: bool = False
@@ -237,6 +262,8 @@ class Parameters:
     determinism: bool = True
 
     def __post_init__(self) -> None:
+        if self.stop == "decided" and self.answer != "first":
+            raise ValueError(f"stop is 'decided', which follows the first integer; answer {self.answer!r} needs 'eos'")
         if self.shard is not None and self.shard >= self.shards:
             raise ValueError(f"shard is {self.shard}; it must be None or an integer from 0 to {self.shards - 1}")
 
@@ -263,6 +290,7 @@ class Sampling:
     template: Annotated[str | None, optional(PATH)]
     system: Annotated[str | None, optional(TEXT)]
     chat_template: ChatTemplate
+    answer: Annotated[str, ANSWER]
     chunk: Annotated[int | None, optional(whole(1, MAX_RUNS))]
     model_name: Annotated[str | None, optional(TEXT)]
     decoding: Annotated[str | None, optional(TEXT)]

@@ -7,19 +7,22 @@ Two task families (arXiv 2601.00942). *Variable binding*: ``c = a op1 b; d = c o
 from __future__ import annotations
 
 import json
-import os
+import numbers
 import random
 from collections.abc import Iterable, Mapping
+from decimal import Decimal
+from fractions import Fraction
 from functools import cache
-from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
+from lmrel.answers import Answer, kind_of, only_answer, plain_text
 from lmrel.errors import InputError, check_count, check_number, is_text, quoted
-from lmrel.files import as_path
+from lmrel.numerals import Number, as_text
+from lmrel.records import DRAWS_SCHEMA
+from lmrel.sources import Rows, read_rows, rows_of
 
 OPERANDS: dict[str, tuple[str, ...]] = {
     "variable_binding": ("a", "b", "op1", "k", "op2"),
@@ -34,7 +37,9 @@ COLUMNS = (
     "question",
     "cluster",
 )
-INTEGERS = ("answer", "a", "b", "k", "x", "y", "z", "w")
+INTEGERS = ("a", "b", "k", "x", "y", "z", "w")
+TEXTS = ("problem_id", "task", "op1", "op2", "question", "cluster")
+NAMES = {"problem_id", "task", "cluster"}  # which may be written as integers
 APPLY = {"+": lambda m, n: m + n, "-": lambda m, n: m - n, "*": lambda m, n: m * n}
 FEW_SHOT_EXAMPLES: tuple[dict[str, Any], ...] = (
     {"task": "variable_binding", "a": 4, "b": 3, "op1": "+", "k": 2, "op2": "-"},
@@ -82,17 +87,19 @@ def paper_problems() -> pd.DataFrame:
     return as_table(paper_rows())
 
 
-def load_problems(source: str, limit: int | None = None) -> pd.DataFrame:
-    """``"paper"``, or the problems in a JSONL or Parquet file; the first `limit` of each task if given.
+def load_problems(source: str, limit: int | None = None, columns: Mapping[str, str] | None = None) -> pd.DataFrame:
+    """``"paper"``, or the problems in a file; the first `limit` of each task if given.
 
-    A row has a unique ``problem_id`` and either ``task`` with that family's operands, or a ``question`` in
-    words with its integer ``answer`` (task ``custom`` unless named). Versions of one question may have one ``cluster``,
-    a text: then intervals do not count them as independent. Raises `InputError` naming the line.
+    The file is JSON Lines, a JSON array, CSV or Parquet, here or on the hub, and `columns` says under which names our
+    columns stand in it: see `sources.read_rows`. A row has a ``question`` in words with its ``answer`` (task ``custom``
+    unless named), or ``task`` with that family's operands. Answers are numbers, letters of a choice, or short texts, of
+    one kind in a file; those that are not all whole come as text. A row has a unique ``problem_id``; where none has,
+    they are numbered from 1. Versions of one question may have one ``cluster``, a text: then intervals do not count
+    them as independent. Further columns are kept, as text. Raises `InputError` naming the line.
     """
     if limit is not None:
         check_count("limit", limit)
-    path = as_path("problems", source)
-    problems = paper_problems() if str(path) == "paper" else as_table(_checked(_read(path)))
+    problems = paper_problems() if source == "paper" else as_table(_checked(read_rows(source, columns)))
     return problems if limit is None else problems.groupby("task", sort=False).head(limit).reset_index(drop=True)
 
 
@@ -105,21 +112,30 @@ def as_rows(problems: Any) -> list[dict[str, Any]]:
         raise InputError(f"problems is {quoted(problems)}; it must be a table, as from load_problems.")
     if not problems.columns.is_unique:
         raise InputError("problems has two columns of one name.")
-    known = problems[[column for column in COLUMNS if column in problems]]
-    return _checked([(f"problems, row {i}", row) for i, row in enumerate(rows_of(known))], solved=False)
-
-
-def rows_of(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """The rows of a table, what is missing left out; unchecked."""
-    rows: list[dict[str, Any]] = table.to_dict("records")  # type: ignore[assignment]
-    return [{name: value for name, value in row.items() if not _missing(value)} for row in rows]
+    return _checked([(f"problems, row {i}", row) for i, row in enumerate(rows_of(problems))], solved=False)
 
 
 def as_table(rows: Iterable[Problem]) -> pd.DataFrame:
-    """A table of the rows; a column never passes through floats, which would lose digits."""
+    """A table of the rows; a column never passes through floats, which would lose digits.
+
+    Answers are integers if all of them are, else text.
+    """
     rows = list(rows)
-    kinds: dict[str, Any] = {column: "Int64" if column in INTEGERS else "string" for column in COLUMNS}
-    return pd.DataFrame({name: pd.array([row.get(name) for row in rows], dtype=kind) for name, kind in kinds.items()})
+    whole = {*INTEGERS, *(["answer"] if all(isinstance(row.get("answer"), int) for row in rows) else [])}
+    names = [*COLUMNS, *extra_columns(rows)]
+    kinds: dict[str, Any] = {name: "Int64" if name in whole else "string" for name in names}
+    cells = {name: [_cell(row, name, whole) for row in rows] for name in names}
+    return pd.DataFrame({name: pd.array(cells[name], dtype=kinds[name]) for name in names})
+
+
+def _cell(row: Problem, name: str, whole: set[str]) -> Any:
+    value = row.get(name)
+    return value if value is None or name in whole else str(value)
+
+
+def extra_columns(rows: Iterable[Problem]) -> list[str]:
+    """The columns of `rows` beside those of every problem, in the order in which they come."""
+    return list({name: None for row in rows for name in row if name not in COLUMNS})
 
 
 def one_of(problems: pd.DataFrame, number: int) -> pd.DataFrame:
@@ -128,64 +144,14 @@ def one_of(problems: pd.DataFrame, number: int) -> pd.DataFrame:
     return problems.iloc[[number]]
 
 
-def _read(path: Path) -> list[tuple[str, Any]]:
-    """The rows in a file, unchecked, each with where it stands."""
-    if not os.path.isfile(path):  # unlike the path's own, false where nothing may be looked up
-        raise InputError(f"problems is {str(path)!r}; it must be 'paper' or an existing .jsonl or .parquet file.")
-    readers = {".jsonl": _read_lines, ".parquet": _read_parquet}
-    if path.suffix not in readers:
-        raise InputError(f"problems is {str(path)!r}; its name must end in .jsonl or .parquet.")
-    if not (rows := readers[path.suffix](path)):
-        raise InputError(f"{path} holds no problems.")
-    return rows
-
-
-def _read_lines(path: Path) -> list[tuple[str, Any]]:
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 text: {error}") from error
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}.") from error
-    rows = []
-    for number, line in enumerate(lines, start=1):
-        if line.strip():
-            try:
-                rows.append((f"{path}, line {number}", json.loads(line, object_pairs_hook=_object)))
-            except (ValueError, RecursionError) as error:
-                raise InputError(f"{path}, line {number}: not valid JSON ({error}).") from error
-    return rows
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object in which no name occurs twice."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("a name occurs twice in one object")
-    return found
-
-
-def _read_parquet(path: Path) -> list[tuple[str, Any]]:
-    """Without what pandas noted in the file, which may be damaged; no integer becomes a float, which loses digits."""
-    try:
-        with pq.ParquetFile(path) as file:
-            table = file.read()
-        names = [name for name in table.column_names if not name.startswith("__index_level_")]  # pandas adds these
-        if len(set(names)) < len(names):
-            raise ValueError("two columns have one name")
-        rows = rows_of(table.select(names).replace_schema_metadata().to_pandas(integer_object_nulls=True))
-    except (OSError, ValueError, OverflowError, pa.ArrowException) as error:
-        raise InputError(f"{path} cannot be read as Parquet: {str(error).partition(chr(10))[0]}") from error
-    return [(f"{path}, row {number}", row) for number, row in enumerate(rows)]
-
-
-def _checked(rows: list[tuple[str, Any]], *, solved: bool = True) -> list[dict[str, Any]]:
+def _checked(rows: Rows, *, solved: bool = True) -> list[dict[str, Any]]:
     """The rows, each with where it stands, checked one by one and against each other; `solved`: answers too."""
+    named = any(isinstance(row, dict) and "problem_id" in row for _, row in rows)
     seen: dict[str, str] = {}
     checked = []
-    for where, row in rows:
+    for number, (where, row) in enumerate(rows, start=1):
         try:
-            problem = _checked_row(row, solved)
+            problem = _checked_row(row, solved, None if named else str(number))
         except ValueError as error:
             raise InputError(f"{where}: {error}.") from error
         name = problem["problem_id"]
@@ -193,26 +159,50 @@ def _checked(rows: list[tuple[str, Any]], *, solved: bool = True) -> list[dict[s
             raise InputError(f"{where}: problem_id {quoted(name)} is already at {seen[name]}.")
         seen[name] = where
         checked.append(problem)
+    _refuse_two_kinds(checked, list(seen.values()))
     return checked
 
 
-def _checked_row(row: Any, solved: bool) -> dict[str, Any]:
-    """One row, completed; ValueError, which says what is wrong, for one that is no problem."""
+def _refuse_two_kinds(problems: list[dict[str, Any]], places: list[str]) -> None:
+    """Raise `InputError` where some answers are numbers and others are not; letters beside texts are texts."""
+    kinds = [kind_of(problem["answer"]) == "number" for problem in problems]
+    if len(set(kinds)) > 1:
+        number, other = kinds.index(True), kinds.index(False)
+        found = [f"{quoted(problems[i]['answer'])} ({places[i]})" for i in (number, other)]
+        raise InputError(f"answers are of two kinds, such as {found[0]} and {found[1]}; put them into two files.")
+    if len({kind_of(problem["answer"]) for problem in problems}) > 1:
+        for problem in problems:
+            problem["answer"] = plain_text(problem["answer"])
+
+
+def _checked_row(row: Any, solved: bool, number: str | None) -> dict[str, Any]:
+    """One row, completed; ValueError, which says what is wrong, for one that is no problem.
+
+    `number` is its name where no row of its file has one.
+    """
     if not isinstance(row, dict):
         raise ValueError(f"a problem must be a JSON object, not {type(row).__name__}")
-    if unknown := [name for name in row if name not in COLUMNS]:
-        raise ValueError(f"unknown field {quoted(unknown[0])}; known are {', '.join(COLUMNS)}")
-    row = {key: _integer(value, key) if key in INTEGERS else value for key, value in row.items() if value is not None}
-    for column, value in row.items():
-        if column not in INTEGERS and not is_text(value):
-            raise ValueError(f"{column} must be a non-empty string of valid Unicode, not {quoted(value)}")
+    row = {key: value for key, value in row.items() if value is not None}
+    for key in row.keys() & set(INTEGERS):
+        row[key] = _integer(row[key], key)
+    if number is not None:
+        row["problem_id"] = number
+    for column in row.keys() & NAMES:
+        if isinstance(row[column], (int, np.integer)) and not isinstance(row[column], bool):
+            row[column] = str(row[column])
+    for column in row.keys() & set(TEXTS):
+        if not is_text(row[column]):
+            raise ValueError(f"{column} must be a non-empty string of valid Unicode, not {quoted(row[column])}")
     if "problem_id" not in row:
         raise ValueError("problem_id is missing")
+    if "answer" in row:
+        row["answer"] = _answer(row["answer"])
+    row = {name: value if name in COLUMNS else _extra(name, value) for name, value in row.items()}
     if "question" in row:
         if row.keys() & set(COLUMNS[3:-2]) or row.get("task") in (*OPERANDS, "all"):
             raise ValueError("a question goes without operands and with a task name of its own")
         if "answer" not in row:
-            raise ValueError("a question needs its integer answer")
+            raise ValueError("a question needs its answer")
         return {"task": "custom", **row}
     task = row.get("task")
     if task not in OPERANDS:
@@ -228,6 +218,42 @@ def _checked_row(row: Any, solved: bool) -> dict[str, Any]:
     return row
 
 
+def _answer(value: Any) -> Answer:
+    """A right answer as tables hold it: an int, or a decimal, a fraction, a letter or a text, as text.
+
+    Of a worked solution that ends in ``#### 42`` it is what stands there.
+    """
+    found: Answer | None = None
+    if isinstance(value, (bool, np.bool_)):
+        found = str(value).lower()
+    elif isinstance(value, (numbers.Real, Decimal)):
+        found = _exactly(value)
+    elif is_text(value):
+        found = only_answer(value.rpartition("####")[2])
+    if found is None or (not isinstance(found, str) and max(abs(found.numerator), found.denominator) >= 10**18):
+        raise ValueError(f"answer is {quoted(value)}; it must be a number of at most 18 digits, a letter or a text")
+    return found if isinstance(found, (int, str)) else as_text(found)
+
+
+def _exactly(value: Any) -> Number | None:
+    """A number of Python's or numpy's, exactly; None for one that is not finite, or may have lost digits."""
+    try:  # the range first: a decimal number may stand for millions of digits
+        if value == 0 or 1e-18 < abs(value) < (2**53 if isinstance(value, float) else 10**18):
+            found = Fraction(str(value))
+            return found.numerator if found.denominator == 1 else found
+    except ArithmeticError:
+        pass
+    return None
+
+
+def _extra(name: Any, value: Any) -> str:
+    """A further column's value, as text."""
+    if not is_text(name) or name in DRAWS_SCHEMA.names:
+        other = f"give it another with columns={{'my_{name}': '{name}'}}"
+        raise ValueError(f"a further column may not have the name {quoted(name)}, as draws have it; {other}")
+    return value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
+
+
 def _integer(value: Any, what: str) -> int:
     """`value` as an integer of at most 18 digits, so that it fits into a table; no float that may have lost some."""
     try:
@@ -238,7 +264,3 @@ def _integer(value: Any, what: str) -> int:
     if whole is None or (isinstance(value, float) and abs(value) >= 2**53):
         raise ValueError(f"{what} is {quoted(value)}; it must be an integer of at most 18 digits")
     return whole
-
-
-def _missing(value: Any) -> bool:
-    return value is None or (isinstance(value, float) and value != value) or value is pd.NA

@@ -23,22 +23,31 @@ DRAWS_SCHEMA = pa.schema(
         ("task", pa.string()),
         ("cluster", pa.string()),  # of problems that are versions of one; by default what is asked, so of equal ones
         ("prompt", pa.string()),  # as the model was given it, template and special tokens included
-        ("expected", pa.int64()),
+        ("expected", pa.int64()),  # text, as `extracted`, where not all answers of the problems are whole numbers
         ("text", pa.string()),  # without the token that ended it; other special tokens are spelled out
         ("token_ids", pa.list_(pa.int64())),  # end-of-text included where it was reached
         ("n_tokens", pa.int64()),
         ("finished", pa.bool_()),
-        ("extracted", pa.int64()),  # missing: no integer, or one beyond 64 bits
+        ("ended", pa.string()),  # by what: eos, stop_string, length (cut off), or decided
+        ("answer", pa.string()),  # the rule by which the answer was read
+        ("extracted", pa.int64()),  # missing: no answer, no whole one, or one beyond 64 bits
         ("correct", pa.bool_()),
         ("compliant", pa.bool_()),
-        ("sole", pa.int64()),  # by `answers.sole_number`; missing: none, beyond 64 bits, or a text cut short
-        ("correct_sole", pa.bool_()),  # missing: a text cut short by stop="decided"
+        ("runaway", pa.bool_()),  # cut off in a loop
         ("mean_logprob", pa.float64()),
         ("mean_logprob_processed", pa.float64()),
         ("failure", pa.string()),  # missing: correct, or a text cut short by stop="decided"
     ]
 )
+ANSWERS = ("expected", "extracted")
 DRAWS, SUMMARY, RUN = "draws.parquet", "summary.parquet", "run.json"
+
+
+def schema(found: pa.Schema) -> pa.Schema:
+    """That of draws with the columns of `found`: further ones come last, as text, and so do answers that are text."""
+    texts = [name for name in ANSWERS if name in found.names and not pa.types.is_integer(found.field("expected").type)]
+    fields = [pa.field(field.name, pa.string()) if field.name in texts else field for field in DRAWS_SCHEMA]
+    return pa.schema([*fields, *[(name, pa.string()) for name in found.names if name not in DRAWS_SCHEMA.names]])
 
 
 def read_draws(folder: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
@@ -49,6 +58,7 @@ def read_draws(folder: Path, columns: Sequence[str] | None = None) -> pd.DataFra
 def read_part(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
     """The draws in one file; `InputError` if it is missing or damaged."""
     table = read_table(path, columns)
-    nullable = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}.get  # a float would lose digits
-    names = [name for name in ("extracted", "sole", "correct_sole") if name in table.column_names]
-    return as_pandas(path, table).assign(**{name: table[name].to_pandas(types_mapper=nullable) for name in names})
+    found = as_pandas(path, table)
+    if "extracted" in table.column_names and pa.types.is_integer(table["extracted"].type):  # a float would lose digits
+        found["extracted"] = table["extracted"].to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get)
+    return found

@@ -11,7 +11,6 @@ from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lmrel import records
-from lmrel.answers import extract_answer, paper_failure, sole_number
 from lmrel.decoding import Decoder, as_decoders
 from lmrel.engine.memory import check_size, free_memory, in_halves, rows_that_fit
 from lmrel.engine.probes import check_model, check_tree
@@ -19,12 +18,11 @@ from lmrel.engine.sampler import Draws, sample_chunk
 from lmrel.errors import InputError
 from lmrel.parameters import ChatTemplate, PromptStyle, Sampling
 from lmrel.precision import precision_of
-from lmrel.problems import as_rows
+from lmrel.problems import Problem, as_rows, as_table, extra_columns
 from lmrel.prompts import worksheet_item
 from lmrel.registry import label
+from lmrel.rescoring import judged
 from lmrel.tokens import AS_IS, Prepared, encode_problems, eos_ids, written
-
-INT64 = np.iinfo(np.int64)
 
 
 def sample(
@@ -40,6 +38,7 @@ def sample(
     template: str | None = None,
     system: str | None = None,
     chat_template: ChatTemplate = "auto",
+    answer: str = "first",
     chunk: int | None = None,
     model_name: str | None = None,
     decoding: str | None = None,
@@ -54,22 +53,30 @@ def sample(
     With ``stop="decided"`` answers, correctness and compliance are those of ``"eos"``; a text that was cut short has no
     failure class, and its tokens, log-probs and `finished` are those of the part that was drawn.
     Prompts are in one of the paper's styles, or as the file `template` says, which holds ``{question}``; `system` and
-    `chat_template`: see `tokens.encode`. `model_name` and `decoding` are labels; by default they are the checkpoint's
-    folder, and ``"pure"`` or ``"custom"``.
+    `chat_template`: see `tokens.encode`. Answers are read by the rule `answer`: see `extract_answer`. `model_name` and
+    `decoding` are labels; by default they are the checkpoint's folder, and ``"pure"`` or ``"custom"``.
     Raises `InputError` for parameters out of range and for prompts that do not fit the model.
     """
     shape = (prompt_style, template, system, chat_template)
-    asked = Sampling(runs, first_run, seed, *shape, chunk, model_name, decoding)
+    asked = Sampling(runs, first_run, seed, *shape, answer, chunk, model_name, decoding)
     rows = as_rows(problems)
     decoders = [decoder for decoder in as_decoders(decoders) if decoder.n_draws(asked.runs) > asked.first_run]
     if not rows or not decoders:
         raise InputError("there is nothing to sample: no problems, no decoders or no further runs.")
     check_size(len(rows) * sum(decoder.n_draws(asked.runs) for decoder in decoders))
+    if any(decoder.stop == "decided" for decoder in decoders):
+        check_decidable(rows, answer)
     prepared = Prepared(rows, encode_problems(rows, prompt_style, tokenizer, template, system, chat_template))
     longest = max(decoder.max_new_tokens for decoder in decoders)
     check_model(model, prepared.ids, longest)
     check_tree(model, prepared.ids, longest)
     return draw(model, tokenizer, prepared, decoders, asked, progress)
+
+
+def check_decidable(rows: Sequence[Problem], answer: str) -> None:
+    """Raise `InputError` where a text cannot be ended once its outcome is decided: that is followed for integers."""
+    if answer != "first" or not all(isinstance(row["answer"], int) for row in rows):
+        raise InputError("stop='decided' follows the first integer of a text; other rules and answers need stop='eos'.")
 
 
 def draw(
@@ -110,8 +117,9 @@ def draw(
         "decoding": asked.decoding or ("pure" if all_pure else "custom"),
     }
     ends = set(eos_ids(model, tokenizer))
-    frames = [_frame(draws, prepared[part], tokenizer, decoders, ends, labels) for part, draws in pieces]
-    return pd.concat(frames, ignore_index=True)[records.DRAWS_SCHEMA.names]
+    frames = [_frame(draws, prepared[part], tokenizer, decoders, ends, labels, asked.answer) for part, draws in pieces]
+    table = pd.concat(frames, ignore_index=True)
+    return table[[*records.DRAWS_SCHEMA.names, *extra_columns(prepared.rows)]]
 
 
 def _frame(
@@ -121,40 +129,23 @@ def _frame(
     decoders: Sequence[Decoder],
     ends: set[int],
     labels: Mapping[str, str],
+    answer: str,
 ) -> pd.DataFrame:
     """The rows of one chunk. Everything about an answer or a problem is worked out once and shared by its draws."""
     problems = prepared.rows
-    row_of_answer = np.empty(len(draws.token_ids), dtype=int)
-    row_of_answer[draws.answer] = draws.row
-    answers = []
-    for ids, raw, row in zip(draws.token_ids, draws.raw, row_of_answer, strict=True):
-        text = written(ids, tokenizer, ends)
-        extracted, compliant = extract_answer(text)
-        correct = extracted == problems[row]["answer"]
-        sole = sole_number(text)
-        answers.append(
-            {
-                "text": text,
-                "token_ids": ids,
-                "n_tokens": len(ids),
-                "finished": ids[-1] in ends,
-                "extracted": _in_64_bits(extracted),
-                "correct": correct,
-                "compliant": compliant,
-                "sole": _in_64_bits(sole),
-                "correct_sole": sole == problems[row]["answer"],
-                "mean_logprob": raw / len(ids),
-                "failure": paper_failure(text, extracted, correct, compliant),
-            }
-        )
-    table = pd.DataFrame(answers)
-    for name, kind in {"extracted": "Int64", "sole": "Int64", "correct_sole": "boolean"}.items():
-        table[name] = pd.array([answer[name] for answer in answers], dtype=kind)  # type: ignore[call-overload]
-    table["failure"] = table["failure"].astype("str")
-    frame = table.take(draws.answer).reset_index(drop=True)
-    cut_short = np.asarray([decoder.stop == "decided" for decoder in decoders])[draws.decoder]
-    for name in ("failure", "sole", "correct_sole"):
-        frame[name] = frame[name].mask(cut_short)
+    answers = pd.DataFrame(
+        {
+            "text": [written(ids, tokenizer, ends) for ids in draws.token_ids],
+            "token_ids": draws.token_ids,
+            "n_tokens": [len(ids) for ids in draws.token_ids],
+            "finished": [ids[-1] in ends for ids in draws.token_ids],
+            "mean_logprob": [raw / len(ids) for ids, raw in zip(draws.token_ids, draws.raw, strict=True)],
+        }
+    )
+    frame = answers.take(draws.answer).reset_index(drop=True)
+    rows = zip(draws.decoder, frame["text"], frame["n_tokens"], frame["finished"], strict=True)
+    frame["ended"] = ["eos" if finished else _cut(decoders[d], text, n) for d, text, n, finished in rows]
+    whole = all(isinstance(problem["answer"], int) for problem in problems)
     asked = pd.DataFrame(
         {
             **labels,
@@ -162,19 +153,26 @@ def _frame(
             "task": [problem["task"] for problem in problems],
             "cluster": [problem.get("cluster") or worksheet_item(problem) for problem in problems],
             "prompt": [tokenizer.decode(ids, **AS_IS) for ids in prepared.ids],
-            "expected": [int(problem["answer"]) for problem in problems],
+            "expected": as_table(problems)["answer"].astype("int64" if whole else "str"),
+            **{name: [problem.get(name) for problem in problems] for name in extra_columns(problems)},
         }
     )
     temperature = np.asarray([float(decoder.temperature) for decoder in decoders])[draws.decoder]
     decoder_id = np.asarray([decoder.id for decoder in decoders], dtype=object)[draws.decoder]
     frame = pd.concat([asked.take(draws.row).reset_index(drop=True), frame], axis=1)
-    return frame.assign(
+    frame = frame.assign(
         decoder=decoder_id,
         temperature=temperature,
         run=draws.run,
         mean_logprob_processed=draws.processed / frame["n_tokens"].to_numpy(),
     )
+    frame = judged(frame, answer)
+    cut_short = np.asarray([decoder.stop == "decided" for decoder in decoders])[draws.decoder]
+    return frame.assign(failure=frame["failure"].mask(cut_short))
 
 
-def _in_64_bits(number: int | None) -> int | None:
-    return number if number is not None and INT64.min <= number <= INT64.max else None
+def _cut(decoder: Decoder, text: str, n_tokens: int) -> str:
+    """By what a text was ended that did not end by itself."""
+    if any(string in text for string in decoder.stop_strings):
+        return "stop_string"
+    return "length" if n_tokens >= decoder.max_new_tokens else "decided"

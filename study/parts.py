@@ -12,6 +12,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ import pyarrow.parquet as pq
 from lmrel import files
 from lmrel.errors import InputError, quoted
 from lmrel.files import writing
-from lmrel.records import DRAWS, DRAWS_SCHEMA, RUN, SUMMARY, read_draws
+from lmrel.records import DRAWS, RUN, SUMMARY, read_draws, schema
 from study.code import sources
 
 PARTS, LOCK = ".parts", ".lock"
@@ -186,8 +187,8 @@ def merged(old: pd.DataFrame, new: pd.DataFrame, problems: pd.DataFrame, tempera
 
 
 def write_part(draws: pd.DataFrame, path: Path) -> Path:
-    """Write `draws`, which must have the columns of `DRAWS_SCHEMA`, as one Parquet file with checksums."""
-    table = pa.Table.from_pandas(draws, schema=DRAWS_SCHEMA, preserve_index=False)
+    """Write `draws`, which must have the columns of `records.DRAWS_SCHEMA`, as one Parquet file with checksums."""
+    table = pa.Table.from_pandas(draws, schema=schema(pa.Schema.from_pandas(draws)), preserve_index=False)
     return files.atomically(path, lambda temporary: pq.write_table(table, temporary, write_page_checksum=True))
 
 
@@ -211,8 +212,10 @@ def join_tables(tables: Iterable[pa.Table], folder: Path) -> Path:
     """
 
     def write(temporary: Path) -> None:
-        with pq.ParquetWriter(temporary, DRAWS_SCHEMA, write_page_checksum=True) as writer:
-            for table in tables:
+        rest = iter(tables)
+        first = next(rest)
+        with pq.ParquetWriter(temporary, first.schema, write_page_checksum=True) as writer:
+            for table in chain([first], rest):
                 writer.write_table(table)
 
     return files.atomically(folder / DRAWS, write, before=lambda: (folder / RUN).unlink(missing_ok=True))
@@ -221,8 +224,8 @@ def join_tables(tables: Iterable[pa.Table], folder: Path) -> Path:
 def _read_part(path: Path) -> pa.Table:
     table = files.read_table(path)
     try:
-        return table.cast(DRAWS_SCHEMA)
-    except (ValueError, pa.ArrowException) as error:
+        return table.cast(schema(table.schema))
+    except (KeyError, ValueError, pa.ArrowException) as error:
         raise InputError(f"{path} holds no draws: {str(error).splitlines()[0]}") from error
 
 

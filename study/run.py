@@ -32,10 +32,11 @@ from lmrel.errors import InputError
 from lmrel.models import load_model, resolve, resolve_precision
 from lmrel.parameters import Parameters, Sampling, table
 from lmrel.precision import bits_per_weight, precision_of
-from lmrel.problems import load_problems, rows_of
+from lmrel.problems import load_problems
 from lmrel.prompts import read_template
 from lmrel.registry import label
-from lmrel.sampling import draw
+from lmrel.sampling import check_decidable, draw
+from lmrel.sources import rows_of
 from lmrel.stats.inference import summarize_with_intervals
 from lmrel.tokens import AS_IS, Prepared, encode_problems, eos_ids
 from study import parts
@@ -70,7 +71,9 @@ class Run(Parameters):
         resolve_precision(self.model, self.precision)
         if self.template is not None:
             read_template(self.template)
-        problems = load_problems(self.problems, self.limit)
+        problems = load_problems(self.problems, self.limit, self.columns)
+        if self.stop == "decided":
+            check_decidable(rows_of(problems), self.answer)
         if self.shards > len(problems):
             raise InputError(f"shards is {self.shards}; there are only {len(problems)} problems to deal out.")
         if self.shard is not None:
@@ -192,7 +195,7 @@ class Run(Parameters):
         identity = {"parameters": self.identifying(), **environment}
         with parts.opened(self.folder, identity, min(fits, parts.BLOCK), replace=self.replace) as (place, block):
             asked = Sampling(
-                self.runs, first, self.seed, self.prompt_style, *shape, block, label(self.model), self.kind
+                self.runs, first, self.seed, self.prompt_style, *shape, self.answer, block, label(self.model), self.kind
             )
 
             def drawn(some: pd.DataFrame) -> pd.DataFrame:

@@ -112,7 +112,7 @@ def answers(path: Path) -> pd.DataFrame:
     both = pd.concat([problems.assign(text=WRITTEN, run=run) for run in (0, 1)], ignore_index=True)
     right = both.index % 3 > 0
     same = table().drop(columns=both.columns, errors="ignore").iloc[[0] * len(both)].reset_index(drop=True)
-    return same.assign(correct=right, compliant=right, correct_sole=right).join(both)
+    return same.assign(correct=right, compliant=right, runaway=right).join(both)
 
 
 def write_live(folder: Path) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 import pandas as pd
 
-from lmrel.answers import extract_answer
+from lmrel.answers import first_integer
 from lmrel.errors import InputError, quoted
 from lmrel.problems import APPLY, FEW_SHOT_EXAMPLES, Problem, solve
 
@@ -45,7 +45,7 @@ class Case:
 
 def failure(problem: Problem, text: str, finished: bool) -> tuple[str, str] | None:
     """The class of a failed answer, and the reason; None for a right answer that is only a number."""
-    number, compliant = extract_answer(text)
+    number, compliant = first_integer(text)
     case = Case(problem, text, finished, number, int(problem["answer"] if "answer" in problem else solve(problem)))
     if compliant and number == case.right:
         return None

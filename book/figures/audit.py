@@ -21,7 +21,7 @@ from book.analysis.taxonomy import failure, precision_and_recall
 from book.analysis.trends import bootstrap_interval, holm, trend, variance_reduction
 from book.figures.published import ACCURACY, PROBLEMS, TEMPERATURES
 from book.figures.text import percent_range, plain, temperature_name, with_interval
-from lmrel.answers import extract_answer, paper_failure, sole_number
+from lmrel.answers import extract_answer, paper_failure
 from lmrel.charts import PALETTE, coloured, figure, themed, titled
 from lmrel.problems import OPERANDS, paper_problems
 from lmrel.stats import agreement, metrics
@@ -76,9 +76,12 @@ def spared_by_pairing(outcomes: pd.DataFrame, runs: int = 4) -> pd.Series:
 
 
 def first_integers(texts: Sequence[str]) -> pd.DataFrame:
-    """What the paper's rule and the stricter one of this book read in each of `texts`."""
-    read = {"first integer": lambda text: extract_answer(text)[0], "the only integer": sole_number}
-    columns = {name: [str(rule(text)).replace("None", "none") for text in texts] for name, rule in read.items()}
+    """What the paper's rule and three others read in each of `texts`."""
+    read = {"first": "first integer", "last": "last number", "sole": "the only number", "marked": "marked answer"}
+    columns = {
+        name: [str(extract_answer(text, rule)[0]).replace("None", "none") for text in texts]
+        for rule, name in read.items()
+    }
     return plain(pd.DataFrame({"output": list(texts)} | columns))
 
 

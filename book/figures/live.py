@@ -26,7 +26,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from book.analysis.prefixes import Prefix, follow_prefixes
 from book.figures.text import with_interval
 from lmrel import files, records
-from lmrel.answers import DIGITS, extract_answer
+from lmrel.answers import DIGITS, first_integer
 from lmrel.decoding import Decoder
 from lmrel.enumeration import enumerate_outcomes
 from lmrel.errors import command, visible
@@ -98,7 +98,7 @@ def grow_tree(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, proble
     inside[ends] = False
 
     def integer(prefix: Prefix) -> int | None:
-        return extract_answer(written(prefix, tokenizer, ends))[0]
+        return first_integer(written(prefix, tokenizer, ends))[0]
 
     def undecided(prefix: Prefix, mass: Tensor) -> Tensor:
         worth = mass.amax(dim=0) > LEAST

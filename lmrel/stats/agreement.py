@@ -84,7 +84,7 @@ def repeated(draws: pd.DataFrame, k: int = 2) -> pd.DataFrame:
 
 def _of_problem(draws: pd.DataFrame, k: int) -> pd.Series:
     n, c = len(draws), int(draws["correct"].sum())
-    answers = [None if pd.isna(answer) else int(answer) for answer in draws["extracted"]]
+    answers = [None if pd.isna(answer) else answer for answer in draws["extracted"]]
     frequencies = np.array(list(Counter(answers).values())) / n
     share = c / n
     return pd.Series(
@@ -95,7 +95,7 @@ def _of_problem(draws: pd.DataFrame, k: int) -> pd.Series:
             "answer_entropy": abs(float(-(frequencies * np.log2(frequencies)).sum())),
             "pass_at_k": pass_at_k(n, c, k),
             "pass_power_k": pass_power_k(n, c, k),
-            "majority_at_k": majority_at_k(answers, int(draws["expected"].iloc[0]), k),
+            "majority_at_k": majority_at_k(answers, draws["expected"].iloc[0], k),
             "share": share,
             "sampling_variance": share * (1 - share) * n / (n - 1),
         }
@@ -115,8 +115,8 @@ def flips(draws: pd.DataFrame) -> pd.DataFrame:
             "the draws hold several greedy ones of a problem, as of two greedy decoders; give one of them."
         )
     others = draws[draws["temperature"] > 0].join(greedy.add_suffix("_greedy"), [*same, "problem_id"], how="inner")
-    missing = -(2**63)  # stands for no answer, so that two of these are the same
-    now, then = (others[column].fillna(missing) for column in ("extracted", "extracted_greedy"))
+    # As text, so that no answer, which is no text, is the same as none.
+    now, then = (others[column].astype("string").fillna("") for column in ("extracted", "extracted_greedy"))
     right, was_right = others["correct"], others["correct_greedy"]
     found: dict[str, Any] = {
         "flipped": (now != then).astype(float),

@@ -5,7 +5,6 @@ A table has a row per setting and task. It knows the columns of a draw, and no i
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
 from scipy import stats
 
@@ -19,9 +18,9 @@ SHARES = {
     "compliance": "compliant",
     "strict_accuracy": "strict",
     "finished_share": "finished",
-    "sole_accuracy": "correct_sole",
+    "runaway_share": "runaway",
 }
-DRAWN = (*GROUP, "problem_id", "run", "correct", "compliant", "correct_sole", "finished", *CONFIDENCES.values())
+DRAWN = (*GROUP, "problem_id", "run", "correct", "compliant", "runaway", "finished", *CONFIDENCES.values())
 
 
 def with_all(table: pd.DataFrame) -> pd.DataFrame:
@@ -40,8 +39,7 @@ def by_problem(draws: pd.DataFrame) -> pd.DataFrame:
 
     Those are `SHARES` and `CONFIDENCES`.
     """
-    sole = draws["correct_sole"].astype("Float64").to_numpy(float, na_value=np.nan)  # unknown of a text cut short
-    judged = draws.assign(strict=draws["correct"] & draws["compliant"], correct_sole=sole, cluster=draws[unit(draws)])
+    judged = draws.assign(strict=draws["correct"] & draws["compliant"], cluster=draws[unit(draws)])
     columns = SHARES | CONFIDENCES
     means = with_all(judged).groupby([*GROUP, "problem_id", "cluster"])[list(columns.values())].mean()
     return means.rename(columns={column: name for name, column in columns.items()}).reset_index()
@@ -57,11 +55,11 @@ def by_run(draws: pd.DataFrame) -> pd.DataFrame:
 def summarize(draws: pd.DataFrame) -> pd.DataFrame:
     """One row per setting and task, and one with task ``all``: means over problems of means over runs.
 
-    ``accuracy`` (first integer is the answer), ``compliance`` (only a number), ``strict_accuracy`` (both),
-    ``sole_accuracy`` (the only number is the answer; NaN for texts that were cut short) and ``finished_share`` (end of
-    text reached). ``consistency`` is the paper's: the standard deviation (ddof 0) of the runs' accuracies, 0 for one
-    run. ``confidence`` is the mean over draws of the mean log-prob of the sampled tokens, raw, in nats;
-    ``confidence_processed`` the same under the decoder's own distribution. ``tokens`` is per draw.
+    ``accuracy`` (right under the rule in the column ``answer``), ``compliance`` (only the answer), ``strict_accuracy``
+    (both), ``runaway_share`` (cut off in a loop) and ``finished_share`` (end of text reached). ``consistency`` is the
+    paper's: the standard deviation (ddof 0) of the runs' accuracies, 0 for one run. ``confidence`` is the mean over
+    draws of the mean log-prob of the sampled tokens, raw, in nats; ``confidence_processed`` the same under the
+    decoder's own distribution. ``tokens`` is per draw.
     """
     groups = with_all(draws).groupby(GROUP)
     columns = {

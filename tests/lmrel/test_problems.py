@@ -14,11 +14,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from huggingface_hub.errors import LocalEntryNotFoundError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lmrel import InputError, load_problems, paper_problems
-from lmrel.problems import FEW_SHOT_EXAMPLES, as_rows, one_of, solve
+from lmrel.problems import FEW_SHOT_EXAMPLES, as_rows, as_table, one_of, solve
 from lmrel.prompts import expression, worksheet_item
 from tiny import corpus
 from tiny.split import held_out_problems, may_train_on, problem_key
@@ -138,9 +139,14 @@ GOOD = '{"problem_id": "a", "question": "1 + 1", "answer": 2}\n'
             '{"problem_id": "b", "task": "arithmetic", "x": 1' + "0" * 17 + ', "y": 0, "z": 99, "w": 1}',
             "the answer is 99000.*; it must be an integer of at most 18 digits",
         ),
-        (GOOD + '{"problem_id": "b", "question": "1 + 1"}', "line 2: a question needs its integer answer"),
-        (GOOD + '{"problem_id": 3, "question": "1", "answer": 1}', "line 2: problem_id must be a non-empty string"),
-        (GOOD + '{"problem_id": "b", "quest": "1", "answer": 1}', "line 2: unknown field 'quest'"),
+        (GOOD + '{"problem_id": "b", "question": "1 + 1"}', "line 2: a question needs its answer"),
+        (GOOD + '{"problem_id": [3], "question": "1", "answer": 1}', "line 2: problem_id must be a non-empty string"),
+        (
+            GOOD + '{"problem_id": "b", "quest": "1", "answer": 1}',
+            "line 2: task is None; without a question it must be",
+        ),
+        (GOOD + GOOD.replace("}", ', "text": ""}'), "line 2: a further column may not have the name 'text'"),
+        (GOOD + GOOD.replace("2", '"two"').replace('"a"', '"b"'), r"2 \(.*line 1\) and 'two' \(.*line 2\)"),
         (GOOD + '{"problem_id": "b", "task": "algebra"}', "line 2: task is 'algebra'"),
         (GOOD + '{"problem_id": "b", "task": "arithmetic", "x": 1, "y": 1, "z": 1}', "line 2: .*w is missing"),
         (GOOD + '{"problem_id": "b", "task": "arithmetic", "x": 1, "y": 1, "z": 1, "w": 1, "answer": 5}', "give 1"),
@@ -168,13 +174,13 @@ def test_a_bad_line_is_named(tmp_path: Path, text: str, said: str) -> None:
 
 
 ONE: dict[str, Any] = {"problem_id": ["a"], "question": ["1 + 1"], "answer": [2]}
-ANSWERS = [1.5, 2.0**60, float("inf"), True, 10**18, 2**64, "two", "2", "\u0663", [2], [[[[[2]]]]]]
-OF_TABLES = [b"2", Decimal("1.5"), Decimal("1e20000000"), pd.Timestamp("2020"), pd.Timedelta("1s")]
+ANSWERS = [2.0**60, float("inf"), 10**18, 2**64, "10/2", "1" * 19, " ", "#### ", [2], [[[[[2]]]]]]
+OF_TABLES = [b"2", Decimal("1e20000000"), Decimal("1e-20000000"), pd.Timestamp("2020"), pd.Timedelta("1s")]
 
 
 @pytest.mark.parametrize("value", [*ANSWERS, *OF_TABLES], ids=lambda value: repr(value)[:20])
-def test_an_answer_is_an_integer_that_a_table_holds(tmp_path: Path, value: Any) -> None:
-    said = r"answer is .*; it must be an integer of at most 18 digits\.$"
+def test_an_answer_is_one_that_a_table_holds(tmp_path: Path, value: Any) -> None:
+    said = r"answer is .*; it must be a number of at most 18 digits, a letter or a text\.$"
     with pytest.raises(InputError, match=f"^problems, row 0: {said}"):
         as_rows(pd.DataFrame(ONE | {"answer": [value]}))
     if any(value is one for one in ANSWERS):
@@ -194,11 +200,11 @@ def test_an_answer_is_an_integer_that_a_table_holds(tmp_path: Path, value: Any) 
         ("paper", "^problems is 'paper'; it must be a table"),
         ([{"problem_id": "a"}], "it must be a table"),
         (pd.concat([pd.DataFrame(ONE)] * 2, axis=1), "^problems has two columns of one name"),
-        (pd.DataFrame(ONE).drop(columns="answer"), "row 0: a question needs its integer answer"),
-        (pd.DataFrame(ONE | {"answer": [float("nan")]}), "row 0: a question needs its integer answer"),
+        (pd.DataFrame(ONE).drop(columns="answer"), "row 0: a question needs its answer"),
+        (pd.DataFrame(ONE | {"answer": [float("nan")]}), "row 0: a question needs its answer"),
         (pd.DataFrame({name: values * 2 for name, values in ONE.items()}), "row 1: problem_id 'a' is already at prob"),
         (pd.DataFrame(ONE | {"answer": [Decimal("sNaN")]}), "row 0: answer is Decimal"),
-        (pd.DataFrame(ONE | {"problem_id": [1]}), "row 0: problem_id must be a non-empty string"),
+        (pd.DataFrame(ONE | {"problem_id": [1.5]}), "row 0: problem_id must be a non-empty string"),
         (pd.DataFrame(ONE | {"question": [" "]}), "row 0: question must be a non-empty string"),
         (paper_problems().tail(1).assign(x=pd.NA), "row 0: .*x is missing"),
         (paper_problems().head(1).assign(op1="/"), "row 0: op1 is '/'"),
@@ -268,7 +274,7 @@ def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="must be 'paper' or an existing"):
         load_problems(str(tmp_path / "none.jsonl"))
     for name, content, said in [
-        ("a.csv", b"x", "must end in .jsonl or .parquet"),
+        ("a.txt", b"x", "must end in .jsonl, .json, .csv, .parquet"),
         ("a.jsonl", GOOD.encode("utf-16"), "is not UTF-8 text"),
         ("a.jsonl", GOOD.encode() + b"\xff", "is not UTF-8 text"),
         ("a.parquet", b"PAR1", "cannot be read as Parquet"),
@@ -307,3 +313,114 @@ def test_a_table_that_cannot_be_converted_ends_in_one_line(tmp_path: Path, table
     pq.write_table(table, tmp_path / "mine.parquet")
     with pytest.raises(InputError, match=f"cannot be read as Parquet: [^\n]*{said}[^\n]*$"):
         load_problems(str(tmp_path / "mine.parquet"))
+
+
+@pytest.mark.parametrize(
+    ("answers", "read"),
+    [
+        ([7, "1,234", "$5", "\u0663", "#### 72", "\N{MINUS SIGN}4", 106.0, "106.0"], [7, 1234, 5, 3, 72, -4, 106, 106]),
+        ([7, 1.5, "3/4", Decimal("0.25"), "-.5"], ["7", "1.5", "0.75", "0.25", "-0.5"]),
+        (["1/3", 2], ["1/3", "2"]),
+        (["A", "(B)", "C."], ["A", "B", "C"]),
+        (["A", "AB", "O"], ["a", "ab", "o"]),
+        (["Paris.", " New  York "], ["paris", "new york"]),
+        ([True, False], ["true", "false"]),
+    ],
+)
+def test_answers_are_numbers_letters_or_texts(answers: list[Any], read: list[Any]) -> None:
+    table = pd.DataFrame({"question": [f"q{i}" for i in range(len(answers))], "answer": answers})
+    rows = as_rows(table)
+    assert as_table(rows)["answer"].tolist() == read
+    assert [row["problem_id"] for row in rows] == [str(i) for i in range(1, len(answers) + 1)]
+    assert as_rows(as_table(rows)) == rows
+
+
+CSV = 'prompt,gold,level,id\r\n"Two, and two?",4,easy,7\r\n"A line\nand a line",5,,8\r\n'
+
+
+def test_files_of_every_kind_hold_the_same_problems_under_names_of_their_own(tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [
+        {"prompt": "Two, and two?", "gold": 4, "level": "easy", "id": 7},
+        {"prompt": "A line\nand a line", "gold": 5, "level": None, "id": 8},
+    ]
+    (tmp_path / "a.csv").write_bytes(b"\xef\xbb\xbf" + CSV.encode())
+    (tmp_path / "a.json").write_text(json.dumps(rows))
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    pd.DataFrame(rows).to_parquet(tmp_path / "a.parquet")
+    names = {"question": "prompt", "answer": "gold", "problem_id": "id"}
+    for kind in ("csv", "json", "jsonl", "parquet"):
+        found = load_problems(str(tmp_path / f"a.{kind}"), columns=names)
+        assert found["question"].tolist() == ["Two, and two?", "A line\nand a line"]
+        assert found["answer"].tolist() == [4, 5]
+        assert found["problem_id"].tolist() == ["7", "8"]
+        assert found["level"].isna().tolist() == [False, True]
+        split = load_problems(
+            str(tmp_path / f"a.{kind}"), columns={**names, "cluster": "prompt", "task": "gold"}, limit=1
+        )
+        assert split["task"].tolist() == ["4", "5"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("a.csv", "question,answer\n1 + 1,2,3\n", "line 2: 3 cells, and line 1 names 2 columns"),
+        ("a.csv", "question,question\n1,2\n", "line 1: two columns have one name"),
+        ("a.csv", 'question,answer\n"1 + 1,2\n', "line 2: not valid CSV"),
+        ("a.csv", "question,answer\n", "holds no problems"),
+        (
+            "a.csv",
+            "question,gold\n1,2\n",
+            r"columns names 'prompt', which .*a.csv does not have.* It has question, gold",
+        ),
+        ("a.json", '{"question": "1"}', "must hold an array of problems"),
+        ("a.json", "[1", "a.json: not valid JSON"),
+        ("a.txt", "1", r"its name must end in \.jsonl, \.json, \.csv, \.parquet"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_named(tmp_path: Path, name: str, text: str, said: str) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(InputError, match=said):
+        load_problems(str(tmp_path / name), columns={"question": "prompt"} if "prompt" in said else None)
+
+
+def test_a_column_gives_way_to_the_one_that_is_named_for_it(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"question": "q", "answer": "a long story", "gold": 3}')
+    assert load_problems(str(tmp_path / "a.jsonl"), columns={"answer": "gold"})["answer"].tolist() == [3]
+
+
+def test_a_dataset_comes_from_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(GOOD)
+    asked: list[Any] = []
+
+    def download(repo: str, file: str, *, repo_type: str, revision: str | None) -> str:
+        asked.append((repo, file, repo_type, revision))
+        return str(path)
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+    listed = ["README.md", "main/test.parquet"]
+    monkeypatch.setattr("huggingface_hub.HfApi.list_repo_files", lambda *_, **__: listed)
+    for source in ("hf://datasets/o/n/main/a.jsonl", "hf://datasets/o/n@v1/a.jsonl", "hf://datasets/o/n"):
+        assert load_problems(source)["answer"].tolist() == [2]
+    assert asked == [
+        ("o/n", "main/a.jsonl", "dataset", None),
+        ("o/n", "a.jsonl", "dataset", "v1"),
+        ("o/n", "main/test.parquet", "dataset", "refs/convert/parquet"),
+    ]
+    listed.append("main/train.parquet")
+    with pytest.raises(
+        InputError, match=r"o/n has 2 files of data; name one, such as hf://datasets/o/n@refs%2Fconvert"
+    ):
+        load_problems("hf://datasets/o/n")
+    for source in ("hf://models/o/n", "hf://datasets/n"):
+        with pytest.raises(InputError, match="a dataset is named hf://datasets/OWNER/NAME/FILE"):
+            load_problems(source)
+
+
+def test_a_hub_that_cannot_be_reached_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> str:
+        raise LocalEntryNotFoundError("no network")
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", refuse)
+    with pytest.raises(InputError, match="could not be downloaded: there is no connection to the hub"):
+        load_problems("hf://datasets/o/n/a.jsonl")

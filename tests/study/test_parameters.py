@@ -34,7 +34,7 @@ TABLES: dict[Any, dict[str, Any]] = {  # each with values that fit
     Parameters: {"model": "a", "shards": 10**6},  # so that any shard is one of them
     Sampling: dict(
         **dict(runs=1, first_run=0, seed=0, prompt_style="readme", template=None, system=None, chat_template="off"),
-        **dict(chunk=1, model_name="a", decoding=None),
+        **dict(answer="last", chunk=1, model_name="a", decoding=None),
     ),
     Enumeration: dict(temperatures=[0.5], tolerance=0.1, max_nodes=9, prompt_style="readme", chunk=1),
     Decoder: {},
@@ -50,6 +50,11 @@ KINDS: dict[str, tuple[list[Any], list[Any]]] = {  # by how their words begin: v
     "a list such as": (
         ["[0, .5]", "(0, 1)", [0, 0.5], (0.5,), np.array([0, 0.5]), [np.float32(0.5)], [1e-6, 10]],
         [0.5, "0.5", "[0.5", "{[]}", "[" * 9999, [], "[]", True, {0.5: 1}, np.float64(0.5), np.array(0.5)],
+    ),
+    "first, last": (["first", "marked", "regex:= ([0-9]+)", np.str_("sole")], ["", "First", "regex", 5, ["first"]]),
+    "a mapping": (
+        [{"question": "prompt"}, "question=prompt answer=gold", "{'a': 'b'}"],
+        [{}, "", "question", "question=", {"a": 1}, {1: "a"}, ["a=b"], "{'a'", 5],
     ),
     "a list of at most": ([[], ["Q:"], ("\n", "x" * 999), ["x"] * 16], [[""], [1], ["é"], ["x"] * 17, np.array(["x"])]),
     "a list of names": ([["a"], ["a", "b/c"]], [[], [None], ["a", ""], ["a\0b"], ["x" * 5000], [HUGE], "a"]),
@@ -124,6 +129,9 @@ def test_of_a_list_the_one_that_does_not_fit_is_named() -> None:
         assert refusal(Parameters, "a", temperatures=twice) == f"temperatures is {quoted(twice)}; each may occur once."
     hint = "stop_strings is 'Q:'; it must be a list of strings: for this one alone, ['Q:']."
     assert refusal(Decoder, stop_strings="Q:") == hint
+    for expression, said in {"[": "is no regular expression", "7": "a pair of brackets must say where"}.items():
+        assert said in refusal(Parameters, "a", answer=f"regex:{expression}")
+    assert "answer 'last' needs 'eos'" in refusal(Parameters, "a", answer="last", stop="decided")
     assert refusal(Parameters, "a", shards=3, shard=3) == "shard is 3; it must be None or an integer from 0 to 2."
 
 

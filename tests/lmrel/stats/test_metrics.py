@@ -25,7 +25,7 @@ def table(**columns: Any) -> pd.DataFrame:
         "task": ["arithmetic"] * 4 + ["variable_binding"] * 4,
         "correct": [True, True, True, False, False, True, False, False],
         "compliant": [True] * 4 + [False] * 4,
-        "correct_sole": [True, False, None, False] * 2,
+        "runaway": [True, False, False, False] * 2,
         "finished": True,
         "n_tokens": 3,
         "mean_logprob": [-1.0] * 4 + [-2.0] * 4,
@@ -43,7 +43,7 @@ def test_summary_by_hand() -> None:
     assert whole["accuracy"] == 0.5
     assert whole["compliance"] == 0.5
     assert whole["strict_accuracy"] == 0.375
-    assert whole["sole_accuracy"] == pytest.approx(1 / 3)  # of those that were read
+    assert whole["runaway_share"] == 0.25
     # Runs score 1/2, 2/2, 1/2, 0/2: mean 1/2, standard deviation (ddof 0) sqrt(1/8).
     assert whole["consistency"] == pytest.approx(np.sqrt(0.125))
     assert whole["confidence"] == -1.5

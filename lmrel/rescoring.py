@@ -1,0 +1,60 @@
+"""What a draw's text is worth: its answer under a rule, whether it is right, and why not; of any stored draws again."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from lmrel.answers import Answer, as_answer, extract_answer, failure, in_loop, is_right, kind_of, paper_failure
+from lmrel.errors import InputError, needs_columns
+from lmrel.numerals import Number
+
+INT64 = np.iinfo(np.int64)
+READ_FROM = ("text", "expected", "finished", "ended")
+JUDGED = ("answer", "extracted", "correct", "compliant", "runaway", "failure")
+
+
+@needs_columns(*READ_FROM)
+def rescore(draws: pd.DataFrame, answer: str) -> pd.DataFrame:
+    """`draws`, read again by the rule `answer` (see `extract_answer`), without the model.
+
+    New are the columns ``answer, extracted, correct, compliant, runaway`` and ``failure``: the paper's classes under
+    its rule, under others those of `answers.failure`. Raises `InputError` for a rule that is none, and for texts that
+    were cut short where their first integer was decided.
+    """
+    if (draws["ended"] == "decided").any():
+        raise InputError(
+            "these texts were cut short where their first integer was decided, and other rules need whole ones; draw "
+            "them with stop='eos'."
+        )
+    return judged(draws, answer)
+
+
+def judged(draws: pd.DataFrame, answer: str) -> pd.DataFrame:
+    """`draws` with the columns `JUDGED`, from those in `READ_FROM`. What is written alike is read once."""
+    alike = draws.groupby([*READ_FROM], sort=False, dropna=False).ngroup().to_numpy()
+    _, where = np.unique(alike, return_index=True)
+    some = (draws[name].iloc[where] for name in READ_FROM)
+    found = [_judge(answer, *row) for row in zip(*some, strict=True)]
+    table = pd.DataFrame(found, columns=["extracted", "correct", "compliant", "runaway", "failure"])
+    if pd.api.types.is_integer_dtype(draws["expected"]):
+        table["extracted"] = pd.array([_in_64_bits(row[0]) for row in found], dtype="Int64")
+    else:
+        table["extracted"] = pd.array([None if row[0] is None else as_answer(row[0]) for row in found], dtype="string")
+    table["failure"] = table["failure"].astype("str")
+    return draws.assign(answer=answer, **table.take(alike).set_axis(draws.index).to_dict("series"))  # type: ignore[arg-type]
+
+
+def _judge(
+    rule: str, text: str, expected: Answer, finished: bool, ended: str
+) -> tuple[Answer | None, bool, bool, bool, str | None]:
+    right = expected if isinstance(expected, str) else int(expected)
+    extracted, compliant = extract_answer(text, rule, kind_of(right))
+    correct, runaway = is_right(extracted, right), ended == "length" and in_loop(text)
+    if rule == "first" and isinstance(right, int):
+        return extracted, correct, compliant, runaway, paper_failure(text, extracted, correct, compliant)
+    return extracted, correct, compliant, runaway, None if correct else failure(text, extracted, finished, runaway)
+
+
+def _in_64_bits(value: Answer | Number | None) -> int | None:
+    return value if isinstance(value, int) and INT64.min <= value <= INT64.max else None
