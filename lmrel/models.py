@@ -34,7 +34,7 @@ from lmrel.errors import InputError, check_choice, is_text, quoted, visible
 from lmrel.files import read_object
 from lmrel.parameters import PRECISIONS
 from lmrel.precision import check_narrow, precision_of
-from lmrel.registry import NF4_METHOD, REGISTRY, ModelSpec, known
+from lmrel.registry import NF4_METHOD, REGISTRY, SHORT, ModelSpec, known
 
 SMALL, THREADS = 20_000_000, torch.get_num_threads()
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "nf4": torch.bfloat16}
@@ -52,8 +52,8 @@ def resolve(name: str) -> str:
     if not is_text(name):
         raise InputError(f"model is {quoted(name)}; it must be a name, a folder or a repo id.")
     base, _, revision = name.partition("@")
-    if base in REGISTRY and not REGISTRY[base].tiny:
-        return REGISTRY[base].repo
+    if (spec := REGISTRY.get(SHORT.get(base, base))) and not spec.tiny:
+        return spec.repo
     folder = REGISTRY[name].source if name in REGISTRY else name
     if os.path.isdir(folder):
         for said in _refusals(Path(folder)):

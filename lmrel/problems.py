@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import numbers
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from fractions import Fraction
 from functools import cache
@@ -40,6 +40,8 @@ COLUMNS = (
 INTEGERS = ("a", "b", "k", "x", "y", "z", "w")
 TEXTS = ("problem_id", "task", "op1", "op2", "question", "cluster")
 NAMES = {"problem_id", "task", "cluster"}  # which may be written as integers
+RANGES = {"a": (1, 9), "b": (1, 9), "k": (1, 9), "x": (10, 99), "y": (1, 20), "z": (1, 10), "w": (1, 10)}  # the paper's
+MOST_TRIES = 100_000
 APPLY = {"+": lambda m, n: m + n, "-": lambda m, n: m - n, "*": lambda m, n: m * n}
 FEW_SHOT_EXAMPLES: tuple[dict[str, Any], ...] = (
     {"task": "variable_binding", "a": 4, "b": 3, "op1": "+", "k": 2, "op2": "-"},
@@ -56,25 +58,44 @@ def solve(problem: Problem) -> int:
     return (problem["x"] - problem["y"]) * problem["z"] + problem["w"]
 
 
-def draw_problem(task: str, rng: random.Random) -> dict[str, Any]:
-    """One problem with operands from the paper's ranges, drawn in the paper's order."""
-    if task == "variable_binding":
-        a, b, op1 = rng.randint(1, 9), rng.randint(1, 9), rng.choice("+-*")
-        return {"task": task, "a": a, "b": b, "op1": op1, "k": rng.randint(1, 9), "op2": rng.choice("+-")}
-    x, y, z, w = rng.randint(10, 99), rng.randint(1, 20), rng.randint(1, 10), rng.randint(1, 10)
-    return {"task": task, "x": x, "y": y, "z": z, "w": w}
+def draw_problem(task: str, rng: random.Random, ranges: Mapping[str, tuple[int, int]] = RANGES) -> dict[str, Any]:
+    """One problem with operands from `ranges`, by default the paper's, drawn in the paper's order."""
+    signs = {"op1": "+-*", "op2": "+-"}
+    picked = {name: rng.choice(signs[name]) if name in signs else rng.randint(*ranges[name]) for name in OPERANDS[task]}
+    return {"task": task, **picked}
+
+
+def new_problems(
+    n: int,
+    seed: int,
+    ranges: Mapping[str, tuple[int, int]] | None = None,
+    allowed: Callable[[Problem], bool] = lambda problem: True,
+) -> list[dict[str, Any]]:
+    """`n` problems of each family as rows, of which each is `allowed`: with seed 42, in the paper's ranges, its own.
+
+    `ranges` are the lowest and highest value of each operand. Raises `InputError` for a range that holds nothing, and
+    where so many that are allowed are not found.
+    """
+    check_count("num_examples", n, most=10**6)
+    bounds = {**RANGES, **(ranges or {})}
+    for name, (low, high) in bounds.items():
+        if not -(10**5) <= low <= high <= 10**5:
+            raise InputError(f"the range of {name} is {low} to {high}; it must go up, within 100,000 of 0.")
+    rng = random.Random(seed)
+    rows: list[dict[str, Any]] = []
+    for task, prefix in (("variable_binding", "vb"), ("arithmetic", "ar")):
+        for number in range(n):
+            drawn = (draw_problem(task, rng, bounds) for _ in range(MOST_TRIES))
+            if (problem := next(filter(allowed, drawn), None)) is None:
+                raise InputError(f"only {number} problems of {task} were found; ask for fewer, or from wider ranges.")
+            rows.append({"problem_id": f"{prefix}-{number:03d}", "answer": solve(problem), **problem})
+    return rows
 
 
 @cache
 def paper_rows() -> tuple[dict[str, Any], ...]:
     """The paper's 240 problems as rows: see `paper_problems`."""
-    rng = random.Random(42)
-    rows = []
-    for task, prefix in (("variable_binding", "vb"), ("arithmetic", "ar")):
-        for i in range(120):
-            problem = draw_problem(task, rng)
-            rows.append({"problem_id": f"{prefix}-{i:03d}", "answer": solve(problem), **problem})
-    return tuple(rows)
+    return tuple(new_problems(120, 42))
 
 
 def paper_problems() -> pd.DataFrame:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from lmrel.files import as_pandas, as_path, read_table
+from lmrel.files import as_pandas, as_path, atomically, read_table
 
 DRAWS_SCHEMA = pa.schema(
     [
@@ -48,6 +49,12 @@ def schema(found: pa.Schema) -> pa.Schema:
     texts = [name for name in ANSWERS if name in found.names and not pa.types.is_integer(found.field("expected").type)]
     fields = [pa.field(field.name, pa.string()) if field.name in texts else field for field in DRAWS_SCHEMA]
     return pa.schema([*fields, *[(name, pa.string()) for name in found.names if name not in DRAWS_SCHEMA.names]])
+
+
+def write_draws(draws: pd.DataFrame, path: Path) -> Path:
+    """Write `draws`, which must have the columns of `DRAWS_SCHEMA`, as one Parquet file with checksums."""
+    table = pa.Table.from_pandas(draws, schema=schema(pa.Schema.from_pandas(draws)), preserve_index=False)
+    return atomically(path, lambda temporary: pq.write_table(table, temporary, write_page_checksum=True))
 
 
 def read_draws(folder: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:

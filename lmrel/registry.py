@@ -55,13 +55,16 @@ REGISTRY = {
     name: ModelSpec(name=name, instruct="instruct" in name, **given, **_KNOWN["counts"][given["shape"]])
     for name, given in _KNOWN["models"].items()
 }
+SHORT: dict[str, str] = _KNOWN["short"]  # names by which the paper's code calls its models
 TINY = tuple(name for name, spec in REGISTRY.items() if spec.tiny)
 TINY_SUITE = tuple(name for name in TINY if name.endswith(("base", "instruct")))  # what the study runs by default
 
 
 def known(name: str) -> ModelSpec | None:
-    """What the registry says of a model, by its name there or its repo id; None if it does not know it."""
-    return REGISTRY.get(name) or next((spec for spec in REGISTRY.values() if spec.repo and spec.repo == name), None)
+    """What the registry says of a model, by its name there, short or whole, or its repo id; None if it does not know it."""
+    return REGISTRY.get(SHORT.get(name, name)) or next(
+        (spec for spec in REGISTRY.values() if spec.repo and spec.repo == name), None
+    )
 
 
 def label(source: str) -> str:

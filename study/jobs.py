@@ -18,7 +18,7 @@ from lmrel.errors import InputError, check_count, guess, quoted
 from lmrel.files import read_text
 from lmrel.parameters import LONGEST_NAME, Allowed, Parameters, is_path, real, table, whole
 from lmrel.problems import load_problems
-from lmrel.registry import REGISTRY
+from lmrel.registry import REGISTRY, known
 from study import costs
 from study.shards import shard_folder
 
@@ -111,7 +111,7 @@ class Study:
         if len(folders) < len(models):
             raise InputError(f"models is {quoted(models)}; each may occur once.")
         for model in models:  # a repo id has a slash
-            if model not in REGISTRY and "/" not in model and not Path(model).is_dir():
+            if known(model.partition("@")[0]) is None and "/" not in model and not Path(model).is_dir():
                 hint = guess(model, REGISTRY) or f" Known: {', '.join(REGISTRY)}."
                 raise InputError(f"models has {quoted(model)}, which is no known name, no folder and no repo id.{hint}")
         for model, own_request in requests.items():

@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from lmrel import files
 from lmrel.errors import InputError, quoted
 from lmrel.files import writing
-from lmrel.records import DRAWS, RUN, SUMMARY, read_draws, schema
+from lmrel.records import DRAWS, RUN, SUMMARY, read_draws, schema, write_draws
 from study.code import sources
 
 PARTS, LOCK = ".parts", ".lock"
@@ -173,7 +173,7 @@ def complete(
         some = problems.iloc[start : start + block]
         path = parts / f"{name}-{number:04d}.parquet"
         if not is_whole(path, len(some) * n_draws):
-            write_part(draw(some), path)
+            write_draws(draw(some), path)
         paths.append(path)
     return paths
 
@@ -184,12 +184,6 @@ def merged(old: pd.DataFrame, new: pd.DataFrame, problems: pd.DataFrame, tempera
     both = pd.concat([old[old["problem_id"].isin(order.keys())], new], ignore_index=True)
     decoder = both["temperature"].map({temperature: number for number, temperature in enumerate(temperatures)})
     return both.iloc[np.lexsort((both["run"], decoder, both["problem_id"].map(order)))]
-
-
-def write_part(draws: pd.DataFrame, path: Path) -> Path:
-    """Write `draws`, which must have the columns of `records.DRAWS_SCHEMA`, as one Parquet file with checksums."""
-    table = pa.Table.from_pandas(draws, schema=schema(pa.Schema.from_pandas(draws)), preserve_index=False)
-    return files.atomically(path, lambda temporary: pq.write_table(table, temporary, write_page_checksum=True))
 
 
 def is_whole(path: Path, rows: int) -> bool:

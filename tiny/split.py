@@ -40,6 +40,12 @@ def may_train_on(problem: Problem) -> bool:
     return not _in_held_out_twentieth(key) and key not in _reserved_keys()
 
 
+def is_held_out(problem: Problem) -> bool:
+    """Whether no tiny model trained on a problem, nor on a twin, though it is not among the paper's."""
+    key = problem_key(problem)
+    return _in_held_out_twentieth(key) and key not in _reserved_keys()
+
+
 def held_out_problems(per_task: int = 200) -> pd.DataFrame:
     """A table of up to `per_task` problems of each family that no tiny model trained on and that are not the paper's.
 
@@ -56,9 +62,8 @@ def held_out_problems(per_task: int = 200) -> pd.DataFrame:
         found: dict[str, dict[str, Any]] = {}
         for combination in values:
             problem = {"task": task, **dict(zip(OPERANDS[task], combination, strict=True))}
-            key = problem_key(problem)
-            if _in_held_out_twentieth(key) and key not in _reserved_keys():
-                found.setdefault(key, problem)
+            if is_held_out(problem):
+                found.setdefault(problem_key(problem), problem)
         chosen = random.Random(0).sample(sorted(found), min(per_task, len(found)))
         rows += [
             {"problem_id": f"held-{task}-{i:04d}", "answer": solve(found[key]), **found[key]}

@@ -159,7 +159,7 @@ def test_only_missing_and_damaged_parts_are_made(
             data[place] ^= 0xFF
         first.write_bytes(data)
     if damage == "short":
-        parts.write_part(records.read_part(second).head(3), first)
+        records.write_draws(records.read_part(second).head(3), first)
     sampled = counting(monkeypatch)
     carry_out(tmp_path)
     assert sampled == [2] * (1 if damage is None else 2)
@@ -358,7 +358,7 @@ def test_a_run_that_says_it_had_fewer_runs_than_it_has_is_drawn_again(tmp_path: 
 
 def test_draws_survive_the_round_trip(tmp_path: Path) -> None:
     written = draws()
-    parts.write_part(written, tmp_path / records.DRAWS)
+    records.write_draws(written, tmp_path / records.DRAWS)
     read = records.read_draws(tmp_path)
     assert read["text"].tolist() == written["text"].tolist()
     assert [list(ids) for ids in read["token_ids"]] == written["token_ids"].tolist()
@@ -367,12 +367,12 @@ def test_draws_survive_the_round_trip(tmp_path: Path) -> None:
 
 def test_a_missing_column_is_no_draws_table(tmp_path: Path) -> None:
     with pytest.raises((KeyError, pa.ArrowInvalid)):
-        parts.write_part(draws().drop(columns="text"), tmp_path / records.DRAWS)
+        records.write_draws(draws().drop(columns="text"), tmp_path / records.DRAWS)
     assert not list(tmp_path.iterdir())
 
 
 def test_some_columns_are_read_alone(tmp_path: Path) -> None:
-    parts.write_part(draws(), tmp_path / records.DRAWS)
+    records.write_draws(draws(), tmp_path / records.DRAWS)
     whole = records.read_draws(tmp_path)
     for names in (["run", "correct"], ["extracted"]):
         pd.testing.assert_frame_equal(records.read_draws(tmp_path, names), whole[names])
@@ -380,13 +380,13 @@ def test_some_columns_are_read_alone(tmp_path: Path) -> None:
 
 def test_extracted_integers_keep_every_digit(tmp_path: Path) -> None:
     large = draws().assign(extracted=pd.array([2**53 + 1, None] * 3, dtype="Int64"))
-    parts.write_part(large, tmp_path / records.DRAWS)
+    records.write_draws(large, tmp_path / records.DRAWS)
     assert records.read_draws(tmp_path)["extracted"].dropna().tolist() == [2**53 + 1] * 3
 
 
 def test_joined_parts_are_the_rows_of_all_in_order(tmp_path: Path) -> None:
     whole = draws()
-    paths = [parts.write_part(whole.iloc[a:b], tmp_path / f"{a}") for a, b in ((0, 2), (2, 5), (5, 6))]
+    paths = [records.write_draws(whole.iloc[a:b], tmp_path / f"{a}") for a, b in ((0, 2), (2, 5), (5, 6))]
     parts.join_parts(paths, tmp_path)
     joined = records.read_draws(tmp_path)
     assert joined[["problem_id", "run", "text"]].equals(whole[["problem_id", "run", "text"]])
@@ -396,7 +396,7 @@ def test_joined_parts_are_the_rows_of_all_in_order(tmp_path: Path) -> None:
 
 
 def test_a_part_with_any_bit_flipped_is_not_whole_or_reads_the_same(tmp_path: Path) -> None:
-    path = parts.write_part(draws(), tmp_path / "part")
+    path = records.write_draws(draws(), tmp_path / "part")
     data, good = path.read_bytes(), records.read_part(path)
     rng = random.Random(0)
     footer = len(data) - 8 - int.from_bytes(data[-8:-4], "little")  # it has no checksum

@@ -1,0 +1,114 @@
+"""The commands that draw: ``lmrel evaluate``, a run from the command line, and ``lmrel rescore``, one read again."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+from contextlib import suppress
+from dataclasses import MISSING, fields
+from typing import Any
+
+from lmrel import files, records
+from lmrel.__main__ import add_run, printed, run_of
+from lmrel.errors import InputError
+from lmrel.parameters import HELP, Parameters, in_words
+from lmrel.rescoring import rescore
+from lmrel.stats.inference import summarize_with_intervals
+
+OTHER_NAMES = {"temperatures": ("--temperature", "--temperatures"), "output_dir": ("--output", "--output-dir")}
+TABLE: Any = Parameters.__pydantic_fields__  # type: ignore[attr-defined]
+LISTS = ("temperatures", "stop_strings", "columns")
+AS_WRITTEN = ("model", "template", "system", "answer", "problems", "output_dir")  # texts that may look like numbers
+
+
+def add(commands: Any) -> None:
+    """Add both commands to those of ``lmrel``."""
+    parser = commands.add_parser("evaluate", help="draw a model's answers at several temperatures")
+    for field in fields(Parameters):
+        names = OTHER_NAMES.get(field.name, (f"--{field.name.replace('_', '-')}",))
+        if isinstance(field.default, bool):
+            flag = names[0].replace("--", "--no-") if field.default else names[0]
+            switch = {"action": "store_const", "const": not field.default}
+            parser.add_argument(flag, dest=field.name, help=HELP[field.name], **switch)
+            continue
+        words, options = in_words(TABLE[field.name])
+        default = "" if field.default is MISSING else f"; default: {_shown(field.default)}"
+        parser.add_argument(
+            *names,
+            dest=field.name,
+            required=field.default is MISSING,
+            nargs="+" if field.name in LISTS else None,
+            metavar="|".join(options) or ("KEY=VALUE" if field.name == "columns" else field.name.upper()),
+            help=f"{HELP[field.name]}: {words}{default}".replace("%", "%%"),
+        )
+    parser.set_defaults(carry_out=evaluate)
+    parser = commands.add_parser("rescore", help="read a finished run's texts by another rule, without the model")
+    add_run(parser)
+    parser.add_argument("--answer", required=True, help="first, last, marked, sole, or regex:…")
+    parser.add_argument("--output", metavar="FOLDER", help="default: beside the run, its name and the rule's")
+    parser.set_defaults(carry_out=rescored)
+
+
+def evaluate(arguments: argparse.Namespace) -> None:
+    """Carry out the run that the command line describes, and say what came out."""
+    from study.run import Run  # torch is not waited for where a parameter is wrong
+
+    given = {field.name: getattr(arguments, field.name) for field in fields(Parameters)}
+    run = Run(**{name: _value(name, value) for name, value in given.items() if value is not None})
+    _, summary = run.carry_out()
+    _say(summary)
+    print(f"\n{run.folder}: {records.DRAWS}, {records.SUMMARY}, {records.RUN}")
+
+
+def _value(name: str, value: Any) -> Any:
+    """What was written on the command line as the value that the notebook would hold."""
+    if name == "columns":
+        return " ".join(value)
+    if name in AS_WRITTEN or name == "stop_strings" or not isinstance(value, (str, list)):
+        return value
+    if isinstance(value, list):
+        return [_value("", one) for one in value]
+    with suppress(ValueError, SyntaxError):
+        return ast.literal_eval(value)
+    return value
+
+
+def _shown(default: Any) -> str:
+    return " ".join(map(str, default)) if isinstance(default, tuple) else str(default)
+
+
+def _say(summary: Any) -> None:
+    whole = summary[summary["task"] == "all"]
+    per_cent = "{:.1f} % [{:.1f}, {:.1f}]".format
+    columns = {"T": whole["temperature"], "problems": whole["problems"], "runs": whole["runs"]}
+    for name in ("accuracy", "compliance", "runaway_share"):
+        ends = 100 * whole[[name, f"{name}_low", f"{name}_high"]].to_numpy()
+        columns[name.replace("_", " ")] = [per_cent(*row) for row in ends]
+    printed(whole[[]].assign(**columns))
+
+
+def rescored(arguments: argparse.Namespace) -> None:
+    """Write a run again as another rule reads it, into a folder of its own."""
+    folder = run_of(arguments)
+    record, draws = files.read_object(folder / records.RUN, "parameters"), records.read_draws(folder)
+    before, after = draws, rescore(draws, arguments.answer)
+    name = f"{folder.name}-{arguments.answer.partition(':')[0]}"
+    target = files.as_path("output", arguments.output or folder.with_name(name))
+    if (target / records.RUN).exists() and files.read_object(target / records.RUN).get("rescored_from") is None:
+        raise InputError(f"{target} holds a run that was drawn; give another output.")
+    with files.writing(target):
+        target.mkdir(parents=True, exist_ok=True)
+    summary = summarize_with_intervals(after)
+    hashes = {
+        "draws": files.sha256(records.write_draws(after, target / records.DRAWS)),
+        "summary": files.sha256(files.write_table(summary, target / records.SUMMARY)),
+    }
+    parameters = {**record["parameters"], "answer": arguments.answer, "output_dir": str(target)}
+    origin = {"folder": str(folder), "draws": files.sha256(folder / records.DRAWS)}
+    said = {"parameters": parameters, "sha256": hashes, "rescored_from": origin}
+    files.write_json(record | said, target / records.RUN)
+    _say(summary)
+    changed = (before["correct"] != after["correct"]).to_numpy()
+    right = int((after["correct"].to_numpy() & changed).sum())
+    print(f"\n{changed.sum():,} of {len(after):,} verdicts changed, {right:,} of them to right")
+    print(f"{target}: {records.DRAWS}, {records.SUMMARY}, {records.RUN}")
