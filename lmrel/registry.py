@@ -61,10 +61,9 @@ TINY_SUITE = tuple(name for name in TINY if name.endswith(("base", "instruct")))
 
 
 def known(name: str) -> ModelSpec | None:
-    """What the registry says of a model, by its name there, short or whole, or its repo id; None if it does not know it."""
-    return REGISTRY.get(SHORT.get(name, name)) or next(
-        (spec for spec in REGISTRY.values() if spec.repo and spec.repo == name), None
-    )
+    """What the registry says of a model, by its short or whole name or its repo id; None if it does not know it."""
+    by_repo = {spec.repo: spec for spec in REGISTRY.values() if spec.repo}
+    return REGISTRY.get(SHORT.get(name, name)) or by_repo.get(name)
 
 
 def label(source: str) -> str:

@@ -116,9 +116,9 @@ class Study:
                 raise InputError(f"models has {quoted(model)}, which is no known name, no folder and no repo id.{hint}")
         for model, own_request in requests.items():
             if model not in models or not isinstance(own_request, dict):
-                known = f"the models are {', '.join(models)}"
+                listed = f"the models are {', '.join(models)}"
                 raise InputError(
-                    f"requests has {quoted(model)}: {quoted(own_request)}; {known}, and each may have numbers."
+                    f"requests has {quoted(model)}: {quoted(own_request)}; {listed}, and each may have numbers."
                 )
         problems, table_mb = len(load_problems(given.problems, given.limit)), ROW_MB * given.n_draws
         shards, asked = {}, {}

@@ -71,7 +71,7 @@ class Run(Parameters):
         resolve_precision(self.model, self.precision)
         if self.template is not None:
             read_template(self.template)
-        problems = load_problems(self.problems, self.limit, self.columns)
+        problems = self.problem_table()
         if self.stop == "decided":
             check_decidable(rows_of(problems), self.answer)
         if self.shards > len(problems):
@@ -84,6 +84,10 @@ class Run(Parameters):
         if not self.replace:
             parts.refuse_other(self.folder, self.identifying())
         return problems
+
+    def problem_table(self) -> pd.DataFrame:
+        """All its problems, those of other shards included."""
+        return load_problems(self.problems, self.limit, self.columns)
 
     @property
     def folder(self) -> Path:

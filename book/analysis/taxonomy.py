@@ -2,9 +2,9 @@
 
 An answer fails if it is wrong or more than a number. A class is a function from a `Case` to its reason, or None if the
 case is none of this class; the first class with a reason counts. What the text is comes first (nothing, a refusal, a
-right answer that runs on, no number, reasoning), then what the number is. ``book/data/failures.jsonl`` holds outputs
-that were labelled by hand before the rules were written; the tests say how often rules and labels agree. The paper's
-rules are in `lmrel.answers`.
+right answer that runs on or that the rule passes over, a loop, no number, reasoning), then what the number is.
+``book/data/failures.jsonl`` holds outputs that were labelled by hand; the tests say how often rules and labels agree.
+The paper's rules are in `lmrel.answers`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 import pandas as pd
 
-from lmrel.answers import first_integer
+from lmrel.answers import first_integer, in_loop, marked
 from lmrel.errors import InputError, quoted
 from lmrel.problems import APPLY, FEW_SHOT_EXAMPLES, Problem, solve
 
@@ -77,6 +77,16 @@ def refusal(case: Case) -> str | None:
 def ran_on(case: Case) -> str | None:
     """A right answer with more text around it."""
     return "the first integer is right, and there is more text" if case.number == case.right else None
+
+
+def misread(case: Case) -> str | None:
+    """A text that marks the right answer as its answer, after other numbers: wrong only under the paper's rule."""
+    return f"its answer is {case.right}, and the first integer another" if marked(case.text) == case.right else None
+
+
+def runaway(case: Case) -> str | None:
+    """A text that was cut off in a loop."""
+    return "it was cut off while it repeated itself" if not case.finished and in_loop(case.text) else None
 
 
 def truncated(case: Case) -> str | None:
@@ -186,6 +196,6 @@ def precision_and_recall(labels: Sequence[str], said: Sequence[str]) -> pd.DataF
     return pd.DataFrame(found).rename_axis("class").reset_index()
 
 
-OF_TEXT = (empty, refusal, ran_on, truncated, no_number, reasoning)
+OF_TEXT = (empty, refusal, ran_on, misread, runaway, truncated, no_number, reasoning)
 OF_NUMBER = (sign, wrong_operation, transposed, off_by_small, copied_operand, few_shot_copied, one_digit, other_number)
 CLASSES: dict[str, Callable[[Case], str | None]] = {rule.__name__: rule for rule in (*OF_TEXT, *OF_NUMBER)}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +21,17 @@ from book.analysis.taxonomy import failure, precision_and_recall
 from book.analysis.trends import bootstrap_interval, holm, trend, variance_reduction
 from book.figures.published import ACCURACY, PROBLEMS, TEMPERATURES
 from book.figures.text import percent_range, plain, temperature_name, with_interval
-from lmrel.answers import extract_answer, paper_failure
+from lmrel.answers import extract_answer, first_integer, only_answer, paper_failure
 from lmrel.charts import PALETTE, coloured, figure, themed, titled
+from lmrel.parameters import RULES
 from lmrel.problems import OPERANDS, paper_problems
+from lmrel.rescoring import rescore
 from lmrel.stats import agreement, metrics
 from lmrel.stats.contrasts import paired
 from lmrel.stats.inference import wilson
 
 LABELS = Path(__file__).resolve().parent.parent / "data" / "failures.jsonl"
+ANSWERS = LABELS.with_name("answers.jsonl")
 
 
 def stability(spared: Sequence[float] = (0.0,), margin: float = 0.05, relative: float = 0.25) -> pd.DataFrame:
@@ -83,6 +86,43 @@ def first_integers(texts: Sequence[str]) -> pd.DataFrame:
         for rule, name in read.items()
     }
     return plain(pd.DataFrame({"output": list(texts)} | columns))
+
+
+def answer_rules() -> pd.DataFrame:
+    """How often each rule is right: columns ``asked for, rule, precision, recall``, as text.
+
+    Of the outputs that were labelled by hand and kept for testing, precision is the share of right ones among the
+    answers that a rule gives, recall the share that it finds of the answers that there are; with Wilson's 95 %
+    intervals. What math-verify reads of a number stands with the outputs.
+    """
+    table = pd.DataFrame(map(json.loads, ANSWERS.read_text(encoding="utf-8").splitlines()))
+    rows = []
+    for kind, some in table[table["split"] == "test"].groupby("kind", sort=False):
+        labels = [None if pd.isna(label) else only_answer(label) for label in some["answer"]]
+        verdicts = {}
+        for rule in RULES:
+            answers = [extract_answer(text, rule, kind)[0] for text in some["text"]]  # type: ignore[arg-type]
+            pairs = zip(answers, labels, strict=True)
+            verdicts[rule] = ["none" if a is None else "right" if a == label else "wrong" for a, label in pairs]
+        if kind == "number":
+            verdicts["math-verify 0.9.0"] = some["math_verify"].tolist()
+        for rule, said in verdicts.items():
+            right, given = said.count("right"), len(said) - said.count("none")
+            shares = {"precision": given, "recall": len(labels) - labels.count(None)}
+            cells = {name: _with_wilson(right / n, n) if n else "no answers" for name, n in shares.items()}
+            rows.append({"asked for": f"a {kind}", "rule": rule, **cells})
+    return plain(pd.DataFrame(rows))
+
+
+def by_rule(drawn: Mapping[str, pd.DataFrame], temperatures: Sequence[float] = (0.0, 1.0)) -> pd.DataFrame:
+    """The accuracy of the same draws under each rule, for each model and temperature, as text."""
+    rows = []
+    for name, draws in drawn.items():
+        some = draws[draws["temperature"].isin(temperatures)]
+        for rule in RULES:
+            accuracy = rescore(some, rule).groupby("temperature")["correct"].mean()
+            rows.append({"model": name, "rule": rule} | {f"T = {t:g}": f"{accuracy[t]:.1%}" for t in temperatures})
+    return plain(pd.DataFrame(rows))
 
 
 def counts() -> pd.DataFrame:
@@ -200,7 +240,7 @@ def labelled() -> pd.DataFrame:
     ours, papers = [], []
     for row in table.to_dict("records"):
         found = failure(row["problem"], row["text"], row["finished"])
-        number, compliant = extract_answer(row["text"])
+        number, compliant = first_integer(row["text"])
         ours.append(found[0] if found else "none")
         papers.append(paper_failure(row["text"], number, row["label"] == "ran_on", compliant) or "(counted as right)")
     return table.assign(ours=ours, papers=papers)

@@ -12,7 +12,10 @@ from lmrel.stats.agreement import flips, repeated
 
 
 def by_temperature(summary: pd.DataFrame) -> pd.DataFrame:
-    """The paper's four quantities with 95 % intervals: a row per model and temperature, all tasks together."""
+    """The paper's four quantities with 95 % intervals: a row per model and temperature, all tasks together.
+
+    Where there are runaways, texts cut off in a loop, their share is a fifth.
+    """
     whole = summary[summary["task"] == "all"]
     rows = [
         {
@@ -20,6 +23,7 @@ def by_temperature(summary: pd.DataFrame) -> pd.DataFrame:
             "T": f"{row['temperature']:g}",
             "accuracy": percent_with_interval(row, "accuracy"),
             "compliance": percent_with_interval(row, "compliance"),
+            "runaway": percent_with_interval(row, "runaway_share"),
             "consistency": f"{100 * row['consistency']:.2f} points" if row["runs"] > 1 else "one run",
             "confidence": f"{row['confidence']:.3f}",
             "processed": f"{row['confidence_processed']:.3f}",
@@ -27,7 +31,8 @@ def by_temperature(summary: pd.DataFrame) -> pd.DataFrame:
         for _, row in whole.iterrows()
     ]
     table = plain(pd.DataFrame(rows))
-    return table if whole["model"].nunique() > 1 else table.drop(columns="model")
+    idle = {"model": whole["model"].nunique() == 1, "runaway": not whole["runaway_share"].any()}
+    return table.drop(columns=[name for name, says_nothing in idle.items() if says_nothing])
 
 
 def agreement(draws: pd.DataFrame) -> pd.DataFrame:
@@ -52,6 +57,8 @@ def cautions(draws: pd.DataFrame, record: Mapping[str, Any]) -> str:
     """
     unfinished, limit = int((~draws["finished"]).sum()), record["parameters"]["max_new_tokens"]
     cut = f"{unfinished:,} of {len(draws):,} texts ({unfinished / len(draws):.0%}) had not ended after {limit} tokens"
+    if loops := int(draws["runaway"].sum()):
+        cut += f", {loops:,} of them in a loop"
     if record["parameters"]["stop"] == "decided":
         cut = "texts were cut short where their outcome was decided"
     probe = record["determinism"]

@@ -41,6 +41,8 @@ def test_the_labelled_file_is_large_and_a_third_of_it_is_for_testing_only() -> N
         (SUM, " \n", True, "empty", "the text is empty"),
         (SUM, "I am sorry, 4.", True, "refusal", "it says 'sorry'"),
         (SUM, "69.", True, "ran_on", "the first integer is right, and there is more text"),
+        (SUM, "23 - 7 = 16, so 16 * 4 + 5 = 69.", True, "misread", "its answer is 69, and the first integer another"),
+        (SUM, "16 16 16 16 16 16 16 16 16 16 16 16 16", False, "runaway", "it was cut off while it repeated itself"),
         (SUM, "The value is", False, "truncated", "it was cut off before a number"),
         (SUM, "The value is", True, "no_number", "it holds no number"),
         (SUM, "23 - 7 = 16", True, "reasoning", "the line of its first number has '3 - 7'"),

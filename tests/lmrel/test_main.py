@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import json
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from lmrel import load_problems, paper_problems
+from lmrel.__main__ import main
+from lmrel.parameters import HELP, Parameters
+from lmrel.records import read_draws
+from study.run import Run
+from tiny.split import is_held_out, problem_key
+
+ASKED = "question,gold,level\nTom has 3 apples and buys 4. How many?,7,easy\nWhat is 23 - 7?,16,hard\n"
+
+
+def said(capsys: pytest.CaptureFixture[str], *arguments: Any) -> str:
+    main([str(argument) for argument in arguments])
+    return capsys.readouterr().out
+
+
+def refusal(*arguments: Any) -> str:
+    with pytest.raises(SystemExit) as ended:
+        main([str(argument) for argument in arguments])
+    return str(ended.value)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("commands")
+    (folder / "mine.csv").write_text(ASKED)
+    main(
+        f"evaluate --model tiny-dense-base --problems {folder}/mine.csv --columns answer=gold --temperature 0 1 "
+        f"--runs 3 --max-new-tokens 8 --no-determinism --output {folder}/run".split()
+    )
+    return folder / "run"
+
+
+def test_evaluate_is_the_notebooks_run(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record = json.loads((run / "run.json").read_text())
+    given = {
+        "model": "tiny-dense-base",
+        "problems": str(run.with_name("mine.csv")),
+        "columns": {"answer": "gold"},
+        "temperatures": [0, 1],
+        "runs": 3,
+        "max_new_tokens": 8,
+        "determinism": False,
+        "output_dir": str(run),
+    }
+    same = Run(**given)
+    assert {name: record["parameters"][name] for name in given} == given
+    draws, _ = same.carry_out(progress=False)  # it is there: nothing is drawn
+    assert len(draws) == 2 * (1 + 3)
+    assert draws["level"].tolist() == ["easy"] * 4 + ["hard"] * 4
+
+
+def test_every_parameter_is_a_flag_with_a_line_of_help(capsys: pytest.CaptureFixture[str]) -> None:
+    names = [field.name for field in fields(Parameters)]
+    assert list(HELP) == names
+    with pytest.raises(SystemExit):
+        main(["evaluate", "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    for name in names:
+        flag = {"temperatures": "temperature", "output_dir": "output", "determinism": "no-determinism"}.get(name, name)
+        assert f"--{flag.replace('_', '-')}" in text
+        assert HELP[name].split(";")[0][:30] in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--runs", "0"], "error: runs is 0; it must be an integer from 1 to"),
+        (["--runs", "many"], "error: runs is 'many'; it must be an integer"),
+        (["--temperature", "0", "-1"], "error: temperature is -1; it must be 0 (greedy)"),
+        (["--answer", "regex:7"], "a pair of brackets must say where"),
+        (["--problems", "none.csv"], "problems is 'none.csv'; it must be 'paper' or an existing file"),
+        (["--columns", "question"], "columns is 'question'; it must be None or a mapping"),
+    ],
+)
+def test_what_cannot_be_used_ends_in_a_sentence(arguments: list[str], sentence: str, tmp_path: Path) -> None:
+    assert sentence in refusal("evaluate", "--model", "tiny-dense-base", "--output", tmp_path / "run", *arguments)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_is_read_again_by_another_rule_beside_it(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = said(capsys, "rescore", run, "--answer", "last")
+    assert "of 8 verdicts changed" in text
+    again = read_draws(run.with_name("run-last"))
+    assert set(again["answer"]) == {"last"}
+    assert again["text"].tolist() == read_draws(run)["text"].tolist()
+    record = json.loads((run.with_name("run-last") / "run.json").read_text())
+    assert record["parameters"]["answer"] == "last"
+    assert record["rescored_from"]["folder"] == str(run)
+    said(capsys, "rescore", "--input", run, "--answer", "last")  # once more, over what it wrote
+    assert "holds a run that was drawn" in refusal("rescore", run, "--answer", "last", "--output", run)
+
+
+def test_failures_figures_and_draws_come_out_as_files(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    target = run.with_name("out")
+    assert "finished" in said(capsys, "failures", "--input", run, "--output", run.with_name("failures.csv"))
+    shares = pd.read_csv(run.with_name("failures.csv"))
+    assert shares["count"].sum() == (~read_draws(run)["correct"]).sum()
+    said(capsys, "plot", "--input", run, "--output", target, "--format", "svg", "png", "pdf")
+    starts = {"svg": b"<svg", "png": b"\x89PNG", "pdf": b"%PDF"}
+    found = sorted(target.iterdir())
+    assert {path.stem for path in found} >= {
+        "accuracy",
+        "compliance",
+        "runs",
+        "confidence",
+        "failures",
+        "runaway_share",
+    }
+    assert all(path.read_bytes().startswith(starts[path.suffix[1:]]) for path in found)
+    said(capsys, "export", run, "--to", "jsonl")
+    rows = [json.loads(line) for line in (run / "draws.jsonl").read_text().splitlines()]
+    draws = read_draws(run)
+    assert [row["text"] for row in rows] == draws["text"].tolist()
+    assert [row["mean_logprob"] for row in rows] == pytest.approx(draws["mean_logprob"].tolist(), rel=1e-12)
+    assert len(pd.read_csv(said(capsys, "export", run, "--output", run / "d.csv").strip())) == len(draws)
+
+
+def test_a_folder_without_a_run_is_named(tmp_path: Path) -> None:
+    for name in ("failures", "plot", "export"):
+        assert f"{tmp_path} holds no finished run" in refusal(name, tmp_path)
+        assert "give the folder of one finished run" in refusal(name)
+
+
+def test_problems_are_the_papers_or_new_ones(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "data.jsonl"
+    said(capsys, "problems", "--num-examples", 120, "--seed", 42, "--output", path)
+    pd.testing.assert_frame_equal(load_problems(str(path)), paper_problems())
+    said(capsys, "problems", "--num-examples", 50, "--seed", 7, "--output", path, "--x", 200, 300, "--k", 2, 2)
+    found = load_problems(str(path))
+    assert len(found) == 100
+    assert found["x"].dropna().between(200, 300).all()
+    assert set(found["k"].dropna()) == {2}
+    said(capsys, "problems", "--num-examples", 40, "--seed", 7, "--output", path, "--held-out")
+    rows = list(map(json.loads, path.read_text().splitlines()))
+    assert all(map(is_held_out, rows))
+    assert len(set(map(problem_key, rows))) == 80
+    bound = refusal("problems", "--output", path, "--held-out", "--a", 1, 1, "--b", 1, 1, "--num-examples", 100)
+    assert "problems of variable_binding were found" in bound
+    assert "range of x is 9 to 3" in refusal("problems", "--output", path, "--x", 9, 3)
