@@ -19,13 +19,13 @@ from scipy import stats
 from book.analysis.taxonomy import failure, precision_and_recall
 from book.analysis.trends import bootstrap_interval, holm, trend, variance_reduction
 from book.figures.published import ACCURACY, PROBLEMS, TEMPERATURES
-from book.figures.text import percent_range, plain, temperature_name, with_interval
+from book.figures.text import percent_range, plain, temperature_name
 from lmrel.answers import extract_answer, paper_failure, sole_number
 from lmrel.charts import PALETTE, coloured, figure, themed, titled
 from lmrel.problems import OPERANDS, paper_problems
 from lmrel.stats import design, metrics
 from lmrel.stats.contrasts import paired
-from lmrel.stats.inference import wilson
+from lmrel.stats.inference import wilson, with_interval
 
 LABELS = Path(__file__).resolve().parent.parent / "data" / "failures.jsonl"
 

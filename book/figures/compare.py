@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from book.figures.text import percent_with_interval, plain, with_interval
+from book.figures.text import percent_with_interval, plain
 from lmrel import records
 from lmrel.errors import InputError
 from lmrel.files import as_path
 from lmrel.stats.contrasts import paired_difference
+from lmrel.stats.inference import with_interval
 
 
 def other_runs(summary: pd.DataFrame) -> pd.DataFrame:

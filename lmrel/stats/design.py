@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import numpy as np
 import pandas as pd
 from scipy import stats
 
@@ -96,7 +95,7 @@ def variances(drops: Sequence[tuple[pd.DataFrame, pd.DataFrame]], column: str = 
         groups = outcomes.groupby(side["problem_id"])
         n = groups.transform("size")
         # Scaled so that the sum of a problem's squares is the variance of its mean; unknown of a single draw.
-        residual = sign * (outcomes - groups.transform("mean")) / np.sqrt(n * (n - 1)).replace(0.0, math.nan)
+        residual = sign * (outcomes - groups.transform("mean")) / (n * (n - 1)).pow(0.5).replace(0.0, math.nan)
         certain = (n == 1) & (side["temperature"] == 0)
         residuals.append(side[["problem_id", "run"]].assign(residual=residual.mask(certain, 0.0)))
         smallest = min(smallest, n[~certain].min())

@@ -13,9 +13,9 @@ from book.analysis.trends import trend
 from book.figures import audit, evaluate
 from book.figures.published import ACCURACY
 from book.figures.style import bundle
-from book.figures.text import with_interval
 from lmrel import Decoder, paper_problems, sample
 from lmrel.stats import calibration, design
+from lmrel.stats.inference import with_interval
 from tests.conftest import tiny
 from tiny.factorial import measured
 
