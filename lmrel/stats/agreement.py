@@ -177,7 +177,7 @@ def independence(draws: pd.DataFrame) -> pd.DataFrame:
         if not several.any():
             continue
         alike = some.groupby("problem_id")["code"].nunique().to_numpy() == 1
-        counts = {"runs": some["run"].nunique(), "problems": int(several.sum()), "identical": int((alike & several).sum())}
+        counts = {"runs": some["run"].nunique(), "problems": several.sum(), "identical": (alike & several).sum()}
         rows.append(some[SETTING].iloc[0].to_dict() | counts | _most_alike(codes, left, list(wide["code"])))
     found = ["runs", "problems", "identical", "first", "second", "left", "same", "p"]
     return pd.DataFrame(rows, columns=[*SETTING, *found])

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 from scipy import stats
 
@@ -80,7 +81,7 @@ def variances(drops: Sequence[tuple[pd.DataFrame, pd.DataFrame]], column: str = 
     """``between`` and ``sampling``, as `power` takes them: those of a drop, or of the first drop minus the second.
 
     A drop is a pair of tables, the draws before and the draws after, as of two temperatures. Draws at temperature 0
-    that are single count as certain; where other draws of a problem are single, ``sampling`` is NaN. Runs of one number
+    that are single count as certain; where other draws of a problem are single, both are NaN. Runs of one number
     may have been drawn with the same random numbers, at every temperature and by every model, so their differences are
     taken run by run before their variance. Where numbers of runs differ, it is as if all had the smallest.
     """
@@ -102,7 +103,10 @@ def variances(drops: Sequence[tuple[pd.DataFrame, pd.DataFrame]], column: str = 
     of_runs = pd.concat(residuals).groupby(["problem_id", "run"])["residual"].sum(skipna=False)
     sampling = float((of_runs**2).sum(skipna=False)) / len(differences)
     total = variance_of_mean(differences.to_numpy(), clusters_of(differences))[0] * len(differences)
-    return {"between": max(0.0, total - sampling), "sampling": sampling * smallest if sampling else 0.0}
+    return {
+        "between": float(np.maximum(0.0, total - sampling)),
+        "sampling": float(sampling * smallest) if sampling else 0.0,
+    }
 
 
 def _largest_variance(size: float, equivalence: bool, chance: float, level: float) -> float:
