@@ -32,7 +32,7 @@ DROP = "drop"
 Side = dict[float, pd.DataFrame]  # one run's draws by temperature
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Comparison:
     """What `compare` found of runs a and b. Printed, it is a sentence and a table; differences are a minus b.
 
@@ -70,11 +70,16 @@ class Comparison:
         return f"equivalent {within}" if self.equivalent else "not settled"
 
     @property
+    def drops(self) -> pd.DataFrame:
+        """The drop of each run, under its name, and their difference: columns ``of, estimate, low, high``."""
+        found = self.table.loc[self.table["quantity"] == DROP, ["of", "estimate", "low", "high"]]
+        return found.assign(of=[*self.names, "difference"])
+
+    @property
     def sentence(self) -> str:
         """The finding with its interval, and where it is not settled what would settle it."""
         cold, hot = map("{:g}".format, self.temperatures)
-        drops = self.table[self.table["quantity"] == DROP].set_index("of")[["estimate", "low", "high"]]
-        a, b, difference = (_points(*drops.loc[of]) for of in ("a", "b", "difference"))
+        a, b, difference = (_points(*row) for row in self.drops[["estimate", "low", "high"]].to_numpy())
         if self.verdict.startswith("loses"):
             said = f"{self.names[0]} {self.verdict}"
         else:
@@ -114,6 +119,8 @@ class Comparison:
 
     def __str__(self) -> str:
         return "\n".join([self.sentence, *(f"Note: {note}" for note in self.notes), "", self.shown().to_string()])
+
+    __repr__ = __str__
 
     def _repr_html_(self) -> str:
         """What a notebook shows; names and texts are escaped."""

@@ -312,6 +312,7 @@ def test_folders_of_runs_have_their_names_and_their_system_messages(tmp_path: Pa
 def test_it_prints_a_sentence_and_a_table_and_escapes_names_in_a_notebook() -> None:
     found = lmrel.compare(A.assign(model=HOSTILE), B)
     lines = str(found).splitlines()
+    assert repr(found) == str(found)
     assert lines[0] == found.sentence
     assert HOSTILE in lines[0]
     assert "correct at T = 0" in str(found)
