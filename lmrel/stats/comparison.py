@@ -159,7 +159,8 @@ def compare(
         first_name, second_name = f"{first_name} (a)", f"{second_name} (b)"
     sides = [_sides("a", first, asked), _sides("b", second, asked)]
     _check_alike(sides[0], sides[1], asked, across)
-    clusters = next((side.set_index("problem_id")["cluster"] for side in (first, second) if "cluster" in side), None)
+    known = [draws.set_index("problem_id")["cluster"].dropna() for draws in (first, second) if "cluster" in draws]
+    clusters = pd.concat(known).to_dict() if known else {}
     return _compared([_clustered(side, clusters) for side in sides], (first_name, second_name), asked, _copies(sides))
 
 
@@ -185,13 +186,13 @@ def _sides(name: str, draws: pd.DataFrame, asked: Comparing) -> Side:
         raise InputError(f"{name} has no column {missing[0]!r}; it must be a table of draws, as lmrel.sample makes.")
     if not draws["correct"].isin([0, 1]).all():
         raise InputError(f"{name} has draws that are neither right nor wrong.")
-    known = sorted(draws["temperature"].unique())
+    known = sorted(draws["temperature"].unique().tolist())
     found = {}
     for temperature in dict.fromkeys([*asked.temperatures, *(t for t in known if t == 0)]):
         where = f"{name} at temperature {temperature:g}"
         side = draws[draws["temperature"] == temperature]
         if side.empty:
-            raise InputError(f"{where} has no draw; its temperatures are {quoted([float(t) for t in known])}.")
+            raise InputError(f"{where} has no draw; its temperatures are {quoted(known)}.")
         for column in (each for each in (*SETTING, "system", "answer") if each in side):
             if len(several := side[column].unique().tolist()) > 1:
                 raise InputError(
@@ -223,7 +224,8 @@ def _check_problems(one: str, other: str, first: pd.DataFrame, second: pd.DataFr
         )
     for column, what in (("expected", "right answer"), ("cluster", "question")):
         if column in first and column in second:
-            values = pd.concat([first, second]).groupby("problem_id")[column].unique()
+            asked = pd.concat([table[["problem_id", column]].dropna() for table in (first, second)])
+            values = asked.groupby("problem_id")[column].unique()
             if len(differ := values[values.map(len) > 1]):
                 name, found = quoted(differ.index[0]), quoted(differ.iloc[0].tolist())
                 raise InputError(f"{one} and {other} have another {what} for problem {name}: {found}.")
@@ -244,10 +246,9 @@ def _check_alike(a: Side, b: Side, asked: Comparing, across: Collection[str]) ->
                     )
 
 
-def _clustered(side: Side, clusters: pd.Series | None) -> Side:
-    """A run with the cluster of each problem, by its id; where none is known, each problem is one."""
-    known = {} if clusters is None else clusters.to_dict()
-    return {t: draws.assign(cluster=[known.get(p) or p for p in draws["problem_id"]]) for t, draws in side.items()}
+def _clustered(side: Side, clusters: Mapping[Any, Any]) -> Side:
+    """A run with the cluster of each problem, by its id; a problem of none that is known is one by itself."""
+    return {t: draws.assign(cluster=[clusters.get(p, p) for p in draws["problem_id"]]) for t, draws in side.items()}
 
 
 def _copies(sides: list[Side]) -> list[str]:

@@ -126,6 +126,8 @@ def test_problems_of_one_cluster_are_one_unit() -> None:
     ]
     once, often = lmrel.compare(a, b), lmrel.compare(*copies)
     assert (often.difference, often.low, often.high) == pytest.approx((once.difference, once.low, once.high))
+    unknown = lmrel.compare(a.assign(cluster=None), b.assign(cluster=b["problem_id"]))
+    assert (unknown.low, unknown.high) == (once.low, once.high)
     half = lmrel.compare(copies[0].drop(columns="cluster"), copies[1])  # one run knows the clusters
     assert (half.low, half.high) == (often.low, often.high)
     with pytest.raises(InputError, match="all problems are of one cluster; at least 2"):
