@@ -83,7 +83,8 @@ class Comparison:
         if self.verdict.startswith("loses"):
             said = f"{self.names[0]} {self.verdict}"
         else:
-            said = "the two are " + self.verdict if self.equivalent else "which of them loses more is not settled"
+            same = f"the two are {self.verdict}, where the 90 % interval of two one-sided tests lies"
+            said = same if self.equivalent else "which of them loses more is not settled"
         return (
             f"From T = {cold} to T = {hot}, {self.metric} drops by {a} points in {self.names[0]} and by {b} in "
             f"{self.names[1]}, a difference of {difference} (95 % intervals over {self.problems:,} problems): {said}."
