@@ -22,17 +22,21 @@ if TYPE_CHECKING:
     from lmrel.problems import paper_problems as paper_problems
     from lmrel.rescoring import rescore as rescore
     from lmrel.sampling import sample as sample
+    from lmrel.stats.comparison import compare as compare
+    from lmrel.stats.design import power as power
 
 __version__ = "0.1.0"
 # Imported when first asked for: who plans a study needs the registry, but no torch.
 _HOMES = {
     "Decoder": "decoding",
     "InputError": "errors",
+    "compare": "stats.comparison",
     "enumerate_outcomes": "enumeration",
     "extract_answer": "answers",
     "load_model": "models",
     "load_problems": "problems",
     "paper_problems": "problems",
+    "power": "stats.design",
     "rescore": "rescoring",
     "sample": "sampling",
 }

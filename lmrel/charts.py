@@ -170,6 +170,39 @@ def failures(shares: pd.DataFrame, title: str, description: str, *, subtitle: st
     return themed((interval + point).properties(title=_with_level(title, subtitle)), description)
 
 
+@figure
+@needs_columns("of", "estimate", "low", "high")
+def comparison(drops: pd.DataFrame, margin: float, title: str, description: str, *, subtitle: str = "") -> Any:
+    """The drops of two runs and, below them, their difference with its `margin` of equivalence as a band.
+
+    `drops` is that of a `stats.comparison.Comparison`: a row each, the difference last, as shares with their intervals.
+    """
+    table = drops.assign(**{name: (100 * drops[name]).round(3) for name in ("estimate", "low", "high")})
+    order = table["of"].tolist()
+    y = alt.Y("of:N", sort=order, title=None, axis=alt.Axis(labelLimit=130, minExtent=80))
+    x: dict[str, Any] = {
+        "title": f"percentage points (band: ±{100 * margin:g})",
+        "scale": alt.Scale(nice=True, zero=True),
+    }
+    base = alt.Chart(table[["of", "estimate", "low", "high"]]).encode(y=y)
+    limits = pd.DataFrame({"of": order[-1:], "from": [-100 * margin], "to": [100 * margin]})
+    band = alt.Chart(limits).mark_bar(opacity=0.18, color=PALETTE[4]).encode(y=y, x=alt.X("from:Q", **x), x2="to:Q")
+    zero = alt.Chart(pd.DataFrame({"zero": [0]})).mark_rule(color="currentColor", opacity=0.5).encode(x="zero:Q")
+    interval = base.mark_rule(strokeWidth=1.5).encode(x=alt.X("low:Q", **x), x2="high:Q", color=_by_row(order))
+    point = base.mark_point(filled=True, size=60, opacity=1).encode(
+        x=alt.X("estimate:Q", **x),
+        color=_by_row(order),
+        tooltip=["of:N", *(alt.Tooltip(f"{name}:Q", format="+.1f") for name in ("estimate", "low", "high"))],
+    )
+    chart = alt.layer(band, zero, interval, point).properties(title=_with_level(title, subtitle))
+    return themed(chart, description).properties(height=HEIGHT // 2)
+
+
+def _by_row(order: list[str]) -> alt.Color:
+    """A colour for each row, which needs no legend."""
+    return coloured("of:N", order, legend=None)
+
+
 def _with_level(title: str, subtitle: str) -> Any:
     return titled(title, f"{subtitle} · 95 % intervals" if subtitle else "95 % intervals")
 

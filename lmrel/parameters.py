@@ -337,4 +337,13 @@ class Enumeration:
     chunk: Annotated[int, whole(1, MAX_RUNS)]
 
 
+@table
+class Comparing:
+    """What `lmrel.compare` takes beside two runs; `margin` is a share, so 0.05 for five percentage points."""
+
+    temperatures: Annotated[tuple[float, ...], TEMPERATURES]
+    metric: Annotated[str, TEXT]
+    margin: Annotated[float, SHARE]
+
+
 PRECISIONS, PROMPT_STYLES, DECODINGS = map(get_args, (Precision, PromptStyle, Decoding))

@@ -16,19 +16,18 @@ import altair as alt
 import pandas as pd
 from scipy import stats
 
-from book.analysis import design
 from book.analysis.taxonomy import failure, precision_and_recall
 from book.analysis.trends import bootstrap_interval, holm, trend, variance_reduction
 from book.figures.published import ACCURACY, PROBLEMS, TEMPERATURES
-from book.figures.text import percent_range, plain, temperature_name, with_interval
+from book.figures.text import percent_range, plain, temperature_name
 from lmrel.answers import extract_answer, first_integer, only_answer, paper_failure
 from lmrel.charts import PALETTE, coloured, figure, themed, titled
 from lmrel.parameters import RULES
 from lmrel.problems import OPERANDS, paper_problems
 from lmrel.rescoring import rescore
-from lmrel.stats import agreement, metrics
+from lmrel.stats import design, metrics
 from lmrel.stats.contrasts import paired
-from lmrel.stats.inference import wilson
+from lmrel.stats.inference import wilson, with_interval
 
 LABELS = Path(__file__).resolve().parent.parent / "data" / "failures.jsonl"
 ANSWERS = LABELS.with_name("answers.jsonl")
@@ -165,17 +164,6 @@ def power(between: float, sampling: float, runs: Sequence[int] = (1, 4, 16)) -> 
         for drop in (i / 200 for i in range(1, 31))
     ]
     return pd.DataFrame(rows)
-
-
-def variances(draws: pd.DataFrame) -> dict[str, float]:
-    """The variances that `power` needs, estimated from one model's draws at temperatures 0 and 1.
-
-    ``between`` is that of the true difference between problems, ``sampling`` that of a single draw at temperature 1.
-    """
-    first, second = (draws[draws["temperature"] == temperature] for temperature in (0.0, 1.0))
-    repeated = agreement.repeated(second).query("task == 'all'").iloc[0]
-    sampling, differences = float(repeated["sampling_variance"]), paired(first, second)
-    return {"between": max(0.0, differences.var(ddof=1) - sampling / repeated["runs"]), "sampling": sampling}
 
 
 def arms(draws: pd.DataFrame) -> pd.DataFrame:

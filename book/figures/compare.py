@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from book.figures.text import percent_with_interval, plain, with_interval
+from book.figures.text import percent_with_interval, plain
 from lmrel import records
-from lmrel.errors import InputError
+from lmrel.errors import InputError, quoted
 from lmrel.files import as_path
+from lmrel.stats.comparison import Comparison, compare
 from lmrel.stats.contrasts import paired_difference
+from lmrel.stats.inference import with_interval
 
 
 def other_runs(summary: pd.DataFrame) -> pd.DataFrame:
@@ -59,3 +63,30 @@ def shown_changes(table: pd.DataFrame) -> pd.DataFrame:
     """The rows of `changes` in percentage points, as text."""
     change = [with_interval(*row) for row in 100 * table[["difference", "low", "high"]].to_numpy()]
     return plain(pd.DataFrame({"model": table["model"], "change of accuracy, points": change}))
+
+
+def comparisons(results: Path, runs: Sequence[str], **options: Any) -> dict[tuple[str, str], Comparison | InputError]:
+    """Each pair of `runs`, folders below `results`, as `lmrel.compare` finds it with `options`, or why it cannot."""
+    place = as_path("results", results)
+    if isinstance(runs, str) or len(set(runs)) < max(2, len(runs)):
+        raise InputError(f"runs is {quoted(runs)}; it must be a list of at least two folders, each once.")
+    found: dict[tuple[str, str], Comparison | InputError] = {}
+    for a, b in combinations(runs, 2):
+        try:
+            found[a, b] = compare(place / a, place / b, **options)
+        except InputError as error:
+            found[a, b] = error
+    return found
+
+
+def shown_pairs(found: Mapping[tuple[str, str], Comparison | InputError]) -> pd.DataFrame:
+    """The `comparisons` as text: a row per pair, the difference of drops in points, and what that says of the first."""
+    rows = []
+    for (a, b), one in found.items():
+        if isinstance(one, InputError):
+            cells = {"difference of drops, points": "", "the first": f"not compared: {one}"}
+        else:
+            difference = with_interval(*(100 * end for end in (one.difference, one.low, one.high)))
+            cells = {"difference of drops, points": difference, "the first": one.verdict}
+        rows.append({"run": a, "against": b} | cells)
+    return plain(pd.DataFrame(rows))

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from book.figures.text import percent_with_interval, plain
-from lmrel.stats.agreement import flips, repeated
+from lmrel.stats.agreement import copies, flips, repeated
 
 
 def by_temperature(summary: pd.DataFrame) -> pd.DataFrame:
@@ -51,7 +51,7 @@ def agreement(draws: pd.DataFrame) -> pd.DataFrame:
 
 
 def cautions(draws: pd.DataFrame, record: Mapping[str, Any]) -> str:
-    """What a reader should know before the numbers: texts that were cut off, and draws that depend on their neighbours.
+    """What a reader should know before the numbers: texts cut off, draws that depend on their neighbours, copies.
 
     `record` is the run's run.json.
     """
@@ -63,8 +63,10 @@ def cautions(draws: pd.DataFrame, record: Mapping[str, Any]) -> str:
         cut = "texts were cut short where their outcome was decided"
     probe = record["determinism"]
     if not probe["draws"]:
-        return f"{cut}; how far draws depend on what is drawn together was not tried"
-    return f"{cut}; drawn alone instead of together, {probe['flipped']} of {probe['draws']} draws changed"
+        alone = "how far draws depend on what is drawn together was not tried"
+    else:
+        alone = f"drawn alone instead of together, {probe['flipped']} of {probe['draws']} draws changed"
+    return "; ".join(filter(None, [cut, alone, copies(draws)]))
 
 
 def by_task(summary: pd.DataFrame) -> pd.DataFrame:

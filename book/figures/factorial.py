@@ -33,8 +33,9 @@ from book.analysis.effects import (
 )
 from book.analysis.routing import beyond_tokens, parted
 from book.analysis.trends import holm
-from book.figures.text import plain, with_interval
+from book.figures.text import plain
 from lmrel.charts import PALETTE, figure, themed, titled
+from lmrel.stats.inference import with_interval
 from lmrel.stats.metrics import by_run, exact_curves
 from tiny.factorial import DESIGN
 from tiny.shapes import ARCHITECTURES

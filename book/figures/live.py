@@ -24,7 +24,6 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from book.analysis.prefixes import Prefix, follow_prefixes
-from book.figures.text import with_interval
 from lmrel import files, records
 from lmrel.answers import DIGITS, first_integer
 from lmrel.decoding import Decoder
@@ -37,7 +36,7 @@ from lmrel.problems import paper_problems
 from lmrel.prompts import worksheet_item
 from lmrel.registry import TINY_SUITE
 from lmrel.sampling import sample
-from lmrel.stats.inference import clustered_wilson
+from lmrel.stats.inference import clustered_wilson, with_interval
 from lmrel.tokens import PieceReader, encode_problems, eos_ids, written
 
 DIALLED = ("ar-103", "ar-111", "ar-009", "vb-089", "vb-102", "vb-084")  # problems on which the four models differ

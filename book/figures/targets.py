@@ -26,9 +26,9 @@ from book.analysis.targets import (
     refuted,
     units,
 )
-from book.figures.text import plain, with_interval
+from book.figures.text import plain
 from lmrel.charts import PALETTE, figure, themed, titled
-from lmrel.stats.inference import t_interval
+from lmrel.stats.inference import t_interval, with_interval
 
 PLAN = "68b12b0"  # the commit that put the plan down, before any of its models was trained
 ARMS = {  # as the pages call them, in their order; all others are on the appendix alone

@@ -10,7 +10,8 @@ from typing import Any
 
 import pandas as pd
 
-from book.figures.text import plain, with_interval
+from book.figures.text import plain
+from lmrel.stats.inference import with_interval
 
 
 def when(found: Mapping[str, Any]) -> str:

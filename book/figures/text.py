@@ -5,26 +5,13 @@ The module knows nothing of what the numbers mean.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from datetime import date
 
 import pandas as pd
 
 from lmrel.errors import visible
-
-
-def with_interval(
-    estimate: float, low: float = math.nan, high: float = math.nan, *, form: str = "{:+.1f}", ends: str = ""
-) -> str:
-    """An estimate and its interval, like ``−1.2 [−3.0, +0.6]``: with a real minus, without brackets if `low` is NaN.
-
-    Each number is written in `form`; those in brackets in `ends`, where that is given.
-    """
-    text = form.format(estimate)
-    if not math.isnan(low):
-        text += f" [{(ends or form).format(low)}, {(ends or form).format(high)}]"
-    return text.replace("-", "\N{MINUS SIGN}")
+from lmrel.stats.inference import with_interval
 
 
 def percent_with_interval(row: pd.Series, name: str) -> str:

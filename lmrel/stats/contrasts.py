@@ -57,11 +57,12 @@ def paired_difference(draws: pd.DataFrame, column: str, first: float, second: fl
             raise InputError(f"there is no draw at temperature {quoted(temperature)}.")
     before, after = (draws[draws["temperature"] == temperature] for temperature in (first, second))
     differences = paired(before, after, column)
-    mean, low, high = t_interval(differences.to_numpy(), clusters=_clusters(differences))
+    mean, low, high = t_interval(differences.to_numpy(), clusters=clusters_of(differences))
     return {"difference": mean, "low": low, "high": high, "problems": len(differences)}
 
 
-def _clusters(differences: Any) -> Any:
+def clusters_of(differences: Any) -> Any:
+    """The cluster of each of `paired`'s differences; None where the tables named none."""
     names = getattr(getattr(differences, "index", None), "names", ())
     return differences.index.get_level_values("cluster") if "cluster" in names else None
 
@@ -78,7 +79,7 @@ def equivalence(differences: np.ndarray | pd.Series, margin: float) -> dict[str,
         lack = f"{np.isnan(values).sum()} of {len(values)} differences are missing, as for problems of one side only"
         raise InputError(f"{lack}; at least 2 are needed, and none may be missing.")
     check_number("margin", margin, 0.0, math.inf, open_below=True)
-    clusters = _clusters(differences)
+    clusters = clusters_of(differences)
     mean, low, high = t_interval(values, 0.90, clusters)
     variance, units = variance_of_mean(values, clusters)
     if units < 2:
@@ -88,8 +89,15 @@ def equivalence(differences: np.ndarray | pd.Series, margin: float) -> dict[str,
         p = float(abs(mean) >= margin)
     else:
         p = float(max(stats.t.sf((mean + margin) / error, df), stats.t.cdf((mean - margin) / error, df)))
-    level = getattr(differences, "attrs", {}).get("level", math.inf)
-    if p < 0.05 and level <= margin:
-        floor = f"one side has {level:.1%}, no more than the margin of {margin:.1%}"
-        warnings.warn(f"{floor}: so near a floor there is little to lose, and equivalence says little.", stacklevel=2)
+    said = floor(getattr(differences, "attrs", {}).get("level", math.inf), margin)
+    if p < 0.05 and said:
+        warnings.warn(said, stacklevel=2)
     return {"difference": mean, "low": low, "high": high, "p": p, "equivalent": p < 0.05}
+
+
+def floor(level: float, margin: float) -> str:
+    """What to say of equivalence where one side's mean is `level`; nothing where that is above the `margin`."""
+    if level > margin:
+        return ""
+    side = f"one side has {level:.1%}, no more than the margin of {margin:.1%}"
+    return f"{side}: so near a floor there is little to lose, and equivalence says little."

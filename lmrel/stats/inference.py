@@ -80,6 +80,19 @@ def t_interval(
     return mean, mean - half, mean + half
 
 
+def with_interval(
+    estimate: float, low: float = math.nan, high: float = math.nan, *, form: str = "{:+.1f}", ends: str = ""
+) -> str:
+    """An estimate and its interval, like ``−1.2 [−3.0, +0.6]``: with a real minus, without brackets if `low` is NaN.
+
+    Each number is written in `form`; those in brackets in `ends`, where that is given.
+    """
+    text = form.format(estimate)
+    if not math.isnan(low):
+        text += f" [{(ends or form).format(low)}, {(ends or form).format(high)}]"
+    return text.replace("-", "\N{MINUS SIGN}")
+
+
 def summarize_with_intervals(draws: pd.DataFrame) -> pd.DataFrame:
     """`metrics.summarize`, with the ends ``_low`` and ``_high`` of each share's and confidence's 95 % interval."""
     summary = metrics.summarize(draws)

@@ -14,11 +14,17 @@ from tests.lmrel.stats.test_metrics import table
 SUMMARY = inference.summarize_with_intervals(pd.concat([table(), table(temperature=1.0)])).query("task == 'all'")
 
 
+DROPS = pd.DataFrame(
+    {"of": ["a model", "another", "difference"], "estimate": [0.2, 0.1, 0.1], "low": [0.1, 0.0, -0.02], "high": 0.3}
+)
+
+
 def figures() -> dict[str, Any]:
     return {
         "response": charts.response(SUMMARY, "accuracy", "Accuracy", "A line."),
         "confidence": charts.confidence(SUMMARY, "Confidence", "Two lines."),
         "runs": charts.runs(metrics.by_run(table()), "Runs", "Dots."),
+        "comparison": charts.comparison(DROPS, 0.05, "Drops", "Points."),
         "failures": charts.failures(inference.failure_shares(table()), "Failures", "Bars."),
     }
 
@@ -81,3 +87,16 @@ def test_thousands_of_runs_are_some_dots() -> None:
     [rows] = chart["datasets"].values()
     assert len(rows) == 2 * 40
     assert sum(row["runs"] for row in rows) == 6000
+
+
+def test_a_comparison_shows_drops_in_points_and_the_margin_at_their_difference() -> None:
+    spec = figures()["comparison"].to_dict()
+    band, _, interval, point = spec["layer"]
+    assert spec["datasets"][band["data"]["name"]] == [{"of": "difference", "from": -5.0, "to": 5.0}]
+    rows = spec["datasets"][(point.get("data") or spec.get("data") or interval["data"])["name"]]
+    assert [row["estimate"] for row in rows] == [20.0, 10.0, 10.0]
+    assert [row["low"] for row in rows] == [10.0, 0.0, -2.0]
+    assert point["encoding"]["y"]["sort"] == ["a model", "another", "difference"]
+    shown = svg(spec, 260)
+    assert "percentage points" in shown
+    assert "another" in shown

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 from lmrel import Decoder, InputError, enumerate_outcomes, sample
 from lmrel.errors import quoted
-from lmrel.parameters import TEMPERATURE, Enumeration, Parameters, Sampling, in_words
+from lmrel.parameters import TEMPERATURE, Comparing, Enumeration, Parameters, Sampling, in_words
 from study.jobs import OWN, Study, StudyFile
 from study.run import Run
 from tests.conftest import ROOT
@@ -37,6 +37,7 @@ TABLES: dict[Any, dict[str, Any]] = {  # each with values that fit
         **dict(answer="last", chunk=1, model_name="a", decoding=None),
     ),
     Enumeration: dict(temperatures=[0.5], tolerance=0.1, max_nodes=9, prompt_style="readme", chunk=1),
+    Comparing: dict(temperatures=[0, 1], metric="correct", margin=0.05),
     Decoder: {},
     StudyFile: {"models": ["tiny-dense-base"], "parameters": {}},
 }

@@ -8,16 +8,14 @@ import pandas as pd
 import pytest
 from scipy.stats import norm
 
-from book.analysis import design
 from book.analysis.effects import PLANNED
 from book.analysis.trends import trend
 from book.figures import audit, evaluate
 from book.figures.published import ACCURACY
 from book.figures.style import bundle
-from book.figures.text import with_interval
 from lmrel import Decoder, paper_problems, sample
-from lmrel.stats import calibration
-from lmrel.stats.contrasts import paired
+from lmrel.stats import calibration, design
+from lmrel.stats.inference import with_interval
 from tests.conftest import tiny
 from tiny.factorial import measured
 
@@ -93,19 +91,13 @@ def test_a_constant_answer_solves_one_problem_more_than_the_published_floor() ->
 
 
 def test_power_grows_with_runs_and_with_the_drop(draws: pd.DataFrame) -> None:
-    given = audit.variances(draws)
+    given = design.variances([(draws.query("temperature == 0"), draws.query("temperature == 1"))])
     table = audit.power(**given)
     for _, some in table.groupby("runs"):
         assert some["power"].is_monotonic_increasing
     at = table[table["drop"] == 0.05].set_index("runs")["power"]
     assert at["1 run"] < at["4 runs"] < at["16 runs"]
     assert at["4 runs"] == design.power(0.05, 240, 4, **given)
-
-
-def test_variances_are_those_of_a_greedy_against_sampled_difference(draws: pd.DataFrame) -> None:
-    given = audit.variances(draws)
-    differences = paired(draws.query("temperature == 0"), draws.query("temperature == 1"))
-    assert given["between"] + given["sampling"] / 4 == pytest.approx(differences.var(ddof=1))
 
 
 def test_arms_stand_beside_each_other_with_their_drops(draws: pd.DataFrame) -> None:

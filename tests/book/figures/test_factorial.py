@@ -12,9 +12,9 @@ import pytest
 from book.analysis import effects, routing
 from book.figures import factorial as pages
 from book.figures.style import NARROW, svg
-from book.figures.text import with_interval
 from lmrel import Decoder, charts, paper_problems, sample
 from lmrel.registry import TINY
+from lmrel.stats.inference import with_interval
 from tests.book.analysis.test_effects import outcomes, page, synthetic
 from tests.conftest import ROOT, tiny
 from tiny import factorial

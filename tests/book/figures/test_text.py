@@ -1,18 +1,14 @@
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import pandas as pd
 import pytest
 
-from book.figures.text import percent_range, percent_with_interval, plain, rests_on, with_interval
+from book.figures.text import percent_range, percent_with_interval, plain, rests_on
 
 
-def test_an_interval_has_a_real_minus_and_no_brackets_where_there_is_none() -> None:
-    assert with_interval(-1.24, -3, 0.5) == "\N{MINUS SIGN}1.2 [\N{MINUS SIGN}3.0, +0.5]"
-    assert with_interval(0.1, math.nan, math.nan) == "+0.1"
-    assert with_interval(14, 3.5, 9.5, form="{:.0f} of 240", ends="{:.1f} %") == "14 of 240 [3.5 %, 9.5 %]"
+def test_a_share_with_its_interval_is_in_per_cent() -> None:
     row = pd.Series({"accuracy": 0.417, "accuracy_low": 0.36, "accuracy_high": 0.479})
     assert percent_with_interval(row, "accuracy") == "41.7 % [36, 48]"
 

@@ -143,3 +143,74 @@ def test_flips_from_two_greedy_decoders_are_refused() -> None:
     other = draws[draws["temperature"] == 0].assign(decoder="other", extracted=2)
     with pytest.raises(InputError, match="several greedy ones of a problem, as of two greedy decoders"):
         agreement.flips(pd.concat([draws, other]))
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 5])
+def test_the_chance_of_one_answer_is_a_mean_over_all_subsets(k: int) -> None:
+    answers = [1, 1, 2, None, 1]
+    expected = np.mean([len(set(some)) == 1 for some in combinations(answers, k)])
+    assert agreement.same_at_k(answers, k) == pytest.approx(expected)
+
+
+def repeats(rng: np.random.Generator, problems: int, runs: int, likeliest: float, shared: int = 1) -> pd.DataFrame:
+    """Texts of a model that gives the greedy one with probability `likeliest`; each `shared` runs are copies of one."""
+    chances = [likeliest, 2 * (1 - likeliest) / 3, (1 - likeliest) / 3]
+    own = rng.choice(3, p=chances, size=(problems, -(-runs // shared)))
+    texts = np.repeat(own, shared, axis=1)[:, :runs]
+    answers = {f"p{i}": row.tolist() for i, row in enumerate(texts)}
+    return table(answers, greedy=dict.fromkeys(answers, 0))
+
+
+def test_independent_repeats_raise_no_alarm_beyond_the_level_even_in_the_worst_case() -> None:
+    # The worst case: the greedy text and one other, each with one half; then the test is at its most alarmed.
+    rng, level, false = np.random.default_rng(3), 0.05, 0
+    for _ in range(150):
+        texts = rng.integers(0, 2, (60, 4))
+        answers = {f"p{i}": row.tolist() for i, row in enumerate(texts)}
+        draws = table(answers, greedy=dict.fromkeys(answers, 0))
+        false += agreement.independence(draws)["p"].iloc[0] < level
+    assert false / 150 <= level + 0.04
+    for likeliest in (0.5, 0.9):
+        assert not any(agreement.copies(repeats(rng, 120, 4, likeliest)) for _ in range(10))
+
+
+@pytest.mark.parametrize("shared", [2, 4])
+def test_copies_are_found_be_they_of_all_runs_or_of_two(shared: int) -> None:
+    rng = np.random.default_rng(4)
+    for likeliest in (0.5, 0.8):
+        found = [agreement.copies(repeats(rng, 120, 4, likeliest, shared)) for _ in range(5)]
+        assert all("the repeats of m at temperature 0.5 are copies" in said for said in found)
+
+
+def test_copies_are_counted_by_hand_and_a_few_are_no_proof() -> None:
+    answers = {f"p{i}": [5, 5, 6] for i in range(20)} | {f"q{i}": [1, 1, 1] for i in range(10)}
+    draws = table(answers, greedy=dict.fromkeys(answers, 1))
+    row = agreement.independence(draws).iloc[0]
+    assert row[["runs", "problems", "identical", "first", "second", "left", "same"]].tolist() == [
+        3,
+        30,
+        10,
+        0,
+        1,
+        20,
+        20,
+    ]
+    assert row["p"] == pytest.approx(3 * 0.5**20)
+    said = agreement.copies(draws)
+    assert "runs 0 and 1 wrote the same in 20 of the 20 problems" in said
+    assert "one text in 10 of 30 problems" in said
+    assert not agreement.copies(draws[draws["problem_id"].isin(["p0", "p1", "p2", "q0"])])
+
+
+def test_without_a_greedy_draw_or_a_repeat_nothing_is_suspected() -> None:
+    alike = table({f"p{i}": [5, 5, 5] for i in range(50)})
+    assert agreement.independence(alike)[["identical", "left", "p"]].to_numpy().tolist() == [[50, 0, 1]]
+    once = table({f"p{i}": [5] for i in range(50)}, greedy={f"p{i}": 1 for i in range(50)})
+    assert agreement.independence(once).empty
+    assert not agreement.copies(alike) + agreement.copies(once)
+
+
+def test_one_run_given_twice_is_refused() -> None:
+    draws = table({"a": [1, 2]})
+    with pytest.raises(InputError, match="a run of a problem twice at one setting"):
+        agreement.independence(pd.concat([draws, draws]))

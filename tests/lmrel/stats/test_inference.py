@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from lmrel.stats.inference import (
     t_interval,
     variance_of_mean,
     wilson,
+    with_interval,
 )
 from tests.lmrel.stats.test_metrics import table
 
@@ -143,3 +145,9 @@ def test_a_summary_of_forty_copies_is_as_wide_as_that_of_one() -> None:
     honest, blind = (summarize_with_intervals(t).iloc[0] for t in (copies, copies.drop(columns="cluster")))
     assert honest["accuracy"] == blind["accuracy"] == 0.6
     assert honest["accuracy_high"] - honest["accuracy_low"] > 3 * (blind["accuracy_high"] - blind["accuracy_low"])
+
+
+def test_an_interval_has_a_real_minus_and_no_brackets_where_there_is_none() -> None:
+    assert with_interval(-1.24, -3, 0.5) == "\N{MINUS SIGN}1.2 [\N{MINUS SIGN}3.0, +0.5]"
+    assert with_interval(0.1, math.nan, math.nan) == "+0.1"
+    assert with_interval(14, 3.5, 9.5, form="{:.0f} of 240", ends="{:.1f} %") == "14 of 240 [3.5 %, 9.5 %]"
