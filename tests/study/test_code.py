@@ -6,7 +6,7 @@ import pytest
 
 from lmrel import InputError
 from study.code import ROOMS, ROOT, sources
-from study.parts import DRAWN_BY
+from study.origins import DRAWN_BY
 
 
 def names(*starts: str) -> set[str]:
