@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +10,12 @@ import pandas as pd
 
 from book.figures.text import percent_with_interval, plain
 from lmrel.stats.agreement import flips, repeated
+
+# Why a run may have no confidence to show, by its `stop`.
+NO_CONFIDENCE = {
+    "decided": "with stop='decided' it is that of the part of a text that was drawn",
+    "eos": "the server gives no log-probabilities",
+}
 
 
 def by_temperature(summary: pd.DataFrame) -> pd.DataFrame:
@@ -21,13 +28,17 @@ def by_temperature(summary: pd.DataFrame) -> pd.DataFrame:
             "accuracy": percent_with_interval(row, "accuracy"),
             "compliance": percent_with_interval(row, "compliance"),
             "consistency": f"{100 * row['consistency']:.2f} points" if row["runs"] > 1 else "one run",
-            "confidence": f"{row['confidence']:.3f}",
-            "processed": f"{row['confidence_processed']:.3f}",
+            "confidence": _nats(row["confidence"]),
+            "processed": _nats(row["confidence_processed"]),
         }
         for _, row in whole.iterrows()
     ]
     table = plain(pd.DataFrame(rows))
     return table if whole["model"].nunique() > 1 else table.drop(columns="model")
+
+
+def _nats(value: float) -> str:
+    return "not given" if math.isnan(value) else f"{value:.3f}"
 
 
 def agreement(draws: pd.DataFrame) -> pd.DataFrame:
@@ -54,10 +65,29 @@ def cautions(draws: pd.DataFrame, record: Mapping[str, Any]) -> str:
     cut = f"{unfinished:,} of {len(draws):,} texts ({unfinished / len(draws):.0%}) had not ended after {limit} tokens"
     if record["parameters"]["stop"] == "decided":
         cut = "texts were cut short where their outcome was decided"
+    if server := record.get("server"):
+        return f"{cut}; {_of_server(draws, server, record['tried'])}"
     probe = record["determinism"]
     if not probe["draws"]:
         return f"{cut}; how far draws depend on what is drawn together was not tried"
     return f"{cut}; drawn alone instead of together, {probe['flipped']} of {probe['draws']} draws changed"
+
+
+def _of_server(draws: pd.DataFrame, server: Mapping[str, Any], tried: Mapping[str, Any]) -> str:
+    """What is not known of draws that came from a server: which knobs held, and what its log-probabilities are."""
+    said = ["drawn by a server"]
+    if names := [*server["refused"], *tried["unverified"]]:
+        said.append(f"whether {', '.join(names)} held there is not known")
+    greedy, sampled = (draws[(draws["temperature"] == 0) == is_greedy] for is_greedy in (True, False))
+    if (
+        len(greedy)
+        and len(sampled)
+        and (sampled["text"] == sampled["problem_id"].map(greedy.set_index("problem_id")["text"])).all()
+    ):
+        said.append("no draw differs from the greedy one, as where a server ignores the temperature")
+    if tried["logprobs"] != "none":
+        said.append(f"confidence is {tried['logprobs']}")
+    return ", ".join(said)
 
 
 def by_task(summary: pd.DataFrame) -> pd.DataFrame:
