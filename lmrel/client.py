@@ -16,7 +16,7 @@ from numbers import Real
 from typing import Any
 
 from lmrel.decoding import Decoder
-from lmrel.errors import InputError, quoted
+from lmrel.errors import InputError, guess, quoted
 from lmrel.parameters import ChatTemplate, served
 
 RETRIES, TIMEOUT = 6, 600.0  # tries after the first, within half a minute or as the server asks; seconds for an answer
@@ -62,7 +62,7 @@ class Server:
             "logprobs": True if self.chat else 1,
             "return_token_ids": True,
         }
-        return {name: value for name, value in sent.items() if name not in self.refused}
+        return {k: v for k, v in sent.items() if k not in self.refused or not (k in ASIDE or v == NEUTRAL.get(k))}
 
     def send(self, text: str, fields: Mapping[str, Any]) -> dict[str, Any]:
         """One answer, as columns of a draw. Raises the client's errors, and `InputError` for what is no answer."""
@@ -87,7 +87,7 @@ class Server:
     def failure(self, error: Any, hint: str = "") -> InputError:
         """What one of the client's errors means, in a sentence."""
         status, said = getattr(error, "status_code", None), quoted(self._without_key(_told(error)))
-        if status is None and "timed out" in str(error):
+        if isinstance(error, _openai().APITimeoutError):
             return InputError(f"{self.url} has not answered within {TIMEOUT:g} seconds.")
         if status is None:
             cause = self._without_key(str(error.__cause__ or error))
@@ -155,10 +155,9 @@ def connect(
     if math.isfinite(answer["mean_logprob"]):
         server = replace(server, logprobs="the server's own; whether raw or processed is not known")
     unverified = [name for name in BEYOND if name not in server.refused]
-    hot = Decoder(2.0, max_new_tokens=max(decoder.max_new_tokens for decoder in decoders))
     if any(not decoder.greedy for decoder in decoders):
-        # The most that every server takes: texts that are all alike there were hardly drawn.
-        texts = {server.ask(text, hot, seed)["text"] for seed in range(4)}
+        # No server refuses temperature 2; where texts such as these are all alike, they were hardly drawn.
+        texts = {server.ask("Numbers at random:", Decoder(2.0), seed)["text"] for seed in range(4)}
         unverified += ["temperature"] if len(texts) == 1 else []
     return replace(server, unverified=tuple(unverified))
 
@@ -182,7 +181,9 @@ def _check_listed(server: Server) -> None:
     except (openai.OpenAIError, ValueError, AttributeError, TypeError):
         return  # not every server has a list
     if names and server.name not in names:
-        raise InputError(f"{server.url} does not list the model {quoted(server.name)}; it lists {', '.join(names)}.")
+        some = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
+        hint = guess(server.name, names)
+        raise InputError(f"{server.url} does not list the model {quoted(server.name)}; it lists {some}.{hint}")
 
 
 def _tried(server: Server, text: str, decoder: Decoder) -> tuple[Server, dict[str, Any]]:

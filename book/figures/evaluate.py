@@ -17,6 +17,8 @@ NO_CONFIDENCE = {
     "eos": "the server gives no log-probabilities",
 }
 
+REPORTS = ("logprobs", "return_token_ids")  # fields of a request that change what a server tells, and no draw
+
 
 def by_temperature(summary: pd.DataFrame) -> pd.DataFrame:
     """The paper's four quantities with 95 % intervals: a row per model and temperature, all tasks together."""
@@ -76,7 +78,7 @@ def cautions(draws: pd.DataFrame, record: Mapping[str, Any]) -> str:
 def _of_server(draws: pd.DataFrame, server: Mapping[str, Any], tried: Mapping[str, Any]) -> str:
     """What is not known of draws that came from a server: which knobs held, and what its log-probabilities are."""
     said = ["drawn by a server"]
-    if names := [*server["refused"], *tried["unverified"]]:
+    if names := [name for name in [*server["refused"], *tried["unverified"]] if name not in REPORTS]:
         said.append(f"whether {', '.join(names)} held there is not known")
     greedy, sampled = (draws[(draws["temperature"] == 0) == is_greedy] for is_greedy in (True, False))
     if (

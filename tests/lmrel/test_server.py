@@ -81,10 +81,15 @@ def test_greedy_texts_of_a_real_server_are_the_engines(
     assert "refuses min_p, repetition_penalty, return_token_ids, top_k: its own defaults hold" in said
 
 
-def test_how_often_a_real_server_is_right_is_what_is_exact(real: TransformersServe, sampled: Path) -> None:
+def test_how_often_a_real_server_is_right_is_what_is_exact(
+    real: TransformersServe, sampled: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     problem, runs = PROBLEMS.iloc[[3]], 100
+    server.sample(f"{real.url}#{CHECKPOINTS / 'tiny-sparse-instruct'}", problem, [WARM], runs=1)
+    assert "Whether it honours seed, temperature is not known." in capsys.readouterr().err  # it does not
     given = (f"{real.url}#{sampled}", problem, [WARM])
     draws = server.sample(*given, runs=runs, requests_at_once=1)  # it seeds one generator for all requests under way
+    assert "Whether it honours seed is not known." in capsys.readouterr().err
     bounds = enumerate_outcomes(*tiny("tiny-sparse-instruct"), problem, temperatures=[1.0], tolerance=0.01)
     low, high = bounds.query("metric == 'correct'")[["lower", "upper"]].to_numpy()[0]
     assert 0.1 < low <= high < 0.9
@@ -240,6 +245,10 @@ FAULTS: dict[str, tuple[Callable[[str, dict[str, Any]], Reply], str]] = {
         lambda *_: (200, {"data": [{"id": "a"}, {"id": "b"}]}),
         "does not list the model 'm'; it lists a, b",
     ),
+    "mistyped": (
+        lambda *_: (200, {"data": [{"id": f"mm{i}"} for i in range(30)]}),
+        "does not list the model 'm'; it lists mm0, .*, mm19 and 10 more",
+    ),
     "no endpoint": (faulty(404, {"detail": "Not Found"}), "answers 404: .*Not Found"),
     "no JSON": (
         lambda path, body: usual(path, body) if path == MODELS else (200, b"{"),
@@ -321,8 +330,8 @@ def test_what_is_refused_is_left_out_only_if_it_asks_for_nothing(
     said = capsys.readouterr().err
     assert "It refuses min_p, seed: its own defaults hold, whatever they are." in said
     assert "Whether it honours top_k, repetition_penalty, temperature is not known." in said  # all texts were alike
-    with pytest.raises(InputError, match="answers 400: .*min_p"):
-        server.sample(running.model, PROBLEMS.head(1), [Decoder(1.0, min_p=0.1)])
+    with pytest.raises(InputError, match="answers 400: .*min_p"):  # though the first decoder does without
+        server.sample(running.model, PROBLEMS.head(1), [WARM, Decoder(1.0, min_p=0.1)])
 
 
 def test_what_no_server_can_be_asked_is_refused_before_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -404,3 +413,13 @@ def test_the_key_is_in_no_file_and_a_finished_run_needs_no_server(
     again, _ = Run(running.model, temperatures=(0.0, 1.0), runs=3, limit=2, output_dir=str(tmp_path)).carry_out(False)
     pd.testing.assert_frame_equal(again, more)
     assert set(draws["text"]) <= set(more["text"])
+
+
+def test_shards_of_a_served_run_join_to_the_undivided_one(fake: Callable[..., Fake], tmp_path: Path) -> None:
+    given: dict[str, Any] = {"model": fake().model, "temperatures": (0.0, 1.0), "runs": 2, "limit": 2}
+    whole, _ = Run(**given, output_dir=str(tmp_path / "whole")).carry_out(progress=False)
+    dealt = given | {"output_dir": str(tmp_path / "dealt"), "shards": 2}
+    for shard in range(2):
+        Run(**dealt, shard=shard).carry_out(progress=False)
+    joined, _ = Run(**dealt).carry_out(progress=False)
+    pd.testing.assert_frame_equal(joined, whole)

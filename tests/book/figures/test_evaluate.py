@@ -34,7 +34,7 @@ def test_tasks_that_only_some_runs_have_leave_cells_empty() -> None:
 
 def test_of_a_server_it_is_said_what_is_not_known() -> None:
     draws = table(text=" 5", finished=True, mean_logprob=float("nan"), mean_logprob_processed=float("nan"))
-    server, tried = {"refused": ["min_p"]}, {"unverified": ["seed"], "logprobs": "none"}
+    server, tried = {"refused": ["min_p", "return_token_ids"]}, {"unverified": ["seed"], "logprobs": "none"}
     record = {"parameters": {"max_new_tokens": 16, "stop": "eos"}, "server": server, "tried": tried}
     said = evaluate.cautions(draws, record)
     assert "drawn by a server, whether min_p, seed held there is not known" in said
