@@ -119,7 +119,8 @@ def confidence(summary: pd.DataFrame, title: str, description: str, *, subtitle:
     for kind, column in {"raw": "confidence", "processed": "confidence_processed"}.items():
         ends = {f"{column}{end}": f"logprob{end}" for end in ("", "_low", "_high")}
         parts.append(summary[["temperature", *ends]].rename(columns=ends).assign(model=kind))
-    return response(pd.concat(parts), "logprob", title, description, subtitle=subtitle, share=False)
+    there = pd.concat(parts).dropna(subset="logprob")  # a server gives one of them or none
+    return response(there, "logprob", title, description, subtitle=subtitle, share=False)
 
 
 @figure

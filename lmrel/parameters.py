@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass as plain_dataclass
 from typing import Annotated, Any, Literal, TypeVar, cast, dataclass_transform, get_args
+from urllib.parse import urlsplit
 
 from pydantic import ConfigDict, GetCoreSchemaHandler, ValidationError
 from pydantic.dataclasses import dataclass
@@ -154,6 +155,33 @@ def is_path(value: Any) -> bool:
     return max(map(len, value.encode().split(b"/"))) <= LONGEST_NAME
 
 
+def served(model: str) -> tuple[str, str] | None:
+    """The address of a server and the model's name there, of a `model` that is ``URL#NAME``; None for any other name.
+
+    Raises ValueError for an address that is none, and for one that may hold a password or a key: it is written down.
+    """
+    url, _, name = model.partition("#")
+    if "://" not in url:
+        return None
+    if "@" in url or "?" in url:
+        raise ValueError("model has an address with a user or a query; a key is read from OPENAI_API_KEY alone")
+    try:
+        found = urlsplit(url)
+        fits = found.scheme in ("http", "https") and found.hostname and found.port != 0 and is_text(name)
+    except ValueError:  # brackets, or a port that is no number
+        fits = False
+    if not fits or re.search(r"\s", url):
+        raise ValueError(f"model is {quoted(model)}; a server's is URL#NAME, such as http://localhost:8000/v1#NAME")
+    return url.rstrip("/"), name
+
+
+def _model(value: Any) -> Any:
+    if is_text(value):
+        served(value)
+    return value
+
+
+MODEL = Allowed("a name, a folder, a repo id or URL#NAME", is_text, _model)
 TEMPERATURE = Allowed(
     f"0 (greedy) or a number from {MIN_TEMPERATURE:g} to {MAX_TEMPERATURE:g}",
     lambda found: found is not None and (found == 0 or MIN_TEMPERATURE <= found <= MAX_TEMPERATURE),
@@ -165,7 +193,7 @@ STOP_STRINGS = Allowed(
     lambda _: True,
     _stop_strings,
 )
-RUNS, NEW_TOKENS = whole(1, MAX_RUNS), whole(1, 32_768)
+RUNS, NEW_TOKENS, REQUESTS = whole(1, MAX_RUNS), whole(1, 32_768), whole(1, 1024)
 TOP_K, SHARE, SHARE_OR_NONE = whole(0, 10**9), real(0.0, 1.0, above=True), real(0.0, 1.0)
 PENALTY = real(0.0, 100.0, above=True)
 SEED = Allowed(
@@ -181,6 +209,12 @@ PATH = Allowed("a path, as text", is_path)
 TEXT = Allowed("a text", is_text)
 
 
+# Parameters that mean nothing to a server, with the value that asks nothing of it.
+NOT_SERVED = (
+    ("precision", "auto", "a server has loaded its model already"),
+    ("decoding", "pure", "what a server's checkpoint ships is not known here"),
+    ("stop", "eos", "a server's texts come whole"),
+)
 MISUSED = ("unexpected_positional_argument", "multiple_argument_values")  # a programmer's mistakes, and no user's
 
 
@@ -234,7 +268,7 @@ def in_words(field: Any) -> tuple[str, tuple[str, ...]]:
 class Parameters:
     """The parameters of one run, as ``notebooks/evaluate.ipynb`` has them; what is not given has its default there."""
 
-    model: Annotated[str, Allowed("a name, a folder or a repo id", is_text)]
+    model: Annotated[str, MODEL]
     precision: Precision = "auto"
     prompt_style: PromptStyle = "few_shot"
     template: Annotated[str | None, optional(PATH)] = None
@@ -260,12 +294,17 @@ class Parameters:
     shards: Annotated[int, whole(1, 10**6)] = 1
     shard: Annotated[int | None, optional(whole(0, 10**6 - 1))] = None
     determinism: bool = True
+    requests_at_once: Annotated[int, REQUESTS] = 16
 
     def __post_init__(self) -> None:
         if self.stop == "decided" and self.answer != "first":
             raise ValueError(f"stop is 'decided', which follows the first integer; answer {self.answer!r} needs 'eos'")
         if self.shard is not None and self.shard >= self.shards:
             raise ValueError(f"shard is {self.shard}; it must be None or an integer from 0 to {self.shards - 1}")
+        if served(self.model):
+            for name, usual, why in NOT_SERVED:
+                if (value := getattr(self, name)) != usual:
+                    raise ValueError(f"{name} is {value!r}; {why}: leave it {usual!r}")
 
     @property
     def knobs(self) -> dict[str, Any]:
@@ -305,6 +344,7 @@ HELP = {  # of each parameter, a line; what it may be follows from the table
     "replace": "replace a run with other parameters in that folder",
     "shards": "among how many jobs the problems are dealt out",
     "shard": "which of them this is, from 0; without, finished ones are joined",
+    "requests_at_once": "to a server, at most so many",
     "determinism": "do not try first how far draws depend on what is drawn together",
 }
 
@@ -322,6 +362,23 @@ class Sampling:
     chat_template: ChatTemplate
     answer: Annotated[str, ANSWER]
     chunk: Annotated[int | None, optional(whole(1, MAX_RUNS))]
+    model_name: Annotated[str | None, optional(TEXT)]
+    decoding: Annotated[str | None, optional(TEXT)]
+
+
+@table
+class Serving:
+    """What `lmrel.server.sample` takes beside model, problems and decoders."""
+
+    runs: Annotated[int, RUNS]
+    first_run: Annotated[int, whole(0, MAX_RUNS)]
+    seed: Annotated[int, SEED]
+    prompt_style: PromptStyle
+    template: Annotated[str | None, optional(PATH)]
+    system: Annotated[str | None, optional(TEXT)]
+    chat_template: ChatTemplate
+    answer: Annotated[str, ANSWER]
+    requests_at_once: Annotated[int, REQUESTS]
     model_name: Annotated[str | None, optional(TEXT)]
     decoding: Annotated[str | None, optional(TEXT)]
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lmrel.answers import Answer, kind_of, only_answer, plain_text
+from lmrel.answers import Answer, as_answer, kind_of, only_answer, plain_text
 from lmrel.errors import InputError, check_count, check_number, is_text, quoted
 from lmrel.numerals import Number, as_text
 from lmrel.records import DRAWS_SCHEMA
@@ -180,20 +180,23 @@ def _checked(rows: Rows, *, solved: bool = True) -> list[dict[str, Any]]:
             raise InputError(f"{where}: problem_id {quoted(name)} is already at {seen[name]}.")
         seen[name] = where
         checked.append(problem)
-    _refuse_two_kinds(checked, list(seen.values()))
+    _make_alike(checked, list(seen.values()))
     return checked
 
 
-def _refuse_two_kinds(problems: list[dict[str, Any]], places: list[str]) -> None:
-    """Raise `InputError` where some answers are numbers and others are not; letters beside texts are texts."""
-    kinds = [kind_of(problem["answer"]) == "number" for problem in problems]
-    if len(set(kinds)) > 1:
-        number, other = kinds.index(True), kinds.index(False)
-        found = [f"{quoted(problems[i]['answer'])} ({places[i]})" for i in (number, other)]
+def _make_alike(problems: list[dict[str, Any]], places: list[str]) -> None:
+    """Make all answers text where not all are whole numbers, and letters beside texts texts.
+
+    Raises `InputError` where some are numbers and others are not.
+    """
+    kinds = [kind_of(problem["answer"]) for problem in problems]
+    if "number" in kinds and (other := next((i for i, kind in enumerate(kinds) if kind != "number"), None)) is not None:
+        found = [f"{quoted(problems[i]['answer'])} ({places[i]})" for i in (kinds.index("number"), other)]
         raise InputError(f"answers are of two kinds, such as {found[0]} and {found[1]}; put them into two files.")
-    if len({kind_of(problem["answer"]) for problem in problems}) > 1:
+    if not all(isinstance(problem["answer"], int) for problem in problems):
         for problem in problems:
-            problem["answer"] = plain_text(problem["answer"])
+            text = as_answer(problem["answer"])
+            problem["answer"] = plain_text(text) if "text" in kinds else text
 
 
 def _checked_row(row: Any, solved: bool, number: str | None) -> dict[str, Any]:

@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
 from lmrel.answers import Answer, as_answer, extract_answer, failure, in_loop, is_right, kind_of, paper_failure
 from lmrel.errors import InputError, needs_columns
 from lmrel.numerals import Number
+from lmrel.problems import Problem, as_table, extra_columns
+from lmrel.prompts import worksheet_item
 
 INT64 = np.iinfo(np.int64)
 READ_FROM = ("text", "expected", "finished", "ended")
 JUDGED = ("answer", "extracted", "correct", "compliant", "runaway", "failure")
+
+
+def of_problems(problems: Sequence[Problem], prompts: Sequence[str]) -> pd.DataFrame:
+    """What draws say of their problems, a row a problem, numbered from 0; further columns of theirs come last."""
+    asked = {
+        "problem_id": [problem["problem_id"] for problem in problems],
+        "task": [problem["task"] for problem in problems],
+        "cluster": [problem.get("cluster") or worksheet_item(problem) for problem in problems],
+        "prompt": list(prompts),
+    }
+    right = as_table(problems)["answer"]
+    right = right.astype("int64" if pd.api.types.is_integer_dtype(right) else "str")
+    further = {name: [problem.get(name) for problem in problems] for name in extra_columns(problems)}
+    return pd.DataFrame(asked | {"expected": right} | further)
 
 
 @needs_columns(*READ_FROM)

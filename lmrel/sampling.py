@@ -18,10 +18,9 @@ from lmrel.engine.sampler import Draws, sample_chunk
 from lmrel.errors import InputError
 from lmrel.parameters import ChatTemplate, PromptStyle, Sampling
 from lmrel.precision import precision_of
-from lmrel.problems import Problem, as_rows, as_table, extra_columns
-from lmrel.prompts import worksheet_item
+from lmrel.problems import Problem, as_rows, extra_columns
 from lmrel.registry import label
-from lmrel.rescoring import judged
+from lmrel.rescoring import judged, of_problems
 from lmrel.tokens import AS_IS, Prepared, encode_problems, eos_ids, written
 
 
@@ -145,18 +144,7 @@ def _frame(
     frame = answers.take(draws.answer).reset_index(drop=True)
     rows = zip(draws.decoder, frame["text"], frame["n_tokens"], frame["finished"], strict=True)
     frame["ended"] = ["eos" if finished else _cut(decoders[d], text, n) for d, text, n, finished in rows]
-    whole = all(isinstance(problem["answer"], int) for problem in problems)
-    asked = pd.DataFrame(
-        {
-            **labels,
-            "problem_id": [problem["problem_id"] for problem in problems],
-            "task": [problem["task"] for problem in problems],
-            "cluster": [problem.get("cluster") or worksheet_item(problem) for problem in problems],
-            "prompt": [tokenizer.decode(ids, **AS_IS) for ids in prepared.ids],
-            "expected": as_table(problems)["answer"].astype("int64" if whole else "str"),
-            **{name: [problem.get(name) for problem in problems] for name in extra_columns(problems)},
-        }
-    )
+    asked = of_problems(problems, [tokenizer.decode(ids, **AS_IS) for ids in prepared.ids]).assign(**labels)
     temperature = np.asarray([float(decoder.temperature) for decoder in decoders])[draws.decoder]
     decoder_id = np.asarray([decoder.id for decoder in decoders], dtype=object)[draws.decoder]
     frame = pd.concat([asked.take(draws.row).reset_index(drop=True), frame], axis=1)

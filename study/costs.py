@@ -14,12 +14,14 @@ from typing import Any
 
 from lmrel.errors import InputError, check_number, is_text, quoted
 from lmrel.files import as_path, read_object
+from lmrel.parameters import served
 from lmrel.registry import NF4_BITS, known
 
 # The paper's experiment took "about 3.5 h" on one A100 with 40 GB, one prompt at a time (its repository's README).
 PAPER_HOURS, PAPER_MODELS, PAPER_PROBLEMS, PAPER_DRAWS = 3.5, 3, 240, 13
 ALONE = PAPER_HOURS * 3600 / (PAPER_MODELS * PAPER_PROBLEMS * PAPER_DRAWS)  # seconds of a draw that shares nothing
 SMALL = 100e6  # bytes of weights; a smaller model is left to the CPU
+SERVED = {"gpu": 0, "mem_mb": 4000, "runtime": 720}  # what is asked for a model that a server runs
 UNKNOWN = {"gpu": 1, "mem_mb": 64_000, "runtime": 720}  # what is asked for a repo id that the registry lacks
 ENGINE = ("eos, ", "decided, ")  # how the contestants of `make bench` begin that are this project's engine
 
@@ -80,9 +82,12 @@ def request(model: str, precision: str, gpu_gb: float) -> dict[str, int]:
 
     As few GPUs as hold the model, none for a small one; host memory for its weights, which may pass through it, and
     8 GB; two hours and four minutes for each GB to be fetched. A repo id that the registry lacks gets one GPU, 64 GB
-    and twelve hours, whatever it is. `InputError` for a `gpu_gb` that is no number above 0.
+    and twelve hours, whatever it is; a model behind a server as long, and no GPU. `InputError` for a `gpu_gb` that is
+    no number above 0.
     """
     check_number("gpu_gb", gpu_gb, 0.0, 1e6, open_below=True)
+    if served(model):
+        return dict(SERVED)
     found = size(model, precision)
     if found is None:
         return dict(UNKNOWN)

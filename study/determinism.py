@@ -17,6 +17,8 @@ from lmrel.engine.forest import walk
 from lmrel.engine.sampler import Sampler, Uniforms
 from lmrel.tokens import PieceReader, Prepared, eos_ids
 
+NOT_TRIED = {"problems": 0, "draws": 0, "flipped": 0, "max_logit_difference": 0.0}
+
 
 def determinism(
     model: PreTrainedModel,

@@ -106,7 +106,7 @@ class Study:
         models, parameters, requests = asked_for.models, asked_for.parameters, asked_for.requests or {}
         if own := [name for name in OWN if name in parameters]:
             raise InputError(f"parameters has {own[0]!r}, which the study gives to each job itself.")
-        given = Parameters(models[0], **{str(name): value for name, value in parameters.items()})
+        given, *_ = [Parameters(model, **{str(name): value for name, value in parameters.items()}) for model in models]
         folders = {run_name(model): model for model in models}
         if len(folders) < len(models):
             raise InputError(f"models is {quoted(models)}; each may occur once.")

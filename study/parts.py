@@ -28,7 +28,6 @@ from lmrel.records import DRAWS, RUN, SUMMARY, read_draws, schema, write_draws
 from study.code import sources
 
 PARTS, LOCK = ".parts", ".lock"
-DRAWN_BY = ("lmrel.sampling", "lmrel.models")  # draws are made by these modules and what they import
 BLOCK = 64  # problems in a part, at most
 # The least that a run.json holds; a number is the least that it may be.
 RUNS = {"runs": 1, "temperatures": [0.0]}
@@ -226,9 +225,9 @@ def _read_part(path: Path) -> pa.Table:
 # Whether two runs are the same.
 
 
-def code_hash() -> str:
-    """One hash over the source files that draws are made by."""
-    return files.sha256(*sources(*DRAWN_BY))
+def code_hash(*modules: str) -> str:
+    """One hash over the source files of `modules` and of what they import."""
+    return files.sha256(*sources(*modules))
 
 
 def problems_hash(problems: pd.DataFrame) -> str:

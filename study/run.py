@@ -5,47 +5,34 @@ Draws are kept part by part as they are made (see `study.parts`); summary and ru
 
 from __future__ import annotations
 
-import functools
-import hashlib
 import json
-import platform
-import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, fields
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from tqdm import tqdm
-from transformers import PreTrainedModel
 
 from lmrel import files, records
-from lmrel.decoding import Decoder, as_shipped, decoders_id, pure
-from lmrel.engine.memory import check_size, rows_that_fit
-from lmrel.engine.probes import check_model, check_tree
+from lmrel.decoding import decoders_id
+from lmrel.engine.memory import check_size
 from lmrel.errors import InputError
-from lmrel.models import load_model, resolve, resolve_precision
-from lmrel.parameters import Parameters, Sampling, table
-from lmrel.precision import bits_per_weight, precision_of
+from lmrel.parameters import Parameters, table
 from lmrel.problems import load_problems
 from lmrel.prompts import read_template
-from lmrel.registry import label
-from lmrel.sampling import check_decidable, draw
+from lmrel.sampling import check_decidable
 from lmrel.sources import rows_of
 from lmrel.stats.inference import summarize_with_intervals
-from lmrel.tokens import AS_IS, Prepared, encode_problems, eos_ids
 from study import parts
-from study.determinism import determinism
+from study.origins import Origin, hash_of, origin_of
 from study.shards import combined_records, deal_problems, finished_shard, join_shards, shard_folder
 
 IPYTHON_NAMES = frozenset({"In", "Out", "get_ipython", "exit", "quit", "open"})
 PLAIN = (str, int, float, list, tuple, dict, type(None), Path, np.generic)
-VERSIONED = ("lmrel", "torch", "transformers", "tokenizers", "accelerate", "bitsandbytes", "pandas", "numpy", "pyarrow")
 
 
 @table
@@ -67,8 +54,7 @@ class Run(Parameters):
         """The run's problems, once all is refused that can be before a model is loaded: its model's files, its
         problems, a folder that cannot be written or holds another run. Raises `InputError`.
         """
-        resolve(self.model)
-        resolve_precision(self.model, self.precision)
+        self.origin.check()
         if self.template is not None:
             read_template(self.template)
         problems = self.problem_table()
@@ -97,7 +83,8 @@ class Run(Parameters):
 
     def identifying(self) -> dict[str, Any]:
         """The parameters that make it this run and no other; into how many shards it was divided does not."""
-        other = {"output_dir", "replace", "determinism"} | ({"shards", "shard"} if self.shard is None else set())
+        other = {"output_dir", "replace", "determinism", "requests_at_once"}
+        other |= {"shards", "shard"} if self.shard is None else set()
         return {name: value for name, value in asdict(self).items() if name not in other}
 
     @property
@@ -117,29 +104,20 @@ class Run(Parameters):
         """What tables call its decoders: as `decoding` says, or custom if it sets a knob itself."""
         return "custom" if self.knobs else self.decoding
 
-    def decoders(self, model: PreTrainedModel) -> list[Decoder]:
-        """One per temperature, every knob explicit."""
-        knobs: dict[str, Any] = {"max_new_tokens": self.max_new_tokens, "stop": self.stop, **self.knobs}
-        if self.decoding == "pure":
-            return [pure(temperature, **knobs) for temperature in self.temperatures]
-        return [as_shipped(temperature, model.generation_config, **knobs) for temperature in self.temperatures]
+    @property
+    def origin(self) -> Origin:
+        """Where its draws come from: a model that is loaded here, or a server."""
+        return origin_of(self, self.kind)
 
     def inputs(self, problems: pd.DataFrame) -> dict[str, Any]:
         """What the draws depend on besides the parameters, as far as that is known without loading the model."""
-        local = Path(resolve(self.model))  # no folder for a repo id: there is a revision
-        weights = [local] if local.is_file() else sorted(local.glob("*.safetensors"))
-        config = sorted([*local.glob("*.json"), *local.glob("*.jinja")])  # of the model and the tokenizer
-        return {
-            "precision": resolve_precision(self.model, self.precision),
-            "versions": versions(),
-            "hashes": {
-                "code": parts.code_hash(),
-                "problems": parts.problems_hash(problems),
-                "weights": files.sha256(*weights) if weights else None,
-                "config": files.sha256(*config) if config else None,
-                "template": files.sha256(Path(self.template)) if self.template else None,
-            },
+        found = self.origin.inputs()
+        hashes = {
+            **found["hashes"],
+            "problems": parts.problems_hash(problems),
+            "template": files.sha256(Path(self.template)) if self.template else None,
         }
+        return {**found, "hashes": hashes}
 
     def carry_out(self, progress: bool = True) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Write draws.parquet, summary.parquet and, last, run.json. Returns draws and summary.
@@ -160,69 +138,40 @@ class Run(Parameters):
         self, problems: pd.DataFrame, inputs: dict[str, Any], kept: dict[str, Any], progress: bool
     ) -> tuple[pd.DataFrame, pd.DataFrame]:
         """All draws but those that are `kept`, part by part."""
-        began, clock = datetime.now(UTC), time.perf_counter()
+        began = datetime.now(UTC)
         bar = tqdm(total=len(problems), unit="problem", disable=not progress, desc="loading")
-        model, tokenizer = load_model(self.model, self.precision)
-        decoders = self.decoders(model)
-        if self.decoding == "as_shipped":
-            bar.write(added_by_checkpoint(decoders))
-        bar.set_description("checking")
-        loaded = time.perf_counter()
+        ready = self.origin.ready(rows_of(problems), bar)
         environment = {
             **inputs,
-            "precision": precision_of(model),
-            "decoders": [decoder.describe() for decoder in decoders],
-            "revision": getattr(model.config, "_commit_hash", None),
-            "bits_per_weight": dict(zip(("blocks", "wide_share"), bits_per_weight(model), strict=True)),
-            "chat_template": bool(tokenizer.chat_template),
-            "device": torch.cuda.get_device_name() if model.device.type == "cuda" else f"cpu ({platform.machine()})",
-            "threads": torch.get_num_threads(),
-            "ends": eos_ids(model, tokenizer),
+            **ready.environment,
+            "decoders": [decoder.describe() for decoder in ready.decoders],
         }
-        rows = rows_of(problems)
-        shape = (self.template, self.system, self.chat_template)
-        prepared = Prepared(rows, encode_problems(rows, self.prompt_style, tokenizer, *shape))
-        tqdm.write(f"the first prompt:\n{tokenizer.decode(prepared.ids[0], **AS_IS)}", file=sys.stderr)
-        environment["prompts"] = _hash(prepared.ids)
-        check_model(model, prepared.ids, self.max_new_tokens)
-        check_tree(model, prepared.ids, self.max_new_tokens)
-        fits = rows_that_fit(model, max(map(len, prepared.ids)), decoders, self.runs)
-        probed = 4 if self.determinism else 0
-        probe = determinism(model, tokenizer, prepared, decoders, self.runs, self.seed, probed)
         bar.set_description("drawing")
         checked = time.perf_counter()
-        name = decoders_id(decoders)
+        name = decoders_id(ready.decoders)
         first, old = (kept["parameters"]["runs"], records.read_draws(self.folder)) if kept else (0, None)
-        due = [decoder for decoder in decoders if decoder.n_draws(self.runs) > first]
-        if old is not None and set(old["prompt"]) != {tokenizer.decode(ids, **AS_IS) for ids in prepared.ids}:
+        due = [decoder for decoder in ready.decoders if decoder.n_draws(self.runs) > first]
+        if old is not None and set(old["prompt"]) != set(ready.prompts):
             raise InputError(f"{self.folder} holds draws from other prompts; give another output_dir.")
         identity = {"parameters": self.identifying(), **environment}
-        with parts.opened(self.folder, identity, min(fits, parts.BLOCK), replace=self.replace) as (place, block):
-            asked = Sampling(
-                self.runs, first, self.seed, self.prompt_style, *shape, self.answer, block, label(self.model), self.kind
-            )
+        with parts.opened(self.folder, identity, ready.block, replace=self.replace) as (place, block):
 
             def drawn(some: pd.DataFrame) -> pd.DataFrame:
-                block_of = slice(int(some.index[0]), int(some.index[-1]) + 1)
-                new = draw(model, tokenizer, prepared[block_of], due, asked)
+                new = ready.draw(slice(int(some.index[0]), int(some.index[-1]) + 1), due, first, block)
                 bar.update(len(some))
                 return new if old is None else parts.merged(old, new, some, self.temperatures)
 
             paths = parts.complete(place, name, problems, block, self.n_draws, drawn)
             bar.close()
-            sampled = time.perf_counter()
+            sampled = time.perf_counter() - checked
             parts.join_parts(paths, self.folder)
             record = {
                 "parameters": asdict(self),
                 "decoding_id": name,
                 **environment,
-                "determinism": probe,
+                **ready.found,
                 "started": began.isoformat(timespec="seconds"),
-                "seconds": {
-                    "load": round(loaded - clock, 2),
-                    "check": round(checked - loaded, 2),
-                    "sample": round(sampled - checked, 2),
-                },
+                "seconds": {what: round(took, 2) for what, took in [*ready.seconds.items(), ("sample", sampled)]},
             }
             return self._finish(combined_records([kept, record], record) if kept else record)
 
@@ -235,7 +184,7 @@ class Run(Parameters):
             expected = {**inputs, "hashes": {**inputs["hashes"], "problems": dealt}}
             folders.append(shard_folder(Path(self.output_dir), self.shards, shard))
             found.append(finished_shard(folders[-1], parameters, expected))
-        record = combined_records(found, found[0]) | {"prompts": _hash([each["prompts"] for each in found])}
+        record = combined_records(found, found[0]) | {"prompts": hash_of([each["prompts"] for each in found])}
         identity = {"parameters": self.identifying(), **inputs}
         with parts.opened(self.folder, identity, parts.BLOCK, replace=self.replace):
             join_shards(folders, self.folder, len(problems), self.n_draws)
@@ -252,25 +201,3 @@ class Run(Parameters):
         made = {"parameters": asdict(self), "draws": len(draws), "sha256": hashes}
         files.write_json({**record, **made}, self.folder / records.RUN)
         return draws, summary
-
-
-def _hash(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value).encode()).hexdigest()
-
-
-@functools.cache
-def versions() -> dict[str, str]:
-    """The versions of Python and of the packages that results may depend on."""
-    return {"python": platform.python_version(), **{name: version(name) for name in VERSIONED}}
-
-
-def added_by_checkpoint(decoders: Sequence[Decoder]) -> str:
-    """What was asked and what the checkpoint's generation config added to it, a line a decoder."""
-    lines = []
-    for decoder in decoders:
-        asked = pure(decoder.temperature, max_new_tokens=decoder.max_new_tokens, stop=decoder.stop)
-        before, now = asdict(asked), asdict(decoder)
-        added = ", ".join(f"{knob}={value!r}" for knob, value in now.items() if value != before[knob])
-        who = f"asked for temperature {decoder.temperature:g}; the checkpoint and generate()"
-        lines.append(f"{who} added {added or 'nothing'}")
-    return "\n".join(lines)

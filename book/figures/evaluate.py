@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +10,14 @@ import pandas as pd
 
 from book.figures.text import percent_with_interval, plain
 from lmrel.stats.agreement import copies, flips, repeated
+
+# Why a run may have no confidence to show, by its `stop`.
+NO_CONFIDENCE = {
+    "decided": "with stop='decided' it is that of the part of a text that was drawn",
+    "eos": "the server gives no log-probabilities",
+}
+
+REPORTS = ("logprobs", "return_token_ids")  # fields of a request that change what a server tells, and no draw
 
 
 def by_temperature(summary: pd.DataFrame) -> pd.DataFrame:
@@ -25,14 +34,18 @@ def by_temperature(summary: pd.DataFrame) -> pd.DataFrame:
             "compliance": percent_with_interval(row, "compliance"),
             "runaway": percent_with_interval(row, "runaway_share"),
             "consistency": f"{100 * row['consistency']:.2f} points" if row["runs"] > 1 else "one run",
-            "confidence": f"{row['confidence']:.3f}",
-            "processed": f"{row['confidence_processed']:.3f}",
+            "confidence": _nats(row["confidence"]),
+            "processed": _nats(row["confidence_processed"]),
         }
         for _, row in whole.iterrows()
     ]
     table = plain(pd.DataFrame(rows))
     idle = {"model": whole["model"].nunique() == 1, "runaway": not whole["runaway_share"].any()}
     return table.drop(columns=[name for name, says_nothing in idle.items() if says_nothing])
+
+
+def _nats(value: float) -> str:
+    return "not given" if math.isnan(value) else f"{value:.3f}"
 
 
 def agreement(draws: pd.DataFrame) -> pd.DataFrame:
@@ -61,12 +74,31 @@ def cautions(draws: pd.DataFrame, record: Mapping[str, Any]) -> str:
         cut += f", {loops:,} of them in a loop"
     if record["parameters"]["stop"] == "decided":
         cut = "texts were cut short where their outcome was decided"
+    if server := record.get("server"):
+        return f"{cut}; {_of_server(draws, server, record['tried'])}"
     probe = record["determinism"]
     if not probe["draws"]:
         alone = "how far draws depend on what is drawn together was not tried"
     else:
         alone = f"drawn alone instead of together, {probe['flipped']} of {probe['draws']} draws changed"
     return "; ".join(filter(None, [cut, alone, copies(draws)]))
+
+
+def _of_server(draws: pd.DataFrame, server: Mapping[str, Any], tried: Mapping[str, Any]) -> str:
+    """What is not known of draws that came from a server: which knobs held, and what its log-probabilities are."""
+    said = ["drawn by a server"]
+    if names := [name for name in [*server["refused"], *tried["unverified"]] if name not in REPORTS]:
+        said.append(f"whether {', '.join(names)} held there is not known")
+    greedy, sampled = (draws[(draws["temperature"] == 0) == is_greedy] for is_greedy in (True, False))
+    if (
+        len(greedy)
+        and len(sampled)
+        and (sampled["text"] == sampled["problem_id"].map(greedy.set_index("problem_id")["text"])).all()
+    ):
+        said.append("no draw differs from the greedy one, as where a server ignores the temperature")
+    if tried["logprobs"] != "none":
+        said.append(f"confidence is {tried['logprobs']}")
+    return ", ".join(said)
 
 
 def by_task(summary: pd.DataFrame) -> pd.DataFrame:

@@ -6,7 +6,7 @@ import pytest
 
 from lmrel import InputError
 from study.code import ROOMS, ROOT, sources
-from study.parts import DRAWN_BY
+from study.origins import ASKED_BY, DRAWN_BY
 
 
 def names(*starts: str) -> set[str]:
@@ -29,6 +29,9 @@ def test_draws_depend_on_how_they_are_made_and_on_nothing_else() -> None:
     found = names(*DRAWN_BY)
     assert {"lmrel/sampling.py", "lmrel/engine/sampler.py", "lmrel/engine/forest.py", "lmrel/answers.py"} <= found
     assert not {"lmrel/enumeration.py", "lmrel/engine/enumerator.py", "lmrel/charts.py", "study/run.py"} & found
+    asked = names(*ASKED_BY)
+    assert {"lmrel/server.py", "lmrel/client.py", "lmrel/prompts.py", "lmrel/answers.py"} <= asked
+    assert not {"lmrel/engine/forest.py", "lmrel/models.py", "study/origins.py"} & asked
 
 
 def test_every_import_of_this_project_is_found() -> None:

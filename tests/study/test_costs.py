@@ -76,6 +76,7 @@ def test_a_folder_counts_as_its_files_and_an_unknown_repo_as_one_gpu(tmp_path: P
     assert [costs.request(name, "auto", 40)["gpu"] for name in (half, wide, narrow)] == [2, 3, 1]
     assert costs.request(str(ROOT / "checkpoints" / "tiny-dense-base"), "auto", 40)["gpu"] == 0
     assert costs.request("nobody/nothing", "auto", 40) == costs.UNKNOWN
+    assert costs.request("http://localhost:8000/v1#nobody/nothing", "auto", 40)["gpu"] == 0
     costs.check_request("nobody/nothing", "auto", 40, {"gpu": 1})
 
 

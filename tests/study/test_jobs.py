@@ -131,3 +131,16 @@ def test_planning_loads_no_torch() -> None:
 def test_what_a_study_asks_for_can_be_given(changes: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError, match=f"^study.yaml: .*{said}"):
         Study.of({"models": ["tiny-dense-base"], "parameters": {}} | changes)
+
+
+def test_a_model_behind_a_server_is_a_run_like_any_other_but_for_what_a_server_does_not_know() -> None:
+    name = "http://localhost:8000/v1#org/name"
+    study = Study.of({"models": ["tiny-dense-base", name], "parameters": {"runs": 2}})
+    [run] = [run for run, model in study.folders.items() if model == name]
+    assert run == "http_--localhost_8000--v1_org--name"
+    assert study.asked[run]["gpu"] == 0
+    with pytest.raises(InputError, match=r"^study\.yaml: precision is 'nf4'; a server has loaded its model already"):
+        Study.of({"models": ["tiny-dense-base", name], "parameters": {"precision": "nf4"}})
+    with pytest.raises(InputError, match=r"^study\.yaml: model has an address with a user") as found:
+        Study.of({"models": ["tiny-dense-base", "http://u:secret@h/v1#m"], "parameters": {}})
+    assert "secret" not in str(found.value)

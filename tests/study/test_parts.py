@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from lmrel import InputError, files, records
-from study import parts, run
+from study import origins, parts
 from study.run import Run
 from tests.conftest import ROOT
 from tests.lmrel.test_records import draws
@@ -118,7 +118,7 @@ def carry_out(folder: Path, **changes: Any) -> Any:
 def interrupted(folder: Path, monkeypatch: pytest.MonkeyPatch, after: int) -> list[int]:
     """A run in parts of two problems that stops with an error once `after` of four are there; blocks sampled so far."""
     monkeypatch.setattr(parts, "BLOCK", 2)
-    real, sampled = run.draw, []
+    real, sampled = origins.draw, []
 
     def failing(model: Any, tokenizer: Any, prepared: Any, *rest: Any) -> Any:
         if len(sampled) == after:
@@ -127,21 +127,21 @@ def interrupted(folder: Path, monkeypatch: pytest.MonkeyPatch, after: int) -> li
         return real(model, tokenizer, prepared, *rest)
 
     with monkeypatch.context() as patch:
-        patch.setattr(run, "draw", failing)
+        patch.setattr(origins, "draw", failing)
         with pytest.raises(InputError, match="power"):
             carry_out(folder)
     return sampled
 
 
 def counting(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    real, sampled = run.draw, []
+    real, sampled = origins.draw, []
 
     def counted(model: Any, tokenizer: Any, prepared: Any, decoders: Any, asked: Any) -> Any:
         assert asked.chunk == 2  # what is free in memory now must not change what is computed together
         sampled.append(len(prepared))
         return real(model, tokenizer, prepared, decoders, asked)
 
-    monkeypatch.setattr(run, "draw", counted)
+    monkeypatch.setattr(origins, "draw", counted)
     return sampled
 
 
@@ -209,7 +209,7 @@ def test_replacing_keeps_the_old_run_until_the_new_one_is_there(
 ) -> None:
     carry_out(tmp_path)
     old = files.sha256(tmp_path / "draws.parquet")
-    monkeypatch.setattr(run, "draw", lambda *_, **__: (_ for _ in ()).throw(InputError("the power went out.")))
+    monkeypatch.setattr(origins, "draw", lambda *_, **__: (_ for _ in ()).throw(InputError("the power went out.")))
     with pytest.raises(InputError, match="power"):
         carry_out(tmp_path, seed=1, replace=True)
     assert json.loads((tmp_path / "run.json").read_text())["parameters"]["seed"] == 0
@@ -250,7 +250,7 @@ def test_new_draws_are_never_beside_the_record_of_an_old_run(tmp_path: Path, mon
 
 def test_parts_of_other_code_are_refused_by_name_or_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     interrupted(tmp_path, monkeypatch, after=3)
-    monkeypatch.setattr(parts, "code_hash", lambda: "0123456789")
+    monkeypatch.setattr(parts, "code_hash", lambda *_: "0123456789")
     sampled = counting(monkeypatch)
     found = r"holds an unfinished run with hashes\.code='\w{8}'; this one has hashes\.code='01234567'\. Choose another"
     with pytest.raises(InputError, match=found):
@@ -258,7 +258,7 @@ def test_parts_of_other_code_are_refused_by_name_or_replaced(tmp_path: Path, mon
     assert len(part_times(tmp_path)) == 3
     carry_out(tmp_path, replace=True)
     assert sampled == [2, 2, 2, 2]
-    monkeypatch.setattr(parts, "code_hash", lambda: "another")
+    monkeypatch.setattr(parts, "code_hash", lambda *_: "another")
     carry_out(tmp_path)  # a finished run with the same parameters is simply run again
     assert sampled == [2] * 8
 

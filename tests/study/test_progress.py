@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from lmrel import InputError, records
-from study import costs, parts, progress, run, runner
+from study import costs, origins, parts, progress, runner
 from study.jobs import Job, Study
 from study.progress import State
 from study.run import Run
@@ -29,7 +29,7 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
 def test_a_job_is_waiting_then_stopped_then_finished(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     assert progress.state_of_job(job, 4) == State(job, 0, 4, (), "waiting")
     monkeypatch.setattr(parts, "BLOCK", 3)
-    real, drawn = run.draw, []
+    real, drawn = origins.draw, []
 
     def failing(*given: Any) -> Any:
         if drawn:
@@ -37,7 +37,7 @@ def test_a_job_is_waiting_then_stopped_then_finished(job: Job, monkeypatch: pyte
         drawn.append(1)
         return real(*given)
 
-    monkeypatch.setattr(run, "draw", failing)
+    monkeypatch.setattr(origins, "draw", failing)
     with pytest.raises(KeyboardInterrupt):
         Run(**job.parameters).carry_out(progress=False)
     stopped = progress.state_of_job(job, 4)
@@ -50,7 +50,7 @@ def test_a_job_is_waiting_then_stopped_then_finished(job: Job, monkeypatch: pyte
     )
     with runner.only_one(job.folder / "evaluate.ipynb"):
         assert progress.state_of_job(job, 4).what == "running"
-    monkeypatch.setattr(run, "draw", real)
+    monkeypatch.setattr(origins, "draw", real)
     Run(**job.parameters).carry_out(progress=False)
     finished = progress.state_of_job(job, 4)
     moment = os.stat(job.folder / records.DRAWS).st_mtime

@@ -13,7 +13,7 @@ import pytest
 from lmrel import Decoder, InputError, files, load_model, prompts, records
 from lmrel.decoding import decoders_id
 from lmrel.parameters import DECODINGS, PROMPT_STYLES
-from study import run
+from study import origins
 from study.run import Run
 
 PARAMETERS: dict[str, Any] = {
@@ -39,10 +39,10 @@ def test_run_writes_three_files_that_agree(tmp_path: Path) -> None:
     assert len(records.read_draws(tmp_path)) == len(draws) == 4 * 3
     assert len(pd.read_parquet(tmp_path / records.SUMMARY)) == len(summary) == 2 * 3
     record = json.loads((tmp_path / "run.json").read_text())
-    given = {"output_dir": str(tmp_path), "replace": False, "shards": 1, "shard": None, "determinism": True}
+    given = {"output_dir": str(tmp_path), "replace": False, "shards": 1, "shard": None}
     knobs = dict.fromkeys(("top_k", "top_p", "min_p", "repetition_penalty", "stop_strings"))
-    shape = {"template": None, "system": None, "chat_template": "auto"}
-    assert record["parameters"] == PARAMETERS | given | knobs | shape
+    shape = {"template": None, "system": None, "chat_template": "auto", "answer": "first", "columns": None}
+    assert record["parameters"] == PARAMETERS | given | knobs | shape | {"determinism": True, "requests_at_once": 16}
     assert [decoder["id"] for decoder in record["decoders"]] == [Decoder(0.0).id, Decoder(0.7).id]
     assert record["decoding_id"] == decoders_id([Decoder(0.0), Decoder(0.7)])
     assert record["determinism"]["flipped"] == 0
@@ -91,7 +91,8 @@ def test_knobs_that_are_given_reach_the_decoders_and_override_the_checkpoints(tm
     assert "custom" in run.subtitle
     model, _ = load_model("tiny-dense-base")
     model.generation_config.top_k, model.generation_config.repetition_penalty = 7, 1.2
-    shipped = Run(**PARAMETERS | knobs | {"decoding": "as_shipped"}).decoders(model)
+    as_shipped = Run(**PARAMETERS | knobs | {"decoding": "as_shipped"})
+    shipped = origins.decoders_of(as_shipped, model.generation_config)
     assert [(each.top_k, each.repetition_penalty) for each in shipped] == [(3, 1.2)] * 2
 
 
@@ -142,7 +143,7 @@ def test_as_shipped_run_records_and_prints_what_it_inherited(tmp_path: Path, cap
 def test_a_bad_parameter_ends_in_a_sentence_before_a_model_is_loaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], said: str
 ) -> None:
-    monkeypatch.setattr(run, "load_model", lambda *_: pytest.fail("a model was loaded"))
+    monkeypatch.setattr(origins, "load_model", lambda *_: pytest.fail("a model was loaded"))
     with pytest.raises(InputError, match=said):
         Run(**({**PARAMETERS, "output_dir": str(tmp_path)} | changes)).carry_out(progress=False)
 

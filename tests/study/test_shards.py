@@ -9,7 +9,7 @@ import pytest
 
 import lmrel
 from lmrel import InputError, files, records
-from study import parts, run, shards
+from study import origins, parts, shards
 from study.run import Run
 from tests.study.test_run import PARAMETERS
 
@@ -38,7 +38,7 @@ def undivided(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "load_model", lambda *_: pytest.fail("a model was loaded"))
+    monkeypatch.setattr(origins, "load_model", lambda *_: pytest.fail("a model was loaded"))
 
 
 @pytest.mark.parametrize("count", [2, 3, 10])
@@ -69,7 +69,7 @@ def test_joining_waits_for_every_shard_and_takes_no_other(tmp_path: Path, monkey
     with pytest.raises(InputError, match="1-of-2 is of other parameters, code, weights or versions; evaluate it"):
         carry_out(tmp_path, shards=2)
     carry_out(tmp_path, shards=2, shard=1)
-    monkeypatch.setattr(parts, "code_hash", lambda: "0123456789")
+    monkeypatch.setattr(parts, "code_hash", lambda *_: "0123456789")
     with pytest.raises(InputError, match="0-of-2 is of other parameters, code"):
         carry_out(tmp_path, shards=2)
     monkeypatch.undo()
@@ -96,13 +96,13 @@ def test_a_finished_run_is_not_drawn_again_however_it_was_divided(
 def test_more_runs_extend_what_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undivided: Path) -> None:
     old = carry_out(tmp_path, runs=1)
     asked: list[int] = []
-    real = run.draw
+    real = origins.draw
 
     def watched(*given: Any) -> pd.DataFrame:
         asked.append(len(drawn := real(*given)))
         return drawn
 
-    monkeypatch.setattr(run, "draw", watched)
+    monkeypatch.setattr(origins, "draw", watched)
     monkeypatch.setattr(parts, "BLOCK", 4)
     extended = carry_out(tmp_path)
     assert asked == [4 * 2, 4 * 2, 2 * 2]  # two more runs at the one temperature above 0, and no greedy draw
@@ -117,7 +117,7 @@ def test_an_extension_that_was_killed_goes_on(tmp_path: Path, monkeypatch: pytes
     carry_out(tmp_path, runs=2)
     before = files.sha256(tmp_path / records.DRAWS)
     monkeypatch.setattr(parts, "BLOCK", 4)
-    real, drawn = run.draw, []
+    real, drawn = origins.draw, []
 
     def failing(*given: Any) -> pd.DataFrame:
         if len(drawn) == 2:
@@ -125,7 +125,7 @@ def test_an_extension_that_was_killed_goes_on(tmp_path: Path, monkeypatch: pytes
         drawn.append(given[-1].first_run)
         return real(*given)
 
-    monkeypatch.setattr(run, "draw", failing)
+    monkeypatch.setattr(origins, "draw", failing)
     with pytest.raises(InputError, match="power"):
         carry_out(tmp_path)
     assert (record(tmp_path)["parameters"]["runs"], files.sha256(tmp_path / records.DRAWS)) == (2, before)
@@ -140,20 +140,20 @@ def test_what_was_drawn_by_other_code_or_is_damaged_is_drawn_again(
 ) -> None:
     carry_out(tmp_path, runs=2)
     if changed == "code":
-        monkeypatch.setattr(parts, "code_hash", lambda: "0123456789")
+        monkeypatch.setattr(parts, "code_hash", lambda *_: "0123456789")
     elif changed == "weights":
         said = record(tmp_path)
         said["hashes"]["weights"] = "0" * 64
         files.write_json(said, tmp_path / records.RUN)
     else:
         (tmp_path / records.DRAWS).write_bytes(b"PAR1 and no more")
-    real, first = run.draw, []
+    real, first = origins.draw, []
 
     def watched(*given: Any) -> pd.DataFrame:
         first.append(given[-1].first_run)
         return real(*given)
 
-    monkeypatch.setattr(run, "draw", watched)
+    monkeypatch.setattr(origins, "draw", watched)
     assert_same(carry_out(tmp_path), records.read_draws(undivided))
     assert set(first) == {0}
 

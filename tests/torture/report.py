@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from study.run import versions
+from study.origins import VERSIONED, versions
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 DATA = ROOT / "book" / "data"
@@ -21,5 +21,5 @@ def head() -> dict[str, Any]:
         "date": datetime.now(UTC).date().isoformat(),
         "machine": f"cpu ({platform.machine()})",
         "threads": torch.get_num_threads(),
-        "versions": versions(),
+        "versions": versions(*VERSIONED),
     }

@@ -42,3 +42,20 @@ def test_cautions_name_copies_only_where_there_are_any() -> None:
     assert "drawn together was not tried; the repeats of m at temperature 1 are copies" in evaluate.cautions(
         pd.concat(many), record
     )
+
+
+def test_of_a_server_it_is_said_what_is_not_known() -> None:
+    draws = table(text=" 5", finished=True, mean_logprob=float("nan"), mean_logprob_processed=float("nan"))
+    server, tried = {"refused": ["min_p", "return_token_ids"]}, {"unverified": ["seed"], "logprobs": "none"}
+    record = {"parameters": {"max_new_tokens": 16, "stop": "eos"}, "server": server, "tried": tried}
+    said = evaluate.cautions(draws, record)
+    assert "drawn by a server, whether min_p, seed held there is not known" in said
+    assert "confidence" not in said
+    greedy = draws.assign(temperature=0.0, run=0).drop_duplicates("problem_id")
+    alike = pd.concat([greedy, draws.assign(temperature=1.0)], ignore_index=True)
+    assert "no draw differs from the greedy one" in evaluate.cautions(alike, record)
+    other = alike.assign(text=[*alike["text"][:-1], " 6"])
+    assert "no draw differs" not in evaluate.cautions(other, record | {"tried": tried | {"logprobs": "its own"}})
+    assert "confidence is its own" in evaluate.cautions(other, record | {"tried": tried | {"logprobs": "its own"}})
+    shown = evaluate.by_temperature(inference.summarize_with_intervals(draws))
+    assert set(shown["confidence"]) == set(shown["processed"]) == {"not given"}
