@@ -18,6 +18,7 @@ import pandas as pd
 from lmrel import charts, files, records
 from lmrel.errors import InputError, command, visible
 from lmrel.problems import RANGES, Problem, new_problems
+from lmrel.stats.comparison import ACROSS, compare
 from lmrel.stats.inference import failure_shares, summarize_with_intervals
 from lmrel.stats.metrics import by_run
 
@@ -37,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     import_module("study.commands").add(commands)  # by name alone: the library does not depend on that room
-    for add in (_problems, _failures, _plot, _export):
+    for add in (_compare, _problems, _failures, _plot, _export):
         add(commands)
     found = parser.parse_args(arguments)
     with command():
@@ -154,10 +155,6 @@ def _plot(commands: Any) -> None:
 
 
 def _draw_figures(arguments: argparse.Namespace) -> None:
-    try:
-        import_module("vl_convert")
-    except ImportError:
-        raise InputError("plot needs vl-convert-python: pip install vl-convert-python.") from None
     folder = files.as_path("output", arguments.output)
     with files.writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -166,8 +163,41 @@ def _draw_figures(arguments: argparse.Namespace) -> None:
             print(f"{name}: {chart}")
             continue
         for form in arguments.format:
-            save = partial(chart.save, format=form)
-            print(files.atomically(folder / f"{name}.{form}", save))
+            print(_saved(chart, folder / f"{name}.{form}"))
+
+
+def _compare(commands: Any) -> None:
+    parser = commands.add_parser("compare", help="which of two runs loses more between two temperatures")
+    parser.add_argument("a", help="the folder of a finished run")
+    parser.add_argument("b", help="the folder of another")
+    parser.add_argument("--temperatures", nargs=2, type=float, default=(0.0, 1.0), metavar="T", help="default: 0 1")
+    parser.add_argument("--metric", default="correct", help="or compliant, finished, runaway; default: correct")
+    parser.add_argument("--margin", type=float, default=0.05, help="drops so near count as equal; default: 0.05")
+    parser.add_argument("--across", nargs="+", default=(), choices=ACROSS, help="what may differ between the runs")
+    parser.add_argument("--output", metavar="FILE", help="draw the drops there, too: .svg, .png or .pdf")
+    parser.set_defaults(carry_out=_compare_runs)
+
+
+def _compare_runs(arguments: argparse.Namespace) -> None:
+    path = None if arguments.output is None else files.as_path("output", arguments.output)
+    if path is not None and path.suffix[1:] not in PICTURES:
+        raise InputError(f"output is {str(path)!r}; its name must end in .{', .'.join(PICTURES)}.")
+    options = {name: getattr(arguments, name) for name in ("metric", "margin", "across")}
+    found = compare(arguments.a, arguments.b, temperatures=tuple(arguments.temperatures), **options)
+    print(found)
+    if path is not None:
+        title = f"Drop of {found.metric} from T = {found.temperatures[0]:g} to {found.temperatures[1]:g}"
+        chart = charts.comparison(found.drops, found.margin, title, f"{title}, of {' and '.join(found.names)}.")
+        print(_saved(chart, path))
+
+
+def _saved(chart: Any, path: Path) -> Path:
+    """`chart` as the picture that the path's suffix names; `InputError` where nothing that draws it is installed."""
+    try:
+        import_module("vl_convert")
+    except ImportError:
+        raise InputError("figures as files need vl-convert-python: pip install vl-convert-python.") from None
+    return files.atomically(path, partial(chart.save, format=path.suffix[1:]))
 
 
 def _export(commands: Any) -> None:

@@ -35,6 +35,7 @@ class Server:
     name: str
     system: str | None
     chat: bool
+    own: Mapping[str, Any] = field(default_factory=dict)  # arguments of the model's chat template
     refused: frozenset[str] = frozenset()
     unverified: tuple[str, ...] = ()
     logprobs: str = "none"
@@ -61,6 +62,7 @@ class Server:
             "seed": seed,
             "logprobs": True if self.chat else 1,
             "return_token_ids": True,
+            **({"chat_template_kwargs": dict(self.own)} if self.own else {}),
         }
         return {k: v for k, v in sent.items() if k not in self.refused or not (k in ASIDE or v == NEUTRAL.get(k))}
 
@@ -128,6 +130,7 @@ def connect(
     decoders: Sequence[Decoder],
     system: str | None = None,
     chat_template: ChatTemplate = "auto",
+    chat_template_kwargs: Mapping[str, Any] | None = None,
 ) -> Server:
     """The server of `model`, ``URL#NAME``, once it has answered the prompt `text` with each of `decoders`.
 
@@ -142,13 +145,14 @@ def connect(
     for decoder in decoders:
         if decoder.stop != "eos" or decoder.typical_p != 1:
             raise InputError("a decoder has stop='decided' or typical_p, which servers do not know.")
-    if system is not None and chat_template == "off":
-        raise InputError("system is given, and no chat template that could hold it is used.")
+    for name, value in {"system": system, "chat_template_kwargs": chat_template_kwargs}.items():
+        if value is not None and chat_template == "off":
+            raise InputError(f"{name} is given, and no chat template that could hold it is used.")
     key = os.environ.get("OPENAI_API_KEY", "").strip() or NO_KEY
     if not (key.isascii() and key.isprintable()):
         raise InputError("OPENAI_API_KEY holds characters that no key has.")
     client = _openai().OpenAI(base_url=found[0], api_key=key, max_retries=RETRIES, timeout=TIMEOUT)
-    server = Server(client, *found, system, chat=chat_template == "auto")
+    server = Server(client, *found, system, chat=chat_template == "auto", own=chat_template_kwargs or {})
     _check_listed(server)
     for decoder in decoders:
         server, answer = _tried(server, text, decoder)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import json
 import numbers
 import re
 from collections.abc import Callable
@@ -32,6 +33,14 @@ Decoding = Literal["pure", "as_shipped"]
 Stop = Literal["eos", "decided"]
 ChatTemplate = Literal["auto", "off"]
 Kind = Literal["number", "letter", "text"]
+OWN_KWARGS = (
+    "conversation",
+    "messages",
+    "tokenize",
+    "add_generation_prompt",
+    "chat_template",
+    "continue_final_message",
+)
 RULES, REGEX = ("first", "last", "marked", "sole"), "regex:"
 
 
@@ -118,12 +127,39 @@ def _stop_strings(value: Any) -> tuple[str, ...]:
     return tuple(value)
 
 
+def _mapping(value: Any) -> Any:
+    """A mapping, or one written as text, ``{'a': 'b'}`` or ``a=b c=d``, as papermill's ``-p`` does; else `value`."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return ast.literal_eval(value) if value.startswith("{") else dict(_pair(pair) for pair in value.split())
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        raise ValueError from None
+
+
+def _template_kwargs(value: Any) -> dict[str, Any]:
+    if isinstance(value, str):  # where true and 5 are written as JSON writes them
+        value = {name: _plain(text) if isinstance(text, str) else text for name, text in _mapping(value).items()}
+    if not isinstance(value, dict) or not value:
+        raise ValueError
+    for name, one in value.items():
+        if not isinstance(name, str) or not name.isidentifier() or name in OWN_KWARGS:
+            raise ValueError
+        if not isinstance(one, (bool, int, float, str)) or (isinstance(one, str) and not is_text(one)):
+            raise ValueError
+    return value
+
+
+def _plain(text: str) -> Any:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return text
+    return found if isinstance(found, (bool, int, float)) else text
+
+
 def _columns(value: Any) -> dict[str, str]:
-    if isinstance(value, str):  # as papermill's ``-p`` and a command line give it
-        try:
-            value = ast.literal_eval(value) if value.startswith("{") else dict(_pair(pair) for pair in value.split())
-        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
-            raise ValueError from None
+    value = _mapping(value)
     if not isinstance(value, dict) or not value or not all(is_text(one) for pair in value.items() for one in pair):
         raise ValueError
     return value
@@ -205,6 +241,7 @@ COLUMNS = Allowed(
     lambda _: True,
     _columns,
 )
+TEMPLATE_KWARGS = Allowed("a mapping of names to texts, numbers or truth values", lambda _: True, _template_kwargs)
 PATH = Allowed("a path, as text", is_path)
 TEXT = Allowed("a text", is_text)
 
@@ -274,6 +311,7 @@ class Parameters:
     template: Annotated[str | None, optional(PATH)] = None
     system: Annotated[str | None, optional(TEXT)] = None
     chat_template: ChatTemplate = "auto"
+    chat_template_kwargs: Annotated[dict[str, Any] | None, optional(TEMPLATE_KWARGS)] = None
     answer: Annotated[str, ANSWER] = "first"
     decoding: Decoding = "pure"
     top_k: Annotated[int | None, optional(TOP_K)] = None
@@ -325,6 +363,7 @@ HELP = {  # of each parameter, a line; what it may be follows from the table
     "template": "a file with {question} in it, instead of these prompts",
     "system": "a system message, for a model with a chat template",
     "chat_template": "auto: used where the tokenizer has one",
+    "chat_template_kwargs": "arguments of its own for it, such as enable_thinking=false",
     "answer": "the rule that reads an answer",
     "decoding": "pure: temperature alone; as_shipped: what generate() inherits from the checkpoint",
     "top_k": "only so many of the likeliest tokens",
@@ -344,8 +383,8 @@ HELP = {  # of each parameter, a line; what it may be follows from the table
     "replace": "replace a run with other parameters in that folder",
     "shards": "among how many jobs the problems are dealt out",
     "shard": "which of them this is, from 0; without, finished ones are joined",
-    "requests_at_once": "to a server, at most so many",
     "determinism": "do not try first how far draws depend on what is drawn together",
+    "requests_at_once": "to a server, at most so many",
 }
 
 
@@ -360,6 +399,7 @@ class Sampling:
     template: Annotated[str | None, optional(PATH)]
     system: Annotated[str | None, optional(TEXT)]
     chat_template: ChatTemplate
+    chat_template_kwargs: Annotated[dict[str, Any] | None, optional(TEMPLATE_KWARGS)]
     answer: Annotated[str, ANSWER]
     chunk: Annotated[int | None, optional(whole(1, MAX_RUNS))]
     model_name: Annotated[str | None, optional(TEXT)]
@@ -377,6 +417,7 @@ class Serving:
     template: Annotated[str | None, optional(PATH)]
     system: Annotated[str | None, optional(TEXT)]
     chat_template: ChatTemplate
+    chat_template_kwargs: Annotated[dict[str, Any] | None, optional(TEMPLATE_KWARGS)]
     answer: Annotated[str, ANSWER]
     requests_at_once: Annotated[int, REQUESTS]
     model_name: Annotated[str | None, optional(TEXT)]

@@ -53,7 +53,9 @@ def schema(found: pa.Schema) -> pa.Schema:
 
 def write_draws(draws: pd.DataFrame, path: Path) -> Path:
     """Write `draws`, which must have the columns of `DRAWS_SCHEMA`, as one Parquet file with checksums."""
-    table = pa.Table.from_pandas(draws, schema=schema(pa.Schema.from_pandas(draws, preserve_index=False)), preserve_index=False)
+    table = pa.Table.from_pandas(
+        draws, schema=schema(pa.Schema.from_pandas(draws, preserve_index=False)), preserve_index=False
+    )
     return atomically(path, lambda temporary: pq.write_table(table, temporary, write_page_checksum=True))
 
 

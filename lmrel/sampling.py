@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -37,6 +38,7 @@ def sample(
     template: str | None = None,
     system: str | None = None,
     chat_template: ChatTemplate = "auto",
+    chat_template_kwargs: dict[str, Any] | None = None,
     answer: str = "first",
     chunk: int | None = None,
     model_name: str | None = None,
@@ -51,13 +53,14 @@ def sample(
     With a `first_run` only draws from that run on are made, of a greedy decoder none, to extend a table of the others.
     With ``stop="decided"`` answers, correctness and compliance are those of ``"eos"``; a text that was cut short has no
     failure class, and its tokens, log-probs and `finished` are those of the part that was drawn.
-    Prompts are in one of the paper's styles, or as the file `template` says, which holds ``{question}``; `system` and
-    `chat_template`: see `tokens.encode`. Answers are read by the rule `answer`: see `extract_answer`. `model_name` and
-    `decoding` are labels; by default they are the checkpoint's folder, and ``"pure"`` or ``"custom"``.
+    Prompts are in one of the paper's styles, or as the file `template` says, which holds ``{question}``; for `system`,
+    `chat_template` and `chat_template_kwargs` see `tokens.encode`. Answers are read by the rule `answer`: see
+    `extract_answer`. `model_name` and `decoding` are labels; by default they are the checkpoint's folder, and
+    ``"pure"`` or ``"custom"``.
     Raises `InputError` for parameters out of range and for prompts that do not fit the model.
     """
-    shape = (prompt_style, template, system, chat_template)
-    asked = Sampling(runs, first_run, seed, *shape, answer, chunk, model_name, decoding)
+    shape = (template, system, chat_template, chat_template_kwargs)
+    asked = Sampling(runs, first_run, seed, prompt_style, *shape, answer, chunk, model_name, decoding)
     rows = as_rows(problems)
     decoders = [decoder for decoder in as_decoders(decoders) if decoder.n_draws(asked.runs) > asked.first_run]
     if not rows or not decoders:
@@ -65,7 +68,7 @@ def sample(
     check_size(len(rows) * sum(decoder.n_draws(asked.runs) for decoder in decoders))
     if any(decoder.stop == "decided" for decoder in decoders):
         check_decidable(rows, answer)
-    prepared = Prepared(rows, encode_problems(rows, prompt_style, tokenizer, template, system, chat_template))
+    prepared = Prepared(rows, encode_problems(rows, prompt_style, tokenizer, *shape))
     longest = max(decoder.max_new_tokens for decoder in decoders)
     check_model(model, prepared.ids, longest)
     check_tree(model, prepared.ids, longest)

@@ -40,6 +40,7 @@ def sample(
     template: str | None = None,
     system: str | None = None,
     chat_template: ChatTemplate = "auto",
+    chat_template_kwargs: dict[str, Any] | None = None,
     answer: str = "first",
     requests_at_once: int = 16,
     model_name: str | None = None,
@@ -54,15 +55,15 @@ def sample(
     first, and for what raises an `InputError`.
     """
     asked = Serving(
-        *(runs, first_run, seed, prompt_style, template, system, chat_template, answer, requests_at_once),
-        *(model_name, decoding),
+        *(runs, first_run, seed, prompt_style, template, system, chat_template, chat_template_kwargs),
+        *(answer, requests_at_once, model_name, decoding),
     )
     rows = as_rows(problems)
     decoders = [decoder for decoder in as_decoders(decoders) if decoder.n_draws(asked.runs) > asked.first_run]
     if not rows or not decoders:
         raise InputError("there is nothing to sample: no problems, no decoders or no further runs.")
     texts = rendered(rows, asked.prompt_style, asked.template)
-    server = connect(model, texts[0], decoders, asked.system, asked.chat_template)
+    server = connect(model, texts[0], decoders, asked.system, asked.chat_template, asked.chat_template_kwargs)
     for remark in server.remarks:
         tqdm.write(remark, file=sys.stderr)
     return draw(server, rows, texts, decoders, asked, progress)

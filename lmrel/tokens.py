@@ -5,7 +5,7 @@ The module knows the tokenizer, and nothing of what is asked.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from itertools import groupby
@@ -52,30 +52,41 @@ def encode_problems(
     template: str | None = None,
     system: str | None = None,
     chat_template: str = "auto",
+    chat_template_kwargs: Mapping[str, Any] | None = None,
 ) -> list[list[int]]:
     """Token ids of the prompts of `rows` in `style`, or in the file `template`: see `prompts.render` and `encode`."""
     text = None if template is None else read_template(template)
-    return encode([render(row, style, text) for row in rows], tokenizer, system, chat_template)
+    prompts = [render(row, style, text) for row in rows]
+    return encode(prompts, tokenizer, system, chat_template, chat_template_kwargs)
 
 
 def encode(
-    texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, system: str | None = None, chat_template: str = "auto"
+    texts: Sequence[str],
+    tokenizer: PreTrainedTokenizerBase,
+    system: str | None = None,
+    chat_template: str = "auto",
+    chat_template_kwargs: Mapping[str, Any] | None = None,
 ) -> list[list[int]]:
     """Token ids of prompts, with one BOS if the tokenizer uses one.
 
     Where the tokenizer has a chat template it is applied, with the message `system` first if there is one, unless
-    `chat_template` is ``"off"``. A templated string that is tokenized with special tokens gets a second BOS; hence no
-    special tokens are added after templating, and one is added where the template leaves it out.
+    `chat_template` is ``"off"``; `chat_template_kwargs` are arguments that the template itself knows, such as
+    ``enable_thinking``. A templated string that is tokenized with special tokens gets a second BOS; hence no special
+    tokens are added after templating, and one is added where the template leaves it out.
     """
     if not hasattr(tokenizer, "chat_template"):
         raise TypeError(f"a tokenizer is needed, as load_model gives one, not {type(tokenizer).__name__}")
     _refuse_special([*texts, *([] if system is None else [system])], tokenizer)
     if not tokenizer.chat_template or chat_template == "off":
-        if system is not None:
-            raise InputError("system is given, and no chat template that could hold it is used.")
+        for name, value in {"system": system, "chat_template_kwargs": chat_template_kwargs}.items():
+            if value is not None:
+                raise InputError(f"{name} is given, and no chat template that could hold it is used.")
         before, found = _put_before(tokenizer, texts[0]), _tokenized(texts, tokenizer)
         return [[*before, *ids] for ids in found]
-    templated = [_templated(text, tokenizer, system) for text in texts]
+    for name in chat_template_kwargs or {}:
+        if name not in str(tokenizer.get_chat_template()):
+            raise InputError(f"chat_template_kwargs has {quoted(name)}, which the model's chat template does not use.")
+    templated = [_templated(text, tokenizer, system, chat_template_kwargs or {}) for text in texts]
     if len(set(templated)) < len(set(texts)):
         raise InputError("the tokenizer's chat template leaves out what it is given: different prompts become one.")
     bos, found = _put_before(tokenizer, texts[0])[:1], _tokenized(templated, tokenizer)
@@ -107,14 +118,14 @@ def _put_before(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     return next((whole[:start] for start in starts if whole[start : start + len(plain)] == plain), [])
 
 
-def _templated(text: str, tokenizer: PreTrainedTokenizerBase, system: str | None) -> str:
+def _templated(text: str, tokenizer: PreTrainedTokenizerBase, system: str | None, own: Mapping[str, Any]) -> str:
     """`text` in the chat template: a program of the checkpoint, run in a sandbox, which raises what it likes."""
     chat: list[Any] = [] if system is None else [{"role": "system", "content": system}]
     chat.append({"role": "user", "content": text})
     try:
         # transformers keeps a compiled template, and hands it the clock; a template's own globals come first.
         _compile_jinja_template(tokenizer.get_chat_template()).globals["strftime_now"] = TODAY.strftime
-        found = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+        found = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True, **own)
     except Exception as error:
         raise InputError(f"the tokenizer's chat template fails: {str(error) or type(error).__name__}") from error
     if not is_text(found):

@@ -17,7 +17,8 @@ from lmrel.stats.inference import summarize_with_intervals
 
 OTHER_NAMES = {"temperatures": ("--temperature", "--temperatures"), "output_dir": ("--output", "--output-dir")}
 TABLE: Any = Parameters.__pydantic_fields__  # type: ignore[attr-defined]
-LISTS = ("temperatures", "stop_strings", "columns")
+PAIRS = ("columns", "chat_template_kwargs")
+LISTS = ("temperatures", "stop_strings", *PAIRS)
 AS_WRITTEN = ("model", "template", "system", "answer", "problems", "output_dir")  # texts that may look like numbers
 
 
@@ -38,7 +39,7 @@ def add(commands: Any) -> None:
             dest=field.name,
             required=field.default is MISSING,
             nargs="+" if field.name in LISTS else None,
-            metavar="|".join(options) or ("KEY=VALUE" if field.name == "columns" else field.name.upper()),
+            metavar="|".join(options) or ("KEY=VALUE" if field.name in PAIRS else field.name.upper()),
             help=f"{HELP[field.name]}: {words}{default}".replace("%", "%%"),
         )
     parser.set_defaults(carry_out=evaluate)
@@ -62,7 +63,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
 
 def _value(name: str, value: Any) -> Any:
     """What was written on the command line as the value that the notebook would hold."""
-    if name == "columns":
+    if name in PAIRS:
         return " ".join(value)
     if name in AS_WRITTEN or name == "stop_strings" or not isinstance(value, (str, list)):
         return value

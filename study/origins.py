@@ -127,7 +127,7 @@ class Local:
             "threads": torch.get_num_threads(),
             "ends": eos_ids(model, tokenizer),
         }
-        shape = (run.template, run.system, run.chat_template)
+        shape = (run.template, run.system, run.chat_template, run.chat_template_kwargs)
         prepared = Prepared(rows, encode_problems(rows, run.prompt_style, tokenizer, *shape))
         environment["prompts"] = hash_of(prepared.ids)
         prompts = [tokenizer.decode(ids, **AS_IS) for ids in prepared.ids]
@@ -172,7 +172,7 @@ class Served:
         bar.set_description("asking the server")
         decoders = decoders_of(run)
         texts = server.rendered(rows, run.prompt_style, run.template)
-        found = connect(run.model, texts[0], decoders, run.system, run.chat_template)
+        found = connect(run.model, texts[0], decoders, run.system, run.chat_template, run.chat_template_kwargs)
         prompts = [found.shown(text) for text in texts]
         tqdm.write("\n".join([*found.remarks, f"the first prompt:\n{prompts[0]}"]), file=sys.stderr)
         environment = {
@@ -184,10 +184,11 @@ class Served:
             "prompts": hash_of(prompts),
         }
         tried = {"unverified": list(found.unverified), "logprobs": found.logprobs, "openai": version("openai")}
-        shape = (run.prompt_style, run.template, run.system, run.chat_template, run.answer, run.requests_at_once)
+        shape = (run.prompt_style, run.template, run.system, run.chat_template, run.chat_template_kwargs)
 
         def drawn(some: slice, due: Sequence[Decoder], first: int, chunk: int) -> pd.DataFrame:
-            asked = Serving(run.runs, first, run.seed, *shape, label(run.model), self.kind)
+            how = (run.answer, run.requests_at_once, label(run.model), self.kind)
+            asked = Serving(run.runs, first, run.seed, *shape, *how)
             return server.draw(found, rows[some], texts[some], due, asked)
 
         return Ready(

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from lmrel import load_problems, paper_problems
+from lmrel import compare, load_problems, paper_problems
 from lmrel.__main__ import main
 from lmrel.parameters import HELP, Parameters
 from lmrel.records import read_draws
@@ -123,6 +123,22 @@ def test_failures_figures_and_draws_come_out_as_files(run: Path, capsys: pytest.
     assert [row["text"] for row in rows] == draws["text"].tolist()
     assert [row["mean_logprob"] for row in rows] == pytest.approx(draws["mean_logprob"].tolist(), rel=1e-12)
     assert len(pd.read_csv(said(capsys, "export", run, "--output", run / "d.csv").strip())) == len(draws)
+
+
+def test_two_runs_are_compared_in_a_sentence_and_a_figure(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = run.with_name("other")
+    main(
+        f"evaluate --model tiny-dense-instruct --problems {run.with_name('mine.csv')} --columns answer=gold --runs 3 "
+        f"--temperature 0 1 --max-new-tokens 8 --no-determinism --output {other}".split()
+    )
+    capsys.readouterr()
+    text = said(capsys, "compare", run, other, "--margin", 0.1, "--output", run.with_name("drops.svg"))
+    assert text.startswith("From T = 0 to T = 1, correct drops by ")
+    assert str(compare(run, other, margin=0.1)) in text
+    assert run.with_name("drops.svg").read_bytes().startswith(b"<svg")
+    assert "its name must end in .svg" in refusal("compare", run, other, "--output", "drops.gif")
+    said(capsys, "rescore", run, "--answer", "last", "--output", run.with_name("by-last"))
+    assert "the answer of a is 'first' and that of b 'last'" in refusal("compare", run, run.with_name("by-last"))
 
 
 def test_a_folder_without_a_run_is_named(tmp_path: Path) -> None:

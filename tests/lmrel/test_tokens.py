@@ -148,6 +148,21 @@ def test_a_template_of_ones_own_a_system_message_and_no_chat_template(tmp_path: 
         prompt(system="Be brief.", chat_template="off")
 
 
+def test_a_chat_template_is_given_arguments_of_its_own_and_none_that_it_does_not_use() -> None:
+    tokenizer = build_tokenizer(chat=True)
+    tokenizer.chat_template = "{{ messages[0]['content'] }}{% if enable_thinking is false %}no thoughts{% endif %}"
+
+    def prompt(**shape: Any) -> str:
+        return str(tokenizer.decode(encode(["2 + 2"], tokenizer, **shape)[0]))
+
+    assert prompt() == "<s>2 + 2"
+    assert prompt(chat_template_kwargs={"enable_thinking": False}) == "<s>2 + 2no thoughts"
+    with pytest.raises(InputError, match="chat_template_kwargs has 'thinking_budget', which the model's chat template"):
+        prompt(chat_template_kwargs={"thinking_budget": 5})
+    with pytest.raises(InputError, match="chat_template_kwargs is given, and no chat template"):
+        prompt(chat_template_kwargs={"enable_thinking": False}, chat_template="off")
+
+
 @pytest.mark.parametrize("text", ["no place", "{question} and {question}"])
 def test_a_template_holds_the_question_once(tmp_path: Path, text: str) -> None:
     file = tmp_path / "it.txt"

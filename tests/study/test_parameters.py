@@ -34,6 +34,7 @@ TABLES: dict[Any, dict[str, Any]] = {  # each with values that fit
     Parameters: {"model": "a", "shards": 10**6},  # so that any shard is one of them
     Sampling: dict(
         **dict(runs=1, first_run=0, seed=0, prompt_style="readme", template=None, system=None, chat_template="off"),
+        **dict(chat_template_kwargs=None),
         **dict(answer="last", chunk=1, model_name="a", decoding=None),
     ),
     Enumeration: dict(temperatures=[0.5], tolerance=0.1, max_nodes=9, prompt_style="readme", chunk=1),
@@ -53,7 +54,11 @@ KINDS: dict[str, tuple[list[Any], list[Any]]] = {  # by how their words begin: v
         [0.5, "0.5", "[0.5", "{[]}", "[" * 9999, [], "[]", True, {0.5: 1}, np.float64(0.5), np.array(0.5)],
     ),
     "first, last": (["first", "marked", "regex:= ([0-9]+)", np.str_("sole")], ["", "First", "regex", 5, ["first"]]),
-    "a mapping": (
+    "a mapping of names": (
+        [{"enable_thinking": False}, "enable_thinking=false top=5 date_string=x", {"a": 0.5, "b": "c"}],
+        [{}, "", "a", {"tokenize": True}, {"a b": 1}, {1: "a"}, {"a": [1]}, {"a": None}, ["a=b"], "{'a'", 5],
+    ),
+    "a mapping of our": (
         [{"question": "prompt"}, "question=prompt answer=gold", "{'a': 'b'}"],
         [{}, "", "question", "question=", {"a": 1}, {1: "a"}, ["a=b"], "{'a'", 5],
     ),

@@ -41,7 +41,8 @@ def test_run_writes_three_files_that_agree(tmp_path: Path) -> None:
     record = json.loads((tmp_path / "run.json").read_text())
     given = {"output_dir": str(tmp_path), "replace": False, "shards": 1, "shard": None}
     knobs = dict.fromkeys(("top_k", "top_p", "min_p", "repetition_penalty", "stop_strings"))
-    shape = {"template": None, "system": None, "chat_template": "auto", "answer": "first", "columns": None}
+    shape = dict.fromkeys(("template", "system", "chat_template_kwargs", "columns"))
+    shape |= {"chat_template": "auto", "answer": "first"}
     assert record["parameters"] == PARAMETERS | given | knobs | shape | {"determinism": True, "requests_at_once": 16}
     assert [decoder["id"] for decoder in record["decoders"]] == [Decoder(0.0).id, Decoder(0.7).id]
     assert record["decoding_id"] == decoders_id([Decoder(0.0), Decoder(0.7)])
