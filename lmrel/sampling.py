@@ -163,7 +163,7 @@ def _frame(
 
 
 def _cut(decoder: Decoder, text: str, n_tokens: int) -> str:
-    """By what a text was ended that did not end by itself."""
+    """Why a text ended that did not end by itself, as the column ``ended`` names it."""
     if any(string in text for string in decoder.stop_strings):
         return "stop_string"
     return "length" if n_tokens >= decoder.max_new_tokens else "decided"

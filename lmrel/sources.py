@@ -103,7 +103,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _read_csv(path: Path) -> Rows:
-    """With a line of names first; an empty cell is missing."""
+    """Read rows below a line of names; an empty cell is missing."""
     reader = csv.reader(_text(path).splitlines(keepends=True), strict=True)
     rows: Rows = []
     try:

@@ -63,7 +63,7 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """Of run a: ``loses more``, ``loses less``, ``equivalent within ±5 points``, both, or ``not settled``."""
+        """The verdict on run a: ``loses more``, ``loses less``, ``equivalent within ±5 points``, both, or ``not settled``."""
         within = f"within ±{100 * self.margin:g} points"
         if self.low > 0 or self.high < 0:
             return f"loses {'more' if self.low > 0 else 'less'}" + (f", but {within}" if self.equivalent else "")
@@ -317,7 +317,7 @@ def _compared(sides: list[Side], names: tuple[str, str], asked: Comparing, notes
 
 
 def _repeats(side: Side, temperature: float, k: int) -> dict[str, pd.Series]:
-    """By problem, what repeated draws at `temperature` gain and agree on, and how many left the greedy answer."""
+    """What repeated draws at `temperature` gain and agree on, and how many left the greedy answer, by problem."""
     draws = side[temperature]
     groups, at = draws.groupby("problem_id"), f"at T = {temperature:g}"
     found = {}
@@ -359,7 +359,7 @@ def _unseen(units: int, level: float) -> float:
 
 
 def _wins(a: pd.Series, b: pd.Series) -> tuple[int, int, int]:
-    """In how many problems the one is better, the other is, or neither."""
+    """The numbers of problems in which the one is better, the other is, or neither."""
     better, worse = int((a - b > ALIKE).sum()), int((b - a > ALIKE).sum())
     return better, worse, len(a) - better - worse
 
