@@ -71,6 +71,12 @@ class Decoder:
         return 1 if self.greedy else runs
 
     @property
+    def columns(self) -> dict[str, Any]:
+        """What a draw says of its decoder: the id, which stands for all knobs, and the most used of them."""
+        knobs = ("temperature", "top_p", "min_p", "repetition_penalty")
+        return {"decoder": self.id, "top_k": self.top_k} | {name: float(getattr(self, name)) for name in knobs}
+
+    @property
     def pure(self) -> bool:
         """Whether temperature is the only knob in use."""
         return self == Decoder(self.temperature, max_new_tokens=self.max_new_tokens, stop=self.stop)

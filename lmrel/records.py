@@ -19,6 +19,10 @@ DRAWS_SCHEMA = pa.schema(
         ("decoding", pa.string()),
         ("decoder", pa.string()),  # its id
         ("temperature", pa.float64()),
+        ("top_k", pa.int64()),
+        ("top_p", pa.float64()),
+        ("min_p", pa.float64()),
+        ("repetition_penalty", pa.float64()),
         ("run", pa.int64()),
         ("problem_id", pa.string()),
         ("task", pa.string()),

@@ -148,15 +148,11 @@ def _frame(
     rows = zip(draws.decoder, frame["text"], frame["n_tokens"], frame["finished"], strict=True)
     frame["ended"] = ["eos" if finished else _cut(decoders[d], text, n) for d, text, n, finished in rows]
     asked = of_problems(problems, [tokenizer.decode(ids, **AS_IS) for ids in prepared.ids]).assign(**labels)
-    temperature = np.asarray([float(decoder.temperature) for decoder in decoders])[draws.decoder]
-    decoder_id = np.asarray([decoder.id for decoder in decoders], dtype=object)[draws.decoder]
-    frame = pd.concat([asked.take(draws.row).reset_index(drop=True), frame], axis=1)
-    frame = frame.assign(
-        decoder=decoder_id,
-        temperature=temperature,
-        run=draws.run,
-        mean_logprob_processed=draws.processed / frame["n_tokens"].to_numpy(),
-    )
+    drawn_by = pd.DataFrame([decoder.columns for decoder in decoders]).take(draws.decoder)
+    parts = (asked.take(draws.row), drawn_by, frame)
+    frame = pd.concat([part.reset_index(drop=True) for part in parts], axis=1)
+    processed = draws.processed / frame["n_tokens"].to_numpy()
+    frame = frame.assign(run=draws.run, mean_logprob_processed=processed)
     frame = judged(frame, answer)
     cut_short = np.asarray([decoder.stop == "decided" for decoder in decoders])[draws.decoder]
     return frame.assign(failure=frame["failure"].mask(cut_short))

@@ -110,8 +110,7 @@ def draw(
     }
     frame = of_problems(rows, [server.shown(text) for text in texts]).loc[[number for number, *_ in draws]]
     said = [
-        labels | {"decoder": decoder.id, "temperature": float(decoder.temperature), "run": run} | found
-        for (_, decoder, run), found in zip(draws, answers, strict=True)
+        labels | decoder.columns | {"run": run} | found for (_, decoder, run), found in zip(draws, answers, strict=True)
     ]
     table = pd.concat([frame.reset_index(drop=True), pd.DataFrame(said)], axis=1)
     return judged(table, asked.answer)[[*records.DRAWS_SCHEMA.names, *extra_columns(rows)]]

@@ -221,6 +221,11 @@ def test_two_decoders_of_one_temperature_are_told_apart() -> None:
     summary = summarize(draws).query("task == 'all'").set_index("decoder")
     assert summary.loc[decoders[2].id, "accuracy"] == summary.loc[decoders[0].id, "accuracy"]
     assert summary.loc[decoders[1].id, "runs"] == 3
+    for decoder, own in draws.groupby("decoder"):
+        [asked] = [each for each in decoders if each.id == decoder]
+        assert {name: own[name].unique().tolist() for name in asked.columns} == {
+            k: [v] for k, v in asked.columns.items()
+        }
     assert set(flips(draws)["decoder"]) == {decoder.id for decoder in decoders[1:]}
 
 
