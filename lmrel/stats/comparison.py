@@ -63,7 +63,7 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """What is said of run a: ``loses more`` or ``less``, ``equivalent within ±5 points``, both, or ``not settled``."""
+        """The verdict on a: ``loses more`` or ``less``, ``equivalent within ±5 points``, both, or ``not settled``."""
         within = f"within ±{100 * self.margin:g} points"
         if self.low > 0 or self.high < 0:
             return f"loses {'more' if self.low > 0 else 'less'}" + (f", but {within}" if self.equivalent else "")
