@@ -357,7 +357,7 @@ class Parameters:
 
 
 HELP = {  # of each parameter, a line; what it may be follows from the table
-    "model": "a name of the registry, a folder, a repo id, NAME@REVISION or a .gguf file",
+    "model": "a name such as qwen, a folder, a repo id, NAME@REVISION, a .gguf file, or a server's URL#NAME",
     "precision": "of the weights; auto: the registry's, else bf16 on a GPU and fp32 without one",
     "prompt_style": "one of the paper's three prompts",
     "template": "a file with {question} in it, instead of these prompts",

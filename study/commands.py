@@ -33,14 +33,15 @@ def add(commands: Any) -> None:
             parser.add_argument(flag, dest=field.name, help=HELP[field.name], **switch)
             continue
         words, options = in_words(TABLE[field.name])
-        default = "" if field.default is MISSING else f"; default: {_shown(field.default)}"
+        notes = [] if options or field.name == "model" else [words.removeprefix("None or ")]
+        notes += [] if field.default in (MISSING, None) else [f"default: {_shown(field.default)}"]
         parser.add_argument(
             *names,
             dest=field.name,
             required=field.default is MISSING,
             nargs="+" if field.name in LISTS else None,
             metavar="|".join(options) or ("KEY=VALUE" if field.name in PAIRS else field.name.upper()),
-            help=f"{HELP[field.name]}: {words}{default}".replace("%", "%%"),
+            help=f"{HELP[field.name]} ({'; '.join(notes)})".removesuffix(" ()").replace("%", "%%"),
         )
     parser.set_defaults(carry_out=evaluate)
     parser = commands.add_parser("rescore", help="read a finished run's texts by another rule, without the model")
