@@ -104,6 +104,10 @@ def test_of_the_rules_the_one_that_looks_for_marks_reads_outputs_best(draws: pd.
     assert recall["a number", "first"] == round(100 * right / sum(row["answer"] is not None for row in labelled))
     by_rule = audit.by_rule({"m": draws}).set_index("rule")
     assert by_rule.index.tolist() == ["first", "last", "marked", "sole"]
+    for temperature in ("T = 0", "T = 1"):  # it goes on after its answer
+        share = {rule: float(by_rule.loc[rule, temperature].rstrip("%")) for rule in by_rule.index}
+        assert share["marked"] > share["first"] - 5
+        assert max(share["last"], share["sole"]) < share["first"] / 10
     hot = draws[draws["temperature"] == 1.0]
     assert by_rule.loc["first", "T = 1"] == f"{hot['correct'].mean():.1%}"
 
