@@ -10,7 +10,7 @@ import re
 from enum import IntEnum
 from functools import lru_cache
 
-from lmrel.errors import InputError
+from lmrel.errors import InputError, quoted
 from lmrel.numerals import MAX_DIGITS, NUMBER, Number, as_text, in_ascii, numbers
 from lmrel.parameters import ANSWER, REGEX, Kind
 
@@ -33,8 +33,10 @@ def extract_answer(text: str, rule: str = "first", kind: Kind = "number") -> tup
     """
     try:
         ANSWER.checked(rule)
-    except ValueError:
-        raise InputError(f"answer is {rule!r}; it must be {ANSWER.words}.") from None
+    except ValueError as error:  # of an expression it says what is wrong with it
+        raise InputError(
+            f"{error}." if str(error) else f"answer is {quoted(rule)}; it must be {ANSWER.words}."
+        ) from None
     if rule == "first" and kind == "number":
         return first_integer(text)
     found = _read(text, rule, kind)

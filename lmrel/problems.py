@@ -121,6 +121,8 @@ def load_problems(source: str, limit: int | None = None, columns: Mapping[str, s
     """
     if limit is not None:
         check_count("limit", limit)
+    if source == "paper" and columns:
+        raise InputError("columns names those of a file, and problems is 'paper'; name the file, or leave them out.")
     problems = paper_problems() if source == "paper" else as_table(_checked(read_rows(source, columns)))
     return problems if limit is None else problems.groupby("task", sort=False).head(limit).reset_index(drop=True)
 
