@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -22,8 +23,15 @@ from lmrel.stats.comparison import ACROSS, compare
 from lmrel.stats.inference import failure_shares, summarize_with_intervals
 from lmrel.stats.metrics import by_run
 
+
+def as_csv(table: pd.DataFrame) -> str:
+    """`table` as CSV: lists as JSON, and all texts in quotes, since a model may have written any line end."""
+    lists = {name: table[name].map(lambda ids: json.dumps(ids.tolist())) for name in ("token_ids",) if name in table}
+    return table.assign(**lists).to_csv(index=False, quoting=csv.QUOTE_NONNUMERIC)
+
+
 WRITERS: dict[str, Callable[[pd.DataFrame], str]] = {
-    ".csv": lambda table: table.to_csv(index=False),
+    ".csv": as_csv,
     ".jsonl": lambda table: table.to_json(orient="records", lines=True, force_ascii=False, double_precision=15),
 }
 PICTURES = ("svg", "png", "pdf")
@@ -98,6 +106,8 @@ def _write_problems(arguments: argparse.Namespace) -> None:
         return len(seen) > before
 
     path = files.as_path("output", arguments.output)
+    if path.suffix != ".jsonl":
+        raise InputError(f"output is {str(path)!r}; its name must end in .jsonl.")
     ranges = {name: tuple(getattr(arguments, name)) for name in RANGES}
     rows = new_problems(arguments.num_examples, arguments.seed, ranges, is_new)
     files.write_text("".join(json.dumps(row) + "\n" for row in rows), path)
@@ -127,6 +137,7 @@ def _count_failures(arguments: argparse.Namespace) -> None:
 
 def figures(draws: pd.DataFrame) -> dict[str, Any]:
     """The figures of one run's `draws` by name: charts, or a sentence where there is nothing to draw."""
+    draws = draws.assign(model=draws["model"].map(visible))  # SVG holds no control characters
     summary, model = summarize_with_intervals(draws).query("task == 'all'"), draws["model"].iloc[0]
     found = {
         name: charts.response(summary, name, title, f"Line chart: {title.lower()} of {model}, with 95 % intervals.")

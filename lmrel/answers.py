@@ -10,7 +10,7 @@ import re
 from enum import IntEnum
 from functools import lru_cache
 
-from lmrel.errors import InputError
+from lmrel.errors import InputError, quoted
 from lmrel.numerals import MAX_DIGITS, NUMBER, Number, as_text, in_ascii, numbers
 from lmrel.parameters import ANSWER, REGEX, Kind
 
@@ -33,8 +33,10 @@ def extract_answer(text: str, rule: str = "first", kind: Kind = "number") -> tup
     """
     try:
         ANSWER.checked(rule)
-    except ValueError:
-        raise InputError(f"answer is {rule!r}; it must be {ANSWER.words}.") from None
+    except ValueError as error:  # of an expression it says what is wrong with it
+        raise InputError(
+            f"{error}." if str(error) else f"answer is {quoted(rule)}; it must be {ANSWER.words}."
+        ) from None
     if rule == "first" and kind == "number":
         return first_integer(text)
     found = _read(text, rule, kind)
@@ -105,8 +107,11 @@ def verdict_after(verdict: Verdict, text: str) -> Verdict:
 
 # The other rules: what each takes for the answer.
 THOUGHTS = re.compile(r"\A.*</think(?:ing)?>|<think(?:ing)?>.*\Z", re.DOTALL | re.IGNORECASE)
-# A turn that the model made up, after its own answer.
-NEXT_TURN = re.compile(r"\n\s*(?:Q|Question|Problem|Human|User|Instruction|Example|Exercise)\b[ \d]*:", re.IGNORECASE)
+# A turn that the model made up, after its own answer. Here as in the numbers what is repeated without end is possessive
+# (``*+``), so that a loop of a hundred thousand characters is read once, and not once from each of them.
+NEXT_TURN = re.compile(
+    r"\n[^\S\n]*+(?:Q|Question|Problem|Human|User|Instruction|Example|Exercise)\b[ \d]*:", re.IGNORECASE
+)
 # A minus before a box is its sign, unless it follows a number or a variable.
 SIGN = r"(?:(?:^|[=:({\[$]|[A-Za-z]{2}(?= )) *([-\u2212]) *)?"
 BOXED = re.compile(SIGN + r"\\(?:boxed|fbox)\s*\{((?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*)\}", re.MULTILINE)
@@ -125,7 +130,7 @@ LETTER = re.compile(
 )
 LEADING_LETTER = re.compile(r"\W*([A-J])(?:\)|\.|:|\s*\Z|\n)")
 ONLY = {
-    "number": re.compile(rf"\s*[$\u20ac\u00a3]?{NUMBER.pattern}\s*%?\s*"),
+    "number": re.compile(rf"\s*+[$\u20ac\u00a3]?{NUMBER.pattern}\s*+%?\s*+"),
     "letter": re.compile(r"\s*\(?[A-J]\)?\.?\s*"),
 }
 

@@ -23,12 +23,12 @@ BETWEEN = r"(?:\\?[$\u20ac\u00a3\u00a5({]|\\left\b|\\[,;:!]|[\s\u200b\u2060])*" 
 BEFORE = r"^|[=:({$]|(?:(?<![0-9)\]}])|(?<=\^[0-9]))\s"
 MINUS = re.compile(rf"({BEFORE})(?:-|(?:minus|negative)\b){BETWEEN}(?=[0-9.])", re.IGNORECASE)
 ITEM = re.compile(r"^[ \t]*[0-9]{1,2}[.)][ \t]+(?=\S)", re.MULTILINE)  # the number of an item in a list
-WHOLE = r"(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)"
+WHOLE = r"(?:[0-9]{1,3}(?:,[0-9]{3})++(?![0-9])|[0-9]++)"
 RAISED = r"[\N{VULGAR FRACTION ONE HALF}\N{SUPERSCRIPT TWO}\N{SUPERSCRIPT THREE}]"
 OPERATOR = r"[ \t]*(?:\*\*|\\times|\\cdot|[-+*/^\u00d7\u00f7\u00b7])[ \t]*[{(]?"
 NUMBER = re.compile(
     rf"(?P<sign>(?<![0-9A-Za-z)\]}}])[+-])?(?:(?P<whole>{WHOLE})(?P<part>\.[0-9]+)?|(?<![0-9A-Za-z])(?P<bare>\.[0-9]+))"
-    rf"(?:/(?P<below>[0-9]+))?(?P<more>(?:(?:{OPERATOR}|[.,])[0-9]+)+|\s*{RAISED})?"
+    rf"(?:/(?P<below>[0-9]+))?(?P<more>(?:(?:{OPERATOR}|[.,])[0-9]++)++|\s*+{RAISED})?"
 )
 UNREADABLE = re.compile(r"\u00b1|\\pm\b|\\[dtc]?frac|\\sqrt")
 
@@ -59,6 +59,8 @@ def _plain(text: str) -> str:
 
 
 def _written_out(found: re.Match[str]) -> str:
+    if len(found[2].lstrip("+-")) > 2:
+        return "1/0"  # which `_value` cannot read either: no answer has a hundred digits
     value = Fraction(found[1]) * Fraction(10) ** int(found[2])
     return str(value.numerator) if value.denominator == 1 else f"{value.numerator}/{value.denominator}"
 

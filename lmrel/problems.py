@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import numbers
 import random
+import re
 from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from fractions import Fraction
@@ -120,6 +121,8 @@ def load_problems(source: str, limit: int | None = None, columns: Mapping[str, s
     """
     if limit is not None:
         check_count("limit", limit)
+    if source == "paper" and columns:
+        raise InputError("columns names those of a file, and problems is 'paper'; name the file, or leave them out.")
     problems = paper_problems() if source == "paper" else as_table(_checked(read_rows(source, columns)))
     return problems if limit is None else problems.groupby("task", sort=False).head(limit).reset_index(drop=True)
 
@@ -219,6 +222,9 @@ def _checked_row(row: Any, solved: bool, number: str | None) -> dict[str, Any]:
             raise ValueError(f"{column} must be a non-empty string of valid Unicode, not {quoted(row[column])}")
     if "problem_id" not in row:
         raise ValueError("problem_id is missing")
+    if not row.keys() & {"question", "task"}:
+        there = ", ".join(quoted(name) for name in row if name != "problem_id") or "nothing"
+        raise ValueError(f"it has neither a question nor a task, but {there}; columns says which is the question")
     if "answer" in row:
         row["answer"] = _answer(row["answer"])
     row = {name: value if name in COLUMNS else _extra(name, value) for name, value in row.items()}
@@ -272,14 +278,29 @@ def _exactly(value: Any) -> Number | None:
 
 def _extra(name: Any, value: Any) -> str:
     """A further column's value, as text."""
-    if not is_text(name) or name in DRAWS_SCHEMA.names:
+    if not is_text(name):
+        raise ValueError(f"a column has the name {quoted(name)}; it must be a text")
+    if name in DRAWS_SCHEMA.names:
         other = f"give it another with columns={{'my_{name}': '{name}'}}"
         raise ValueError(f"a further column may not have the name {quoted(name)}, as draws have it; {other}")
-    return value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
+    text = value if isinstance(value, str) else json.dumps(value, default=_in_json, ensure_ascii=False)
+    if text and not is_text(f".{text}"):
+        raise ValueError(f"{name} must be valid Unicode, not {quoted(value)}")
+    return text
+
+
+def _in_json(value: Any) -> Any:
+    """What JSON has no form for: a list of Parquet's, which is an array, as a list; all else as text."""
+    return value.tolist() if isinstance(value, np.ndarray) else str(value)
 
 
 def _integer(value: Any, what: str) -> int:
-    """`value` as an integer of at most 18 digits, so that it fits into a table; no float that may have lost some."""
+    """`value` as an integer of at most 18 digits, so that it fits into a table; no float that may have lost some.
+
+    It may be written as text, as all is in CSV.
+    """
+    if isinstance(value, str) and re.fullmatch(r"\s*[+-]?[0-9]{1,18}\s*", value, re.ASCII):
+        return int(value)
     try:
         short = -(10**18) < value < 10**18  # first: a decimal number may stand for millions of digits
         whole = int(value) if short and not isinstance(value, bool) and int(value) == value else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import re
@@ -43,7 +44,9 @@ def read_rows(source: str, columns: Mapping[str, str] | None = None) -> Rows:
 
 
 def rows_of(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """The rows of a table, what is missing left out; unchecked."""
+    """The rows of a table, what is missing left out; unchecked. A number of 32 bits is as it is written: 0.1 is 0.1."""
+    short = table.select_dtypes(["float16", "float32"]).columns
+    table = table.astype(dict.fromkeys(short, "str")).astype(dict.fromkeys(short, "float64"))
     rows: list[dict[str, Any]] = table.to_dict("records")  # type: ignore[assignment]
     return [{name: value for name, value in row.items() if not _missing(value)} for row in rows]
 
@@ -103,18 +106,19 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _read_csv(path: Path) -> Rows:
-    """Read rows below a line of names; an empty cell is missing."""
-    reader = csv.reader(_text(path).splitlines(keepends=True), strict=True)
+    """Read rows below a line of names; an empty cell is missing, and a column without one, as pandas' index, too."""
+    reader = csv.reader(io.StringIO(_text(path), newline=""), strict=True)  # splitlines would part U+2028, too
     rows: Rows = []
     try:
-        names = next(reader, [])
-        if len(set(names)) < len(names):
+        names = [name.strip() for name in next(reader, [])]
+        if len(set(named := list(filter(None, names)))) < len(named):
             raise InputError(f"{path}, line 1: two columns have one name.")
         for cells in filter(None, reader):
             where = f"{path}, line {reader.line_num}"
             if len(cells) != len(names):
                 raise InputError(f"{where}: {len(cells)} cells, and line 1 names {len(names)} columns.")
-            rows.append((where, {name: cell for name, cell in zip(names, cells, strict=True) if cell.strip()}))
+            pairs = zip(names, cells, strict=True)
+            rows.append((where, {name: cell for name, cell in pairs if name and cell.strip()}))
     except csv.Error as error:
         raise InputError(f"{path}, line {reader.line_num}: not valid CSV ({error}).") from error
     return rows

@@ -93,11 +93,14 @@ def rescored(arguments: argparse.Namespace) -> None:
     """Write a run again as another rule reads it, into a folder of its own."""
     folder = run_of(arguments)
     record, draws = files.read_object(folder / records.RUN, "parameters"), records.read_draws(folder)
+    origin = {"folder": str(folder), "draws": files.sha256(folder / records.DRAWS)}
     before, after = draws, rescore(draws, arguments.answer)
     name = f"{folder.name}-{arguments.answer.partition(':')[0]}"
     target = files.as_path("output", arguments.output or folder.with_name(name))
     if (target / records.RUN).exists() and files.read_object(target / records.RUN).get("rescored_from") is None:
         raise InputError(f"{target} holds a run that was drawn; give another output.")
+    if target.resolve() == folder.resolve():
+        raise InputError(f"{target} is what is read again; give another output.")
     with files.writing(target):
         target.mkdir(parents=True, exist_ok=True)
     summary = summarize_with_intervals(after)
@@ -106,7 +109,6 @@ def rescored(arguments: argparse.Namespace) -> None:
         "summary": files.sha256(files.write_table(summary, target / records.SUMMARY)),
     }
     parameters = {**record["parameters"], "answer": arguments.answer, "output_dir": str(target)}
-    origin = {"folder": str(folder), "draws": files.sha256(folder / records.DRAWS)}
     said = {"parameters": parameters, "sha256": hashes, "rescored_from": origin}
     files.write_json(record | said, target / records.RUN)
     _say(summary)

@@ -120,7 +120,7 @@ class Study:
                 raise InputError(
                     f"requests has {quoted(model)}: {quoted(own_request)}; {listed}, and each may have numbers."
                 )
-        problems, table_mb = len(load_problems(given.problems, given.limit)), ROW_MB * given.n_draws
+        problems, table_mb = len(load_problems(given.problems, given.limit, given.columns)), ROW_MB * given.n_draws
         shards, asked = {}, {}
         for run, model in folders.items():
             own_request = dict(requests.get(model, {}))

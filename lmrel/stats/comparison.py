@@ -337,16 +337,16 @@ def _repeats(side: Side, temperature: float, k: int) -> dict[str, pd.Series]:
 def _t_interval(
     values: pd.Series, clusters: pd.Series, reach: float = 1.0, level: float = LEVEL
 ) -> tuple[float, float, float]:
-    """Mean and Student's t interval of numbers from ``-reach`` to `reach`.
+    """Mean and Student's t interval of numbers from ``-reach`` to `reach`, which it does not leave.
 
     Where all are the same, t would be certain; then it is as far as problems that were not seen may move the mean.
     """
     numbers = values.to_numpy(float)
-    if np.ptp(numbers) >= ALIKE:
-        return t_interval(numbers, level, clusters)
-    mean = float(numbers.mean())
-    half = (reach + abs(mean)) * _unseen(clusters.nunique(), level)
-    return mean, mean - half, mean + half
+    mean, low, high = t_interval(numbers, level, clusters)
+    if np.ptp(numbers) < ALIKE:
+        unseen = _unseen(clusters.nunique(), level)
+        low, high = mean - unseen * (reach + mean), mean + unseen * (reach - mean)
+    return mean, max(low, -reach), min(high, reach)
 
 
 def _share_interval(values: pd.Series, clusters: pd.Series) -> tuple[float, float, float]:

@@ -147,6 +147,21 @@ def test_odd_text_is_read_as_the_rules_say(text: str, answer: int | None, compli
     assert sole(text) == only
 
 
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("7" + "\n" * 100_000, 7),
+        ("7\nQ: and" + "\n \n" * 50_000 + "Question 2: 5", 7),
+        ("7" + " " * 100_000 + "x", 7),
+        ("123," * 25_000, None),
+        ("1e999 " * 16_000, None),
+    ],
+    ids=["line ends", "turns", "spaces", "thousands", "exponents"],
+)
+def test_a_loop_of_a_hundred_thousand_characters_is_read_in_one_pass(text: str, answer: int | None) -> None:
+    assert extract_answer(text, "marked")[0] == answer
+
+
 @settings(deadline=None, derandomize=True)
 @given(st.text(st.sampled_from("0123456789+-., \n٣１−x\\{}boxed^/e"), max_size=30) | st.text(max_size=30))
 def test_the_rules_and_the_verdict_read_any_text_alike(text: str) -> None:

@@ -5,13 +5,14 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from lmrel import compare, load_problems, paper_problems
 from lmrel.__main__ import main
 from lmrel.parameters import HELP, Parameters
-from lmrel.records import read_draws
+from lmrel.records import read_draws, write_draws
 from study.run import Run
 from tiny.split import is_held_out, problem_key
 
@@ -80,6 +81,7 @@ def test_every_parameter_is_a_flag_with_a_line_of_help(capsys: pytest.CaptureFix
         (["--answer", "regex:7"], "a pair of brackets must say where"),
         (["--problems", "none.csv"], "problems is 'none.csv'; it must be 'paper' or an existing file"),
         (["--columns", "question"], "columns is 'question'; it must be None or a mapping"),
+        (["--columns", "question=prompt"], "columns names those of a file, and problems is 'paper'"),
     ],
 )
 def test_what_cannot_be_used_ends_in_a_sentence(arguments: list[str], sentence: str, tmp_path: Path) -> None:
@@ -98,6 +100,9 @@ def test_a_run_is_read_again_by_another_rule_beside_it(run: Path, capsys: pytest
     assert record["rescored_from"]["folder"] == str(run)
     said(capsys, "rescore", "--input", run, "--answer", "last")  # once more, over what it wrote
     assert "holds a run that was drawn" in refusal("rescore", run, "--answer", "last", "--output", run)
+    again = run.with_name("run-last")
+    assert "is what is read again" in refusal("rescore", again, "--answer", "sole", "--output", again)
+    assert "a pair of brackets must say where" in refusal("rescore", run, "--answer", "regex:7")
 
 
 def test_failures_figures_and_draws_come_out_as_files(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -122,7 +127,21 @@ def test_failures_figures_and_draws_come_out_as_files(run: Path, capsys: pytest.
     draws = read_draws(run)
     assert [row["text"] for row in rows] == draws["text"].tolist()
     assert [row["mean_logprob"] for row in rows] == pytest.approx(draws["mean_logprob"].tolist(), rel=1e-12)
-    assert len(pd.read_csv(said(capsys, "export", run, "--output", run / "d.csv").strip())) == len(draws)
+
+
+def test_what_a_model_wrote_is_the_same_in_csv_and_no_figure_fails_on_a_name(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    draws = read_draws(run)
+    hostile = ["a\rb", "a\r\nb", 'a"b,', "\x1b[2J", "\u2028", "=1+1", "", " "]
+    ids = [np.arange(2000)] * len(hostile)  # more than numpy prints
+    write_draws(draws.assign(text=hostile, token_ids=ids, model="m\x1b[2J"), tmp_path / "draws.parquet")
+    (tmp_path / "run.json").write_text("{}")
+    found = pd.read_csv(said(capsys, "export", tmp_path).strip(), keep_default_na=False)
+    assert found["text"].tolist() == hostile
+    assert [json.loads(some) for some in found["token_ids"]] == [list(range(2000))] * len(hostile)
+    said(capsys, "plot", tmp_path, "--output", tmp_path / "figures", "--format", "png")  # by way of SVG
+    assert "\x1b" not in said(capsys, "failures", tmp_path)
 
 
 def test_two_runs_are_compared_in_a_sentence_and_a_figure(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -162,4 +181,5 @@ def test_problems_are_the_papers_or_new_ones(tmp_path: Path, capsys: pytest.Capt
     assert len(set(map(problem_key, rows))) == 80
     bound = refusal("problems", "--output", path, "--held-out", "--a", 1, 1, "--b", 1, 1, "--num-examples", 100)
     assert "problems of variable_binding were found" in bound
+    assert "its name must end in .jsonl" in refusal("problems", "--output", tmp_path / "data.csv")
     assert "range of x is 9 to 3" in refusal("problems", "--output", path, "--x", 9, 3)

@@ -143,9 +143,11 @@ GOOD = '{"problem_id": "a", "question": "1 + 1", "answer": 2}\n'
         (GOOD + '{"problem_id": [3], "question": "1", "answer": 1}', "line 2: problem_id must be a non-empty string"),
         (
             GOOD + '{"problem_id": "b", "quest": "1", "answer": 1}',
-            "line 2: task is None; without a question it must be",
+            "line 2: it has neither a question nor a task, but 'quest', 'answer'; columns says which is the question",
         ),
         (GOOD + GOOD.replace("}", ', "text": ""}'), "line 2: a further column may not have the name 'text'"),
+        (GOOD + GOOD.replace("}", ', "note": "\\ud800"}'), "line 2: note must be valid Unicode"),
+        (GOOD + GOOD.replace("}", ', "note": ["\\ud800"]}'), "line 2: note must be valid Unicode"),
         (GOOD + GOOD.replace("2", '"two"').replace('"a"', '"b"'), r"2 \(.*line 1\) and 'two' \(.*line 2\)"),
         (GOOD + '{"problem_id": "b", "task": "algebra"}', "line 2: task is 'algebra'"),
         (GOOD + '{"problem_id": "b", "task": "arithmetic", "x": 1, "y": 1, "z": 1}', "line 2: .*w is missing"),
@@ -208,6 +210,8 @@ def test_an_answer_is_one_that_a_table_holds(tmp_path: Path, value: Any) -> None
         (pd.DataFrame(ONE | {"question": [" "]}), "row 0: question must be a non-empty string"),
         (paper_problems().tail(1).assign(x=pd.NA), "row 0: .*x is missing"),
         (paper_problems().head(1).assign(op1="/"), "row 0: op1 is '/'"),
+        (pd.DataFrame(ONE).rename(columns={"question": 5}), "neither a question nor a task, but 5, 'answer'"),
+        (pd.DataFrame(ONE).assign(**{"": 1}), "row 0: a column has the name ''; it must be a text"),
     ],
 )
 def test_a_row_of_a_table_is_checked_like_a_line_of_a_file(problems: Any, said: str) -> None:
@@ -381,6 +385,24 @@ def test_a_file_that_cannot_be_used_is_named(tmp_path: Path, name: str, text: st
     (tmp_path / name).write_text(text)
     with pytest.raises(InputError, match=said):
         load_problems(str(tmp_path / name), columns={"question": "prompt"} if "prompt" in said else None)
+
+
+def test_a_table_is_read_as_pandas_or_a_hand_wrote_it(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    pd.DataFrame(ONE | {"level": ["easy"]}).to_csv(path)  # with its index, below no name
+    found = load_problems(str(path)).dropna(axis=1)
+    assert found.columns.tolist() == ["problem_id", "task", "answer", "question", "level"]
+    path.write_text("question, answer\nOne\u2028and\x85one, 2\n", encoding="utf-8")
+    assert load_problems(str(path))[["question", "answer"]].to_numpy().tolist() == [["One\u2028and\x85one", 2]]
+    path.write_text("task,x,y,z,w\narithmetic,5,-1, 3,+1\n")
+    assert load_problems(str(path))["answer"].tolist() == [19]
+    path.write_text("prompt,gold\n1 + 1,2\n")
+    with pytest.raises(InputError, match="neither a question nor a task, but 'prompt', 'gold'; columns says which"):
+        load_problems(str(path))
+    table = pa.table({"question": ["1"], "answer": pa.array([0.1], pa.float32()), "options": [["a", "b"]]})
+    pq.write_table(table, tmp_path / "a.parquet")
+    found = load_problems(str(tmp_path / "a.parquet"))
+    assert found[["answer", "options"]].to_numpy().tolist() == [["0.1", '["a", "b"]']]
 
 
 def test_a_column_gives_way_to_the_one_that_is_named_for_it(tmp_path: Path) -> None:

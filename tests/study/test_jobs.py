@@ -101,6 +101,14 @@ def test_parameters_that_a_study_leaves_out_are_the_defaults() -> None:
         assert (study.n_draws, study.problems) == (run.n_draws, 240)
 
 
+def test_a_study_counts_the_problems_of_a_file_by_its_columns(tmp_path: Path) -> None:
+    (tmp_path / "mine.csv").write_text("prompt,gold\nPick A or B.,A\nAnd now?,B\n")
+    own = {"problems": str(tmp_path / "mine.csv"), "columns": {"question": "prompt", "answer": "gold"}}
+    study = Study.of(CONFIG | {"parameters": CONFIG["parameters"] | own})
+    assert study.problems == 2
+    assert study.jobs()[0].parameters["columns"] == own["columns"]
+
+
 def test_a_file_that_holds_no_study_ends_in_a_sentence(tmp_path: Path) -> None:
     path = tmp_path / "study.yaml"
     with pytest.raises(InputError, match="study.yaml cannot be read"):

@@ -198,6 +198,18 @@ def test_a_run_against_itself_differs_by_nothing_and_the_interval_rests_on_the_n
     assert any("the same in all 10 problems; of others up to" in note for note in few.notes)
 
 
+def test_no_interval_leaves_what_a_difference_can_be() -> None:
+    right, wrong = np.ones((3, 4), int), np.full((3, 4), 2)
+    several = np.where(np.arange(12).reshape(3, 4) % 4, wrong, right)
+    several[0] = right[0]
+    for one, other in ((right, wrong), (wrong, several), (several, right)):
+        found = lmrel.compare(run(right[:, 0], one, model="a"), run(wrong[:, 0], other, model="b")).table
+        reach = np.where(found["quantity"].eq("drop") & found["of"].eq("difference"), 2.0, 1.0)
+        assert (found[["low", "high"]].abs().to_numpy() <= reach[:, None]).all()
+        assert (found["low"] <= found["estimate"] + 1e-12).all()
+        assert (found["estimate"] <= found["high"] + 1e-12).all()
+
+
 def test_equivalence_at_a_floor_says_so_and_copies_are_named() -> None:
     rng = np.random.default_rng(9)
     low = [run(np.full(300, 2), answers(rng, np.full(300, 0.01), 4)) for _ in range(2)]
