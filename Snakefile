@@ -17,7 +17,8 @@ configfile: "study.yaml"
 
 STUDY = Study.of(config)
 RUNS = STUDY.folders  # folder below results/, and model
-PROBLEMS = [path for path in [config["parameters"].get("problems", "paper")] if path != "paper"]
+# The files beside checkpoints that all runs read; problems may be the paper's, or on the hub.
+GIVEN = [path for name in ("problems", "template") if (path := STUDY.parameters.get(name)) and Path(path).is_file()]
 
 
 def files(folder, pattern):
@@ -129,7 +130,7 @@ rule evaluate_shard:
     input:
         "notebooks/evaluate.ipynb",
         code("notebooks/evaluate.ipynb"),
-        PROBLEMS,
+        GIVEN,
         lambda wildcards: checkpoint(RUNS[wildcards.run]),
     output:
         update("results/{run}/shards/{shard}-of-{of}/evaluate.ipynb"),
@@ -154,7 +155,7 @@ rule evaluate:
     input:
         "notebooks/evaluate.ipynb",
         code("notebooks/evaluate.ipynb"),
-        PROBLEMS,
+        GIVEN,
         lambda wildcards: checkpoint(RUNS[wildcards.run]),
         lambda wildcards: [f"{folder}/.evaluated" for folder in STUDY.shard_folders(wildcards.run)],
     output:

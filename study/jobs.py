@@ -18,6 +18,7 @@ from lmrel.errors import InputError, check_count, guess, quoted
 from lmrel.files import read_text
 from lmrel.parameters import LONGEST_NAME, Allowed, Parameters, is_path, real, table, whole
 from lmrel.problems import load_problems
+from lmrel.prompts import read_template
 from lmrel.registry import REGISTRY, known
 from study import costs
 from study.shards import shard_folder
@@ -120,6 +121,8 @@ class Study:
                 raise InputError(
                     f"requests has {quoted(model)}: {quoted(own_request)}; {listed}, and each may have numbers."
                 )
+        if given.template is not None:
+            read_template(given.template)
         problems, table_mb = len(load_problems(given.problems, given.limit, given.columns)), ROW_MB * given.n_draws
         shards, asked = {}, {}
         for run, model in folders.items():

@@ -41,7 +41,7 @@ def run_notebook(source: Path, target: Path, parameters: dict[str, Any], title: 
             )
         if not _is_plain(value):  # papermill would write it into the notebook as it is, and it might be code
             raise InputError(
-                f"{name} is {quoted(value)}; it must be a number, text, True, False, None, or a list of them."
+                f"{name} is {quoted(value)}; it must be a number, text, True, False, None, or a list or map of them."
             )
     running = target.with_suffix(".failed.ipynb")  # what it is, until it has ended
     with writing(target.parent):
@@ -93,7 +93,9 @@ def _parameters_of(source: Path) -> list[str]:
 
 
 def _is_plain(value: Any, depth: int = 3) -> bool:
-    """Whether `value` is a constant, or a list of constants, that can be written into a notebook."""
+    """Whether `value` is a constant, or a list or mapping of constants, that can be written into a notebook."""
+    if isinstance(value, dict):
+        return _is_plain([*value.values()], depth) and all(isinstance(name, str) and _is_plain(name) for name in value)
     if isinstance(value, list):
         return depth > 0 and all(_is_plain(one, depth - 1) for one in value)
     try:

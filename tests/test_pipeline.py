@@ -70,6 +70,14 @@ def test_another_model_runs_alone(project: Path) -> None:
     assert would_run(project) == {"evaluate": 1, "compare": 1, "book": 1}
 
 
+def test_a_run_depends_on_its_problems_and_on_its_template(project: Path) -> None:
+    (project / "mine.csv").write_text("question,answer\n1 + 1,2\n")
+    (project / "think.txt").write_text("Think. {question}")
+    change(project / "study.yaml", "problems: paper", "problems: mine.csv\n  template: think.txt")
+    done = snakemake(project, "--dry-run", "results/tiny-dense-base/.evaluated")
+    assert re.search(r"input: .*, mine\.csv, think\.txt, ", done.stdout), done.stdout + done.stderr
+
+
 def test_a_request_for_another_machine_reruns_nothing(project: Path) -> None:
     change(project / "study.yaml", "requests: {}", "requests: {tiny-dense-base: {mem_mb: 9000, runtime: 5}}")
     assert would_run(project) == {}

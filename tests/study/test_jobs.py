@@ -104,6 +104,8 @@ def test_parameters_that_a_study_leaves_out_are_the_defaults() -> None:
 def test_a_study_counts_the_problems_of_a_file_by_its_columns(tmp_path: Path) -> None:
     (tmp_path / "mine.csv").write_text("prompt,gold\nPick A or B.,A\nAnd now?,B\n")
     own = {"problems": str(tmp_path / "mine.csv"), "columns": {"question": "prompt", "answer": "gold"}}
+    with pytest.raises(InputError, match=r"study.yaml: template is 'none.txt', which cannot be read"):
+        Study.of(CONFIG | {"parameters": CONFIG["parameters"] | own | {"template": "none.txt"}})
     study = Study.of(CONFIG | {"parameters": CONFIG["parameters"] | own})
     assert study.problems == 2
     assert study.jobs()[0].parameters["columns"] == own["columns"]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ast
 import os
 import subprocess
 import sys
@@ -42,6 +43,13 @@ def test_parameters_title_and_tags(tmp_path: Path) -> None:
     assert [path.name for path in target.parent.iterdir()] == ["out.ipynb"]
 
 
+def test_a_parameter_may_be_a_mapping_of_constants(tmp_path: Path) -> None:
+    source = notebook(tmp_path / "a.ipynb", ("columns = None", ["parameters"]), ("columns", []))
+    columns = {"question": 'a "prompt"\n\\', "answer": "gold"}
+    done = nbformat.read(run_notebook(source, tmp_path / "out.ipynb", {"columns": columns}), as_version=4)
+    assert ast.literal_eval(done.cells[-2].outputs[0]["data"]["text/plain"]) == columns
+
+
 def test_the_command_on_a_page_leaves_the_run_of_the_page_alone(tmp_path: Path) -> None:
     source = notebook(tmp_path / "a.ipynb", ("output_dir = ''\nreplace = False", ["parameters"]))
     target = run_notebook(source, tmp_path / "out.ipynb", {"output_dir": "results/mine", "replace": True})
@@ -78,8 +86,9 @@ def test_a_failed_run_keeps_the_last_good_notebook_and_names_the_other(tmp_path:
         ("s3://b/x.ipynb", {}, "target is 's3:/b/x.ipynb'; it must be a path on this machine"),
         ("out.ipynb", {"x": "\ud800"}, r"x is '\\+ud800'; it must be a number"),
         ("out.ipynb", {"x": [10**5000]}, "x is a number of thousands of digits"),
+        ("out.ipynb", {"x": {"a": {1}}}, "it must be a number, text, .* or a list or map of them"),
     ],
-    ids=["NUL", "half a character", "nothing", "elsewhere", "half a character in a parameter", "digits"],
+    ids=["NUL", "half a character", "nothing", "elsewhere", "half a character in a parameter", "digits", "a set"],
 )
 def test_what_cannot_be_written_is_refused_before_anything_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str, parameters: dict[str, Any], said: str
