@@ -5,6 +5,7 @@ The module knows the tokenizer, and nothing of what is asked.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -84,7 +85,7 @@ def encode(
         before, found = _put_before(tokenizer, texts[0]), _tokenized(texts, tokenizer)
         return [[*before, *ids] for ids in found]
     for name in chat_template_kwargs or {}:
-        if name not in str(tokenizer.get_chat_template()):
+        if not re.search(rf"\b{name}\b", str(tokenizer.get_chat_template())):
             raise InputError(f"chat_template_kwargs has {quoted(name)}, which the model's chat template does not use.")
     templated = [_templated(text, tokenizer, system, chat_template_kwargs or {}) for text in texts]
     if len(set(templated)) < len(set(texts)):

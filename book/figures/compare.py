@@ -13,6 +13,7 @@ from book.figures.text import percent_with_interval, plain
 from lmrel import records
 from lmrel.errors import InputError, quoted
 from lmrel.files import as_path
+from lmrel.parameters import as_list
 from lmrel.stats.comparison import Comparison, compare
 from lmrel.stats.contrasts import paired_difference
 from lmrel.stats.inference import with_interval
@@ -66,8 +67,12 @@ def shown_changes(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def comparisons(results: Path, runs: Sequence[str], **options: Any) -> dict[tuple[str, str], Comparison | InputError]:
-    """Each pair of `runs`, folders below `results`, as `lmrel.compare` finds it with `options`, or why it cannot."""
-    place = as_path("results", results)
+    """Each pair of `runs`, folders below `results`, as `lmrel.compare` finds it with `options`, or why it cannot.
+
+    Lists may be written as text, as papermill's ``-p`` does.
+    """
+    place, runs = as_path("results", results), as_list(runs)
+    options = {name: as_list(value) for name, value in options.items()}
     if isinstance(runs, str) or len(set(runs)) < max(2, len(runs)):
         raise InputError(f"runs is {quoted(runs)}; it must be a list of at least two folders, each once.")
     found: dict[tuple[str, str], Comparison | InputError] = {}

@@ -157,8 +157,9 @@ def test_a_chat_template_is_given_arguments_of_its_own_and_none_that_it_does_not
 
     assert prompt() == "<s>2 + 2"
     assert prompt(chat_template_kwargs={"enable_thinking": False}) == "<s>2 + 2no thoughts"
-    with pytest.raises(InputError, match="chat_template_kwargs has 'thinking_budget', which the model's chat template"):
-        prompt(chat_template_kwargs={"thinking_budget": 5})
+    for name in ("thinking_budget", "thinking"):  # the latter a part of a name only
+        with pytest.raises(InputError, match=f"chat_template_kwargs has '{name}', which the model's chat template"):
+            prompt(chat_template_kwargs={name: 5})
     with pytest.raises(InputError, match="chat_template_kwargs is given, and no chat template"):
         prompt(chat_template_kwargs={"enable_thinking": False}, chat_template="off")
 

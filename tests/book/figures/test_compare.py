@@ -39,6 +39,8 @@ def test_pairs_are_compared_or_it_is_said_why_not(tmp_path: Path) -> None:
     assert shown["the first"].iloc[1].startswith("not compared: at temperature 0 the decoder of a is 'd0'")
     told = compare.comparisons(tmp_path, ["one", "other"], margin=0.1, across=["decoder"])
     assert compare.shown_pairs(told)["the first"].iloc[0] == expected.verdict
+    written_as_text = compare.comparisons(tmp_path, "['one', 'other']", margin=0.1, across="['decoder']")  # type: ignore[arg-type]
+    assert compare.shown_pairs(written_as_text).equals(compare.shown_pairs(told))
     for runs in (["one"], ["one", "one"], "one"):
         with pytest.raises(InputError, match="it must be a list of at least two folders, each once"):
             compare.comparisons(tmp_path, runs)
