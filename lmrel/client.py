@@ -18,6 +18,7 @@ from typing import Any
 from lmrel.decoding import Decoder
 from lmrel.errors import InputError, guess, quoted
 from lmrel.parameters import ChatTemplate, served
+from lmrel.prompts import check_untemplated
 
 RETRIES, TIMEOUT = 6, 600.0  # tries after the first, within half a minute or as the server asks; seconds for an answer
 NO_KEY = "no-key"  # what servers that want none are sent
@@ -145,9 +146,8 @@ def connect(
     for decoder in decoders:
         if decoder.stop != "eos" or decoder.typical_p != 1:
             raise InputError("a decoder has stop='decided' or typical_p, which servers do not know.")
-    for name, value in {"system": system, "chat_template_kwargs": chat_template_kwargs}.items():
-        if value is not None and chat_template == "off":
-            raise InputError(f"{name} is given, and no chat template that could hold it is used.")
+    if chat_template == "off":
+        check_untemplated(system, chat_template_kwargs)
     key = os.environ.get("OPENAI_API_KEY", "").strip() or NO_KEY
     if not (key.isascii() and key.isprintable()):
         raise InputError("OPENAI_API_KEY holds characters that no key has.")

@@ -26,6 +26,7 @@ from lmrel.parameters import (
     STOP_STRINGS,
     TEMPERATURE,
     TOP_K,
+    Asking,
     Stop,
     table,
 )
@@ -158,6 +159,14 @@ def as_decoders(decoders: Any) -> list[Decoder]:
         raise InputError(f"decoders is {quoted(decoders)}; it must be a list of Decoder, such as [Decoder(0.7)].")
     if len(set(found)) < len(found):
         raise InputError(f"decoders is {quoted(decoders)}; each may occur once.")
+    return found
+
+
+def due(problems: Sequence[Any], decoders: Sequence[Decoder], asked: Asking) -> list[Decoder]:
+    """Those of `decoders` that have draws to make; `InputError` where there are none, or no `problems`."""
+    found = [decoder for decoder in as_decoders(decoders) if decoder.n_draws(asked.runs) > asked.first_run]
+    if not problems or not found:
+        raise InputError("there is nothing to sample: no problems, no decoders or no further runs.")
     return found
 
 

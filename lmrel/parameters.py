@@ -356,72 +356,35 @@ class Parameters:
         return sum(1 if temperature == 0 else self.runs for temperature in self.temperatures)
 
 
-HELP = {  # of each parameter, a line; what it may be follows from the table
-    "model": "a name such as qwen, a folder, a repo id, NAME@REVISION, a .gguf file, or a server's URL#NAME",
-    "precision": "of the weights; auto: the registry's, else bf16 on a GPU and fp32 without one",
-    "prompt_style": "one of the paper's three prompts",
-    "template": "a file with {question} in it, instead of these prompts",
-    "system": "a system message, for a model with a chat template",
-    "chat_template": "auto: used where the tokenizer has one",
-    "chat_template_kwargs": "arguments of its own for it, such as enable_thinking=false",
-    "answer": "the rule that reads an answer",
-    "decoding": "pure: temperature alone; as_shipped: what generate() inherits from the checkpoint",
-    "top_k": "only so many of the likeliest tokens",
-    "top_p": "only the likeliest tokens, of so much probability in all",
-    "min_p": "only tokens of at least this share of the likeliest one's probability",
-    "repetition_penalty": "above 1: less of what is there already",
-    "stop_strings": "a text ends with any of them",
-    "temperatures": "0 is greedy",
-    "runs": "draws a problem, at each temperature above 0",
-    "seed": "draws are a function of it, of problem and run",
-    "max_new_tokens": "a text is cut off after so many",
-    "stop": "decided: end a text where its first integer cannot change any more",
-    "problems": "paper, a .jsonl, .json, .csv or .parquet file, or hf://datasets/OWNER/NAME/FILE",
-    "columns": "our columns and those of the file, such as question=prompt answer=gold",
-    "limit": "the first so many problems of each task",
-    "output_dir": "a folder, made if missing; a run that was killed goes on there",
-    "replace": "replace a run with other parameters in that folder",
-    "shards": "among how many jobs the problems are dealt out",
-    "shard": "which of them this is, from 0; without, finished ones are joined",
-    "determinism": "do not try first how far draws depend on what is drawn together",
-    "requests_at_once": "to a server, at most so many",
-}
+@table
+class Asking:
+    """What every call that samples takes beside model, problems and decoders."""
+
+    runs: Annotated[int, RUNS]
+    first_run: Annotated[int, whole(0, MAX_RUNS)]
+    seed: Annotated[int, SEED]
+    prompt_style: PromptStyle
+    template: Annotated[str | None, optional(PATH)]
+    system: Annotated[str | None, optional(TEXT)]
+    chat_template: ChatTemplate
+    chat_template_kwargs: Annotated[dict[str, Any] | None, optional(TEMPLATE_KWARGS)]
+    answer: Annotated[str, ANSWER]
+    model_name: Annotated[str | None, optional(TEXT)]
+    decoding: Annotated[str | None, optional(TEXT)]
 
 
 @table
-class Sampling:
+class Sampling(Asking):
     """What `lmrel.sample` takes beside model, problems and decoders."""
 
-    runs: Annotated[int, RUNS]
-    first_run: Annotated[int, whole(0, MAX_RUNS)]
-    seed: Annotated[int, SEED]
-    prompt_style: PromptStyle
-    template: Annotated[str | None, optional(PATH)]
-    system: Annotated[str | None, optional(TEXT)]
-    chat_template: ChatTemplate
-    chat_template_kwargs: Annotated[dict[str, Any] | None, optional(TEMPLATE_KWARGS)]
-    answer: Annotated[str, ANSWER]
     chunk: Annotated[int | None, optional(whole(1, MAX_RUNS))]
-    model_name: Annotated[str | None, optional(TEXT)]
-    decoding: Annotated[str | None, optional(TEXT)]
 
 
 @table
-class Serving:
+class Serving(Asking):
     """What `lmrel.server.sample` takes beside model, problems and decoders."""
 
-    runs: Annotated[int, RUNS]
-    first_run: Annotated[int, whole(0, MAX_RUNS)]
-    seed: Annotated[int, SEED]
-    prompt_style: PromptStyle
-    template: Annotated[str | None, optional(PATH)]
-    system: Annotated[str | None, optional(TEXT)]
-    chat_template: ChatTemplate
-    chat_template_kwargs: Annotated[dict[str, Any] | None, optional(TEMPLATE_KWARGS)]
-    answer: Annotated[str, ANSWER]
     requests_at_once: Annotated[int, REQUESTS]
-    model_name: Annotated[str | None, optional(TEXT)]
-    decoding: Annotated[str | None, optional(TEXT)]
 
 
 @table

@@ -6,7 +6,9 @@ made its table, so the prompt is a factor here. The shapes are the paper's, the 
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from lmrel.errors import InputError, check_choice, quoted
 from lmrel.files import read_text
@@ -70,6 +72,19 @@ def read_template(path: str) -> str:
     if text.count("{question}") != 1:
         raise InputError(f"template is {quoted(path)}; it must hold {{question}} once, where the question is to stand.")
     return text
+
+
+def rendered(problems: Iterable[Problem], style: str, template: str | None = None) -> list[str]:
+    """The prompts of `problems` as texts, in `style` or in the file `template`: see `render`."""
+    text = None if template is None else read_template(template)
+    return [render(problem, style, text) for problem in problems]
+
+
+def check_untemplated(system: str | None, chat_template_kwargs: Mapping[str, Any] | None) -> None:
+    """Raise `InputError` for what only a chat template could hold, where none is used."""
+    for name, value in {"system": system, "chat_template_kwargs": chat_template_kwargs}.items():
+        if value is not None:
+            raise InputError(f"{name} is given, and no chat template that could hold it is used.")
 
 
 def render(problem: Problem, style: str, template: str | None = None) -> str:

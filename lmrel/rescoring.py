@@ -8,14 +8,26 @@ import numpy as np
 import pandas as pd
 
 from lmrel.answers import Answer, as_answer, extract_answer, failure, in_loop, is_right, kind_of, paper_failure
+from lmrel.decoding import Decoder
 from lmrel.errors import InputError, needs_columns
 from lmrel.numerals import Number
+from lmrel.parameters import Asking
 from lmrel.problems import Problem, as_table, extra_columns
 from lmrel.prompts import worksheet_item
 
 INT64 = np.iinfo(np.int64)
 READ_FROM = ("text", "expected", "finished", "ended")
-JUDGED = ("answer", "extracted", "correct", "compliant", "runaway", "failure")
+
+
+def labels_of(asked: Asking, decoders: Sequence[Decoder], model: str, precision: str) -> dict[str, str]:
+    """What draws say of their run; `model` is what it is called unless `asked` names it."""
+    all_pure = all(decoder.pure for decoder in decoders)
+    return {
+        "model": asked.model_name or model,
+        "precision": precision,
+        "prompt_style": asked.template or asked.prompt_style,
+        "decoding": asked.decoding or ("pure" if all_pure else "custom"),
+    }
 
 
 def of_problems(problems: Sequence[Problem], prompts: Sequence[str]) -> pd.DataFrame:
@@ -49,7 +61,7 @@ def rescore(draws: pd.DataFrame, answer: str) -> pd.DataFrame:
 
 
 def judged(draws: pd.DataFrame, answer: str) -> pd.DataFrame:
-    """`draws` with the columns `JUDGED`, from those in `READ_FROM`. What is written alike is read once."""
+    """`draws` with the columns that `rescore` names, from those in `READ_FROM`. What is written alike is read once."""
     alike = draws.groupby([*READ_FROM], sort=False, dropna=False).ngroup().to_numpy()
     _, where = np.unique(alike, return_index=True)
     some = (draws[name].iloc[where] for name in READ_FROM)

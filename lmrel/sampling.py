@@ -12,7 +12,7 @@ from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lmrel import records
-from lmrel.decoding import Decoder, as_decoders
+from lmrel.decoding import Decoder, due
 from lmrel.engine.memory import check_size, free_memory, in_halves, rows_that_fit
 from lmrel.engine.probes import check_model, check_tree
 from lmrel.engine.sampler import Draws, sample_chunk
@@ -21,7 +21,7 @@ from lmrel.parameters import ChatTemplate, PromptStyle, Sampling
 from lmrel.precision import precision_of
 from lmrel.problems import Problem, as_rows, extra_columns
 from lmrel.registry import label
-from lmrel.rescoring import judged, of_problems
+from lmrel.rescoring import judged, labels_of, of_problems
 from lmrel.tokens import AS_IS, Prepared, encode_problems, eos_ids, written
 
 
@@ -60,11 +60,9 @@ def sample(
     Raises `InputError` for parameters out of range and for prompts that do not fit the model.
     """
     shape = (template, system, chat_template, chat_template_kwargs)
-    asked = Sampling(runs, first_run, seed, prompt_style, *shape, answer, chunk, model_name, decoding)
+    asked = Sampling(runs, first_run, seed, prompt_style, *shape, answer, model_name, decoding, chunk)
     rows = as_rows(problems)
-    decoders = [decoder for decoder in as_decoders(decoders) if decoder.n_draws(asked.runs) > asked.first_run]
-    if not rows or not decoders:
-        raise InputError("there is nothing to sample: no problems, no decoders or no further runs.")
+    decoders = due(rows, decoders, asked)
     check_size(len(rows) * sum(decoder.n_draws(asked.runs) for decoder in decoders))
     if any(decoder.stop == "decided" for decoder in decoders):
         check_decidable(rows, answer)
@@ -111,13 +109,7 @@ def draw(
         if asked.chunk is None:  # twice what these problems needed, for the next
             size = rows_that_fit(model, length, decoders, asked.runs, 2 * math.ceil(widest))
     bar.close()
-    all_pure = all(decoder.pure for decoder in decoders)
-    labels = {
-        "model": asked.model_name or label(model.config.name_or_path),
-        "precision": precision_of(model),
-        "prompt_style": asked.template or asked.prompt_style,
-        "decoding": asked.decoding or ("pure" if all_pure else "custom"),
-    }
+    labels = labels_of(asked, decoders, label(model.config.name_or_path), precision_of(model))
     ends = set(eos_ids(model, tokenizer))
     frames = [_frame(draws, prepared[part], tokenizer, decoders, ends, labels, asked.answer) for part, draws in pieces]
     table = pd.concat(frames, ignore_index=True)

@@ -14,12 +14,11 @@ from tqdm import tqdm
 
 from lmrel import records
 from lmrel.client import Server, connect
-from lmrel.decoding import Decoder, as_decoders
-from lmrel.errors import InputError
+from lmrel.decoding import Decoder, due
 from lmrel.parameters import ChatTemplate, PromptStyle, Serving
 from lmrel.problems import Problem, as_rows, extra_columns
-from lmrel.prompts import read_template, render
-from lmrel.rescoring import judged, of_problems
+from lmrel.prompts import rendered
+from lmrel.rescoring import judged, labels_of, of_problems
 
 
 def request_seed(seed: int, problem_id: str, run: int) -> int:
@@ -54,25 +53,15 @@ def sample(
     which may be of its own distribution; ``mean_logprob_processed`` is always NaN. See `connect` for what is tried
     first, and for what raises an `InputError`.
     """
-    asked = Serving(
-        *(runs, first_run, seed, prompt_style, template, system, chat_template, chat_template_kwargs),
-        *(answer, requests_at_once, model_name, decoding),
-    )
+    shape = (template, system, chat_template, chat_template_kwargs)
+    asked = Serving(runs, first_run, seed, prompt_style, *shape, answer, model_name, decoding, requests_at_once)
     rows = as_rows(problems)
-    decoders = [decoder for decoder in as_decoders(decoders) if decoder.n_draws(asked.runs) > asked.first_run]
-    if not rows or not decoders:
-        raise InputError("there is nothing to sample: no problems, no decoders or no further runs.")
+    decoders = due(rows, decoders, asked)
     texts = rendered(rows, asked.prompt_style, asked.template)
     server = connect(model, texts[0], decoders, asked.system, asked.chat_template, asked.chat_template_kwargs)
     for remark in server.remarks:
         tqdm.write(remark, file=sys.stderr)
     return draw(server, rows, texts, decoders, asked, progress)
-
-
-def rendered(rows: Sequence[Problem], style: str, template: str | None) -> list[str]:
-    """The prompts of `rows` as texts, in `style` or in the file `template`."""
-    text = None if template is None else read_template(template)
-    return [render(row, style, text) for row in rows]
 
 
 def draw(
@@ -101,13 +90,7 @@ def draw(
     with ThreadPoolExecutor(asked.requests_at_once) as pool:
         answers = list(pool.map(lambda one: answer(*one), draws))
     bar.close()
-    labels = {
-        "model": asked.model_name or f"{server.url}#{server.name}",
-        "precision": "served",
-        "prompt_style": asked.template or asked.prompt_style,
-        "decoding": asked.decoding or ("pure" if all(decoder.pure for decoder in decoders) else "custom"),
-        "mean_logprob_processed": math.nan,
-    }
+    labels = labels_of(asked, decoders, f"{server.url}#{server.name}", "served") | {"mean_logprob_processed": math.nan}
     frame = of_problems(rows, [server.shown(text) for text in texts]).loc[[number for number, *_ in draws]]
     said = [
         labels | decoder.columns | {"run": run} | found for (_, decoder, run), found in zip(draws, answers, strict=True)

@@ -20,7 +20,7 @@ from transformers.utils.chat_template_utils import _compile_jinja_template
 from lmrel.answers import Verdict, verdict_after
 from lmrel.errors import InputError, is_text, quoted
 from lmrel.problems import Problem
-from lmrel.prompts import read_template, render
+from lmrel.prompts import check_untemplated, rendered
 
 AS_IS = {"clean_up_tokenization_spaces": False}
 TODAY = date(2026, 1, 1)  # in chat templates that write the date: a prompt must not change with the clock
@@ -56,9 +56,7 @@ def encode_problems(
     chat_template_kwargs: Mapping[str, Any] | None = None,
 ) -> list[list[int]]:
     """Token ids of the prompts of `rows` in `style`, or in the file `template`: see `prompts.render` and `encode`."""
-    text = None if template is None else read_template(template)
-    prompts = [render(row, style, text) for row in rows]
-    return encode(prompts, tokenizer, system, chat_template, chat_template_kwargs)
+    return encode(rendered(rows, style, template), tokenizer, system, chat_template, chat_template_kwargs)
 
 
 def encode(
@@ -79,9 +77,7 @@ def encode(
         raise TypeError(f"a tokenizer is needed, as load_model gives one, not {type(tokenizer).__name__}")
     _refuse_special([*texts, *([] if system is None else [system])], tokenizer)
     if not tokenizer.chat_template or chat_template == "off":
-        for name, value in {"system": system, "chat_template_kwargs": chat_template_kwargs}.items():
-            if value is not None:
-                raise InputError(f"{name} is given, and no chat template that could hold it is used.")
+        check_untemplated(system, chat_template_kwargs)
         before, found = _put_before(tokenizer, texts[0]), _tokenized(texts, tokenizer)
         return [[*before, *ids] for ids in found]
     for name in chat_template_kwargs or {}:

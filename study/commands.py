@@ -11,10 +11,40 @@ from typing import Any
 from lmrel import files, records
 from lmrel.__main__ import add_run, printed, run_of
 from lmrel.errors import InputError
-from lmrel.parameters import HELP, Parameters, in_words
+from lmrel.parameters import Parameters, in_words
 from lmrel.rescoring import rescore
 from lmrel.stats.inference import summarize_with_intervals
 
+HELP = {  # of each parameter, a line; what it may be follows from the table
+    "model": "a name such as qwen, a folder, a repo id, NAME@REVISION, a .gguf file, or a server's URL#NAME",
+    "precision": "of the weights; auto: the registry's, else bf16 on a GPU and fp32 without one",
+    "prompt_style": "one of the paper's three prompts",
+    "template": "a file with {question} in it, instead of these prompts",
+    "system": "a system message, for a model with a chat template",
+    "chat_template": "auto: used where the tokenizer has one",
+    "chat_template_kwargs": "arguments of its own for it, such as enable_thinking=false",
+    "answer": "the rule that reads an answer",
+    "decoding": "pure: temperature alone; as_shipped: what generate() inherits from the checkpoint",
+    "top_k": "only so many of the likeliest tokens",
+    "top_p": "only the likeliest tokens, of so much probability in all",
+    "min_p": "only tokens of at least this share of the likeliest one's probability",
+    "repetition_penalty": "above 1: less of what is there already",
+    "stop_strings": "a text ends with any of them",
+    "temperatures": "0 is greedy",
+    "runs": "draws a problem, at each temperature above 0",
+    "seed": "draws are a function of it, of problem and run",
+    "max_new_tokens": "a text is cut off after so many",
+    "stop": "decided: end a text where its first integer cannot change any more",
+    "problems": "paper, a .jsonl, .json, .csv or .parquet file, or hf://datasets/OWNER/NAME/FILE",
+    "columns": "our columns and those of the file, such as question=prompt answer=gold",
+    "limit": "the first so many problems of each task",
+    "output_dir": "a folder, made if missing; a run that was killed goes on there",
+    "replace": "replace a run with other parameters in that folder",
+    "shards": "among how many jobs the problems are dealt out",
+    "shard": "which of them this is, from 0; without, finished ones are joined",
+    "determinism": "do not try first how far draws depend on what is drawn together",
+    "requests_at_once": "to a server, at most so many",
+}
 OTHER_NAMES = {"temperatures": ("--temperature", "--temperatures"), "output_dir": ("--output", "--output-dir")}
 TABLE: Any = Parameters.__pydantic_fields__  # type: ignore[attr-defined]
 PAIRS = ("columns", "chat_template_kwargs")

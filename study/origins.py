@@ -32,6 +32,7 @@ from lmrel.models import load_model, resolve, resolve_precision
 from lmrel.parameters import Parameters, Sampling, Serving, served
 from lmrel.precision import bits_per_weight, precision_of
 from lmrel.problems import Problem
+from lmrel.prompts import rendered
 from lmrel.registry import label
 from lmrel.sampling import draw
 from lmrel.tokens import AS_IS, Prepared, encode_problems, eos_ids
@@ -138,9 +139,8 @@ class Local:
         probe = determinism(model, tokenizer, prepared, decoders, run.runs, run.seed, 4 if run.determinism else 0)
 
         def drawn(some: slice, due: Sequence[Decoder], first: int, chunk: int) -> pd.DataFrame:
-            asked = Sampling(
-                run.runs, first, run.seed, run.prompt_style, *shape, run.answer, chunk, label(run.model), self.kind
-            )
+            names = (run.answer, label(run.model), self.kind)
+            asked = Sampling(run.runs, first, run.seed, run.prompt_style, *shape, *names, chunk)
             return draw(model, tokenizer, prepared[some], due, asked)
 
         seconds = {"load": loaded - began, "check": time.perf_counter() - loaded}
@@ -171,7 +171,7 @@ class Served:
         run, began = self.run, time.perf_counter()
         bar.set_description("asking the server")
         decoders = decoders_of(run)
-        texts = server.rendered(rows, run.prompt_style, run.template)
+        texts = rendered(rows, run.prompt_style, run.template)
         found = connect(run.model, texts[0], decoders, run.system, run.chat_template, run.chat_template_kwargs)
         prompts = [found.shown(text) for text in texts]
         tqdm.write("\n".join([*found.remarks, f"the first prompt:\n{prompts[0]}"]), file=sys.stderr)
@@ -187,8 +187,8 @@ class Served:
         shape = (run.prompt_style, run.template, run.system, run.chat_template, run.chat_template_kwargs)
 
         def drawn(some: slice, due: Sequence[Decoder], first: int, chunk: int) -> pd.DataFrame:
-            how = (run.answer, run.requests_at_once, label(run.model), self.kind)
-            asked = Serving(run.runs, first, run.seed, *shape, *how)
+            names = (run.answer, label(run.model), self.kind)
+            asked = Serving(run.runs, first, run.seed, *shape, *names, run.requests_at_once)
             return server.draw(found, rows[some], texts[some], due, asked)
 
         return Ready(

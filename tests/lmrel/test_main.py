@@ -11,8 +11,9 @@ import pytest
 
 from lmrel import compare, load_problems, paper_problems
 from lmrel.__main__ import main
-from lmrel.parameters import HELP, Parameters
+from lmrel.parameters import Parameters
 from lmrel.records import read_draws, write_draws
+from study.commands import HELP
 from study.run import Run
 from tiny.split import is_held_out, problem_key
 
