@@ -94,24 +94,28 @@ def _problems(commands: Any) -> None:
 
 
 def _write_problems(arguments: argparse.Namespace) -> None:
-    split = import_module("tiny.split") if arguments.held_out else None
-    seen: set[str] = set()
-
-    def is_new(problem: Problem) -> bool:
-        if split is None:
-            return True
-        before, key = len(seen), split.problem_key(problem)
-        if split.is_held_out(problem):
-            seen.add(key)
-        return len(seen) > before
-
     path = files.as_path("output", arguments.output)
     if path.suffix != ".jsonl":
         raise InputError(f"output is {str(path)!r}; its name must end in .jsonl.")
     ranges = {name: tuple(getattr(arguments, name)) for name in RANGES}
-    rows = new_problems(arguments.num_examples, arguments.seed, ranges, is_new)
+    only = {"allowed": _held_out()} if arguments.held_out else {}
+    rows = new_problems(arguments.num_examples, arguments.seed, ranges, **only)
     files.write_text("".join(json.dumps(row) + "\n" for row in rows), path)
     print(f"{len(rows)} problems: {path}")
+
+
+def _held_out() -> Callable[[Problem], bool]:
+    """Whether a problem is held out, and no twin of one that was asked about before."""
+    split, seen = import_module("tiny.split"), set()
+
+    def is_new(problem: Problem) -> bool:
+        key = split.problem_key(problem)
+        if key in seen or not split.is_held_out(problem):
+            return False
+        seen.add(key)
+        return True
+
+    return is_new
 
 
 def _failures(commands: Any) -> None:

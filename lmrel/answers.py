@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from enum import IntEnum
-from functools import lru_cache
 
 from lmrel.errors import InputError, quoted
 from lmrel.numerals import MAX_DIGITS, NUMBER, Number, as_text, in_ascii, numbers
@@ -31,12 +30,22 @@ def extract_answer(text: str, rule: str = "first", kind: Kind = "number") -> tup
     answer. Under the paper's rule a text is only a number if it is one integer and white space. Raises `InputError`
     for a rule that is none.
     """
+    check_rule(rule)
+    return read_answer(text, rule, kind)
+
+
+def check_rule(rule: str) -> None:
+    """Raise `InputError` for a rule that is none."""
     try:
         ANSWER.checked(rule)
     except ValueError as error:  # of an expression it says what is wrong with it
         raise InputError(
             f"{error}." if str(error) else f"answer is {quoted(rule)}; it must be {ANSWER.words}."
         ) from None
+
+
+def read_answer(text: str, rule: str, kind: Kind) -> tuple[Answer | None, bool]:
+    """`extract_answer` behind its door: the rule was checked."""
     if rule == "first" and kind == "number":
         return first_integer(text)
     found = _read(text, rule, kind)
@@ -139,7 +148,7 @@ def _read(text: str, rule: str, kind: Kind) -> Answer | None:
     if rule == "marked":
         return marked(text, kind)
     if rule.startswith(REGEX):
-        found = _compiled(rule.removeprefix(REGEX)).search(text)
+        found = re.search(rule.removeprefix(REGEX), text)
         values = _values(found[1] or "", kind) if found else []
     else:
         boxes = BOXED.findall(text) if rule == "sole" else []
@@ -147,11 +156,6 @@ def _read(text: str, rule: str, kind: Kind) -> Answer | None:
     if rule == "sole":
         return values[0] if len(set(values)) == 1 else None
     return None if not values else values[-1 if rule == "last" else 0]
-
-
-@lru_cache
-def _compiled(expression: str) -> re.Pattern[str]:
-    return re.compile(expression)
 
 
 def _values(text: str, kind: Kind) -> list[Answer | None]:

@@ -81,7 +81,7 @@ def _value(found: re.Match[str]) -> Number | None:
 def as_text(number: Number) -> str:
     """`number` as a table holds it: ``42``, ``106.5`` where so many digits suffice, else ``1/3``."""
     value = Fraction(number)
-    digits = next((n for n in range(19) if value.denominator and 10**n % value.denominator == 0), None)
+    digits = next((n for n in range(19) if 10**n % value.denominator == 0), None)
     if digits is None:
         return f"{value.numerator}/{value.denominator}"
     if digits == 0:

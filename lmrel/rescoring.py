@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from lmrel.answers import Answer, as_answer, extract_answer, failure, in_loop, is_right, kind_of, paper_failure
+from lmrel.answers import Answer, as_answer, check_rule, failure, in_loop, is_right, kind_of, paper_failure, read_answer
 from lmrel.decoding import Decoder
 from lmrel.errors import InputError, needs_columns
 from lmrel.numerals import Number
@@ -52,6 +52,7 @@ def rescore(draws: pd.DataFrame, answer: str) -> pd.DataFrame:
     its rule, under others those of `answers.failure`. Raises `InputError` for a rule that is none, and for texts that
     were cut short where their first integer was decided.
     """
+    check_rule(answer)
     if (draws["ended"] == "decided").any():
         raise InputError(
             "these texts were cut short where their first integer was decided, and other rules need whole ones; draw "
@@ -79,7 +80,7 @@ def _judge(
     rule: str, text: str, expected: Answer, finished: bool, ended: str
 ) -> tuple[Answer | None, bool, bool, bool, str | None]:
     right = expected if isinstance(expected, str) else int(expected)
-    extracted, compliant = extract_answer(text, rule, kind_of(right))
+    extracted, compliant = read_answer(text, rule, kind_of(right))
     correct, runaway = is_right(extracted, right), ended == "length" and in_loop(text)
     if rule == "first" and isinstance(right, int):
         return extracted, correct, compliant, runaway, paper_failure(text, extracted, correct, compliant)

@@ -126,7 +126,9 @@ def _frame(
     answer: str,
 ) -> pd.DataFrame:
     """The rows of one chunk. Everything about an answer or a problem is worked out once and shared by its draws."""
-    problems = prepared.rows
+    row_of_answer = np.empty(len(draws.token_ids), dtype=int)
+    row_of_answer[draws.answer] = draws.row
+    asked = of_problems(prepared.rows, [tokenizer.decode(ids, **AS_IS) for ids in prepared.ids]).assign(**labels)
     answers = pd.DataFrame(
         {
             "text": [written(ids, tokenizer, ends) for ids in draws.token_ids],
@@ -134,20 +136,22 @@ def _frame(
             "n_tokens": [len(ids) for ids in draws.token_ids],
             "finished": [ids[-1] in ends for ids in draws.token_ids],
             "mean_logprob": [raw / len(ids) for ids, raw in zip(draws.token_ids, draws.raw, strict=True)],
+            "expected": asked.pop("expected").take(row_of_answer).to_numpy(),
         }
     )
-    frame = answers.take(draws.answer).reset_index(drop=True)
-    rows = zip(draws.decoder, frame["text"], frame["n_tokens"], frame["finished"], strict=True)
-    frame["ended"] = ["eos" if finished else _cut(decoders[d], text, n) for d, text, n, finished in rows]
-    asked = of_problems(problems, [tokenizer.decode(ids, **AS_IS) for ids in prepared.ids]).assign(**labels)
-    drawn_by = pd.DataFrame([decoder.columns for decoder in decoders]).take(draws.decoder)
-    parts = (asked.take(draws.row), drawn_by, frame)
+    # How an answer ended depends on the decoder, so it is judged once for each decoder that drew it.
+    pairs, which = np.unique(draws.answer * len(decoders) + draws.decoder, return_inverse=True)
+    answer_of, decoder_of = np.divmod(pairs, len(decoders))
+    found = answers.take(answer_of).reset_index(drop=True)
+    rows = zip(decoder_of, found["text"], found["n_tokens"], found["finished"], strict=True)
+    found["ended"] = ["eos" if finished else _cut(decoders[d], text, n) for d, text, n, finished in rows]
+    found = judged(found, answer)
+    cut_short = np.asarray([decoder.stop == "decided" for decoder in decoders])[decoder_of]
+    found["failure"] = found["failure"].mask(cut_short)
+    drawn_by = pd.DataFrame([decoder.columns for decoder in decoders])
+    parts = (asked.take(draws.row), drawn_by.take(draws.decoder), found.take(which))
     frame = pd.concat([part.reset_index(drop=True) for part in parts], axis=1)
-    processed = draws.processed / frame["n_tokens"].to_numpy()
-    frame = frame.assign(run=draws.run, mean_logprob_processed=processed)
-    frame = judged(frame, answer)
-    cut_short = np.asarray([decoder.stop == "decided" for decoder in decoders])[draws.decoder]
-    return frame.assign(failure=frame["failure"].mask(cut_short))
+    return frame.assign(run=draws.run, mean_logprob_processed=draws.processed / frame["n_tokens"].to_numpy())
 
 
 def _cut(decoder: Decoder, text: str, n_tokens: int) -> str:

@@ -118,7 +118,7 @@ def test_deciding_early_changes_no_answer_and_claims_no_failure_class() -> None:
 
 def test_large_answers_keep_every_digit(monkeypatch: pytest.MonkeyPatch) -> None:
     values = iter([2**53 + 1, None, 2**63 - 1, 2**63])
-    monkeypatch.setattr(rescoring, "extract_answer", lambda *_: (next(values, None), False))
+    monkeypatch.setattr(rescoring, "read_answer", lambda *_: (next(values, None), False))
     model, tokenizer = tiny("tiny-dense-base")
     draws = sample(model, tokenizer, PROBLEMS.head(4), [Decoder(0.0)], chunk=4)
     assert sorted(draws["extracted"].dropna()) == [2**53 + 1, 2**63 - 1]
