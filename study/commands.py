@@ -13,7 +13,7 @@ from lmrel.__main__ import add_run, printed, run_of
 from lmrel.errors import InputError
 from lmrel.parameters import Parameters, in_words
 from lmrel.rescoring import rescore
-from lmrel.stats.inference import summarize_with_intervals
+from lmrel.stats.inference import summarize_with_intervals, with_interval
 
 HELP = {  # of each parameter, a line; what it may be follows from the table
     "model": "a name such as qwen, a folder, a repo id, NAME@REVISION, a .gguf file, or a server's URL#NAME",
@@ -111,11 +111,10 @@ def _shown(default: Any) -> str:
 
 def _say(summary: Any) -> None:
     whole = summary[summary["task"] == "all"]
-    per_cent = "{:.1f} % [{:.1f}, {:.1f}]".format
     columns = {"T": whole["temperature"], "problems": whole["problems"], "runs": whole["runs"]}
     for name in ("accuracy", "compliance", "runaway_share"):
         ends = 100 * whole[[name, f"{name}_low", f"{name}_high"]].to_numpy()
-        columns[name.replace("_", " ")] = [per_cent(*row) for row in ends]
+        columns[name.replace("_", " ")] = [with_interval(*row, form="{:.1f} %", ends="{:.1f}") for row in ends]
     printed(whole[[]].assign(**columns))
 
 
