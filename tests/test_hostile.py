@@ -343,7 +343,7 @@ def test_a_model_that_would_give_its_run_no_folder_is_refused(model: str) -> Non
 
 
 CODE = "\"; import os; open('hostile', 'w'); \""
-NO_VALUES = [CODE.encode(), {CODE}, (CODE,), {CODE: 1}, [(CODE,)], [{CODE}], [[[[1]]]], object()]
+NO_VALUES = [CODE.encode(), {CODE}, (CODE,), {1: CODE}, {CODE: (1,)}, [(CODE,)], [{CODE}], [[[[1]]]], object()]
 NO_VALUES += map(yaml.safe_load, ["!!binary Ijsg", "!!set {a}", "2026-01-01", "!!pairs [a: 1]", "&a [*a]"])
 
 
@@ -353,6 +353,13 @@ def test_a_parameters_value_is_a_value(value: Any, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="x is .* it must be a number, text"):
         run_notebook(source, tmp_path / "b.ipynb", {"x": value})
     assert [path.name for path in tmp_path.iterdir()] == ["a.ipynb"]
+
+
+def test_a_map_in_a_parameter_is_a_map_whatever_its_keys_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    source = notebook(tmp_path / "a.ipynb", ("x = 1", ["parameters"]), ("assert [*x] == [x[k] for k in x], x", []))
+    run_notebook(source, tmp_path / "b.ipynb", {"x": {CODE: CODE}})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.ipynb", "b.ipynb"]
 
 
 @pytest.mark.parametrize("name", ["__import__('os').system('id');x", "x; y", "x = 1\nx", "", "__builtins__", "In", 1])

