@@ -11,10 +11,10 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 ONE_AT_A_TIME := $(if $(shell command -v flock),flock --nonblock --conflict-exit-code 75 .venv/.lock)
 
 PROFILE ?= local
-# What would go wrong is said first: of study.yaml, which Snakemake would refuse without a word, and of a cluster.
-CHECKED = $(ONE_AT_A_TIME) sh -c 'python -m study.cluster $(PROFILE) && exec "$$@"' sh
-LOCALLY = --quiet all --resources gpu=$$($(BIN)/python -m study.devices)
-SNAKEMAKE = $(CHECKED) snakemake $(if $(filter local,$(PROFILE)),$(LOCALLY)) --profile study/profiles/$(PROFILE)
+STUDY ?= study.yaml
+# What would go wrong is said first; REPLACE=1 lets finished draws go that a change of the study undoes.
+LOOK = python -m study.start --study '$(STUDY)' --profile '$(PROFILE)' $(if $(REPLACE),--replace)
+START = $(ONE_AT_A_TIME) $(LOOK)
 BUSY = { [ $$? -ne 75 ] || echo "Another make is building in this folder; wait for it to end." >&2; exit 1; }
 
 # What works on the site that is there, or on its results, never starts a study to make one.
@@ -26,16 +26,17 @@ HAS_SITE = [ -e $(SITE) ] || { echo 'There is no site yet; `make book` builds it
 .DEFAULT_GOAL := book
 
 book: $(SETUP)
-	@$(SNAKEMAKE) || $(BUSY)
+	@$(START) book || $(BUSY)
 	@echo "The book: $(CURDIR)/_build/html/index.html"
 
-# The study in study.yaml and its comparison, without the site; on a cluster with PROFILE=slurm. DRY=1 only says what it is.
+# The study in study.yaml, or in STUDY=studies/NAME.yaml, and its comparison, without the site; on a cluster with
+# PROFILE=slurm. DRY=1 only says what it would do.
 study: $(SETUP)
-	@$(if $(DRY),$(BIN)/python -m study.progress --plan,$(SNAKEMAKE) study || $(BUSY))
+	@$(if $(DRY),$(LOOK) study --dry,$(START) study || $(BUSY))
 
 # How far a study is, while it runs or after.
 progress: $(SETUP)
-	@$(BIN)/python -m study.progress
+	@$(BIN)/python -m study.progress '$(STUDY)'
 
 # A file of tests to a process, each of one thread. A browser is found or brought first; if none can be had, its tests are
 # skipped, and the last line names them, which is an error where CI is set.

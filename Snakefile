@@ -1,5 +1,6 @@
-# From the study in study.yaml to the book: evaluate each model, compare, build. `make book` runs all of it, `make study`
-# the evaluations and their comparison, here or on a cluster.
+# From a study to its results and, for the book's own study, to the book: evaluate each condition, compare, build.
+# `make book` and `make study` run it through `study.start`, here or on a cluster. `--config study=FILE` names another
+# study than the book's; replace=1 lets its jobs replace finished draws.
 #
 # Results are update() outputs: a failed run leaves the last good ones in place. The touch() file beside them says
 # that they are of the present parameters, notebooks and code; without it the rule runs again. Which code that is, is
@@ -10,25 +11,23 @@ from pathlib import Path
 
 import yaml
 
+from lmrel.checkpoint import resolve
+from lmrel.parameters import served
+from lmrel.registry import TINY
 from study.code import ROOMS, sources
-from study.jobs import Study
+from study.jobs import BOOK, Study
 
-configfile: "study.yaml"
-
-STUDY = Study.of(config)
-RUNS = STUDY.folders  # folder below results/, and model
-# The files beside checkpoints that all runs read; problems may be the paper's, or on the hub.
-GIVEN = [path for name in ("problems", "template") if (path := STUDY.parameters.get(name)) and Path(path).is_file()]
+STUDY = Study.read(Path(config.get("study", BOOK)))
+FOLDER, RUNS = STUDY.folder, STUDY.conditions
+# What a job asks for that reads the draws of all.
+JOINING = {name: max(each.joining[name] for each in RUNS.values()) for name in ("gpu", "mem_mb", "runtime")}
+# The book's results follow its code and its checkpoints; another study's finished draws go only where that is asked for.
+REPLACE = STUDY.own or bool(config.get("replace"))
 
 
 def files(folder, pattern):
     """What `pattern` finds in a folder. Snakemake would take braces in a path for wildcards."""
     return sorted(str(path) for path in Path(folder).glob(pattern) if "{" not in str(path))
-
-
-def of_others(paths):
-    """Those of `paths` that are in the folder of a run that is not in study.yaml."""
-    return [path for path in paths if Path(path).parent.name not in RUNS]
 
 
 def code(*starts):
@@ -37,9 +36,17 @@ def code(*starts):
 
 
 def checkpoint(name):
-    """What a run reads of a checkpoint's folder; its card is not among it. Nothing for a repo id."""
-    folders = [Path(name)] if Path(name).is_dir() else Path("checkpoints").glob(name)
-    return [path for folder in folders for path in files(folder, "*") if path.endswith((".json", ".jinja", ".safetensors"))]
+    """What a run reads of a checkpoint's folder; its card is not among it. Nothing for a repo id or a server's model."""
+    place = Path(name if served(name) else resolve(name))
+    found = [str(place)] if place.is_file() else files(place, "*")
+    return [path for path in found if path.endswith((".json", ".jinja", ".safetensors", ".gguf"))]
+
+
+def given(wildcards):
+    """The files that the run of a condition reads: its problems and template, if they are files here, its checkpoint."""
+    parameters = RUNS[wildcards.run].parameters
+    own = [path for path in (parameters.problems, parameters.template) if path and Path(path).is_file()]
+    return [*own, *checkpoint(parameters.model)]
 
 
 def one_line(parameters):
@@ -54,20 +61,18 @@ def asks(name, whole=False):
     """
 
     def asked(wildcards, attempt):
-        joins = whole and STUDY.shard_folders(wildcards.run)
-        found = STUDY.joining if joins else STUDY.asked[wildcards.run]
+        condition = RUNS[wildcards.run]
+        found = condition.joining if whole and condition.shards > 1 else condition.asked
         return found[name] * (attempt if name == "mem_mb" else 1)
 
     return asked
 
 
-# Executes the first input into the first output; the log is shown if that fails, and kept.
+# Executes the first input into the first output. If that fails, the log says why at its end; it is kept.
 EXECUTE = "OMP_NUM_THREADS={threads} python -m study.runner {input[0]} {output[0]}"
-LOGGED = " >{log} 2>&1 || (cat {log}; exit 1)"
-EVALUATE = (
-    EXECUTE + " --gpus {resources.gpu} --title {wildcards.run} -y {params.parameters:q} >{log} 2>&1 "
-    "|| (cat {log}; echo 'This job failed; its log is {log}'; exit 1)"
-)
+LOGGED = " >{log} 2>&1 || (sed -n '/^error: /,$p' {log}; echo 'Its log is {log}'; exit 1)"
+EVALUATE = EXECUTE + " --gpus {resources.gpu} --attempt {resources.attempt} --title {wildcards.run} -y {params.parameters:q}"
+EVALUATE += " -y '{{replace: true}}'" * REPLACE  # no parameter of the rule, which would run again because of it
 # The notebooks that are pages of their own: what each reads beside its code, and leaves beside the page.
 MEASURED, GPUS = "book/data/bench/cpu.json", files("book/data/gpu", "*.json")
 READS = {
@@ -80,7 +85,7 @@ READS = {
         files("book/data/factorial", "*.parquet"),
         [checkpoint(name) for name in ("tiny-dense-base", "tiny-dense-instruct", "tiny-sparse-base")],
     ],
-    "factorial": [files("book/data/factorial", "*.parquet"), "book/data/training.json", checkpoint("tiny-*")],
+    "factorial": [files("book/data/factorial", "*.parquet"), "book/data/training.json", [checkpoint(name) for name in TINY]],
 }
 READS |= dict.fromkeys(
     ("targets", "targets_appendix"), [files("book/data/arms", "*.parquet"), "book/data/experts.parquet"]
@@ -97,11 +102,14 @@ wildcard_constraints:
 
 rule book:
     input:
-        expand("results/{run}/.evaluated", run=RUNS),
+        [f"{FOLDER}/{run}/.evaluated" for run in RUNS],
         "results/.compared",
         "results/.live",
         expand("results/.{page}", page=READS),
-        of_others(files("results", "[!.]*/evaluate.ipynb")),
+        # The pages of whatever else was run.
+        [path for path in files("results", "[!.]*/evaluate.ipynb") if Path(path).parent.name not in RUNS],
+        files("results/studies", "*/study.ipynb"),
+        files("results/studies", "*/*/evaluate.ipynb"),
         ["index.md", "_config.yml", "_toc.yml", "book/references.bib"],
         files("book", "**/*.md"),
         files("notebooks/learn", "*.ipynb"),
@@ -113,7 +121,8 @@ rule book:
     log:
         "_build/book.log",
     shell:
-        "echo 'Building the pages'; jupyter-book build . --path-output _build -n -W --keep-going >{log} 2>&1"
+        "echo 'Building the pages'; (python -m book.site.contents _build/contents.yml &&"
+        " jupyter-book build . --toc _build/contents.yml --path-output _build -n -W --keep-going) >{log} 2>&1"
         # Without its cache the next build reads, and warns of, every page again.
         " || (cat {log}; rm -rf _build/_build; exit 1)\n"
         # The whole site at once: a page that left the table of contents is not published.
@@ -122,81 +131,98 @@ rule book:
 
 rule study:
     input:
-        expand("results/{run}/.evaluated", run=RUNS),
-        "results/.compared",
+        [f"{FOLDER}/{run}/.evaluated" for run in RUNS],
 
 
 rule evaluate_shard:
     input:
         "notebooks/evaluate.ipynb",
         code("notebooks/evaluate.ipynb"),
-        GIVEN,
-        lambda wildcards: checkpoint(RUNS[wildcards.run]),
+        given,
     output:
-        update("results/{run}/shards/{shard}-of-{of}/evaluate.ipynb"),
-        update("results/{run}/shards/{shard}-of-{of}/draws.parquet"),
-        update("results/{run}/shards/{shard}-of-{of}/summary.parquet"),
-        update("results/{run}/shards/{shard}-of-{of}/run.json"),
-        touch("results/{run}/shards/{shard}-of-{of}/.evaluated"),
+        update(f"{FOLDER}/{{run}}/shards/{{shard}}-of-{{of}}/evaluate.ipynb"),
+        update(f"{FOLDER}/{{run}}/shards/{{shard}}-of-{{of}}/draws.parquet"),
+        update(f"{FOLDER}/{{run}}/shards/{{shard}}-of-{{of}}/summary.parquet"),
+        update(f"{FOLDER}/{{run}}/shards/{{shard}}-of-{{of}}/run.json"),
+        touch(f"{FOLDER}/{{run}}/shards/{{shard}}-of-{{of}}/.evaluated"),
     params:
-        parameters=lambda wildcards: one_line(STUDY.evaluation(wildcards.run, int(wildcards.shard))),
+        parameters=lambda wildcards: one_line(RUNS[wildcards.run].evaluation(int(wildcards.shard))),
     log:
-        "results/{run}/shards/{shard}-of-{of}/evaluate.log",
+        f"{FOLDER}/{{run}}/shards/{{shard}}-of-{{of}}/evaluate.log",
     retries: 1
     resources:
+        attempt=lambda wildcards, attempt: attempt,
         gpu=asks("gpu"),
         mem_mb=asks("mem_mb"),
         runtime=asks("runtime"),
     shell:
-        "echo 'Evaluating {wildcards.run}, shard {wildcards.shard} of {wildcards.of}'; " + EVALUATE
+        "echo 'Evaluating {wildcards.run}, shard {wildcards.shard} of {wildcards.of}'; " + EVALUATE + LOGGED
 
 
 rule evaluate:
     input:
         "notebooks/evaluate.ipynb",
         code("notebooks/evaluate.ipynb"),
-        GIVEN,
-        lambda wildcards: checkpoint(RUNS[wildcards.run]),
-        lambda wildcards: [f"{folder}/.evaluated" for folder in STUDY.shard_folders(wildcards.run)],
+        given,
+        lambda wildcards: [f"{folder}/.evaluated" for folder in RUNS[wildcards.run].shard_folders()],
     output:
-        update("results/{run}/evaluate.ipynb"),
-        update("results/{run}/draws.parquet"),
-        update("results/{run}/summary.parquet"),
-        update("results/{run}/run.json"),
-        touch("results/{run}/.evaluated"),
+        update(f"{FOLDER}/{{run}}/evaluate.ipynb"),
+        update(f"{FOLDER}/{{run}}/draws.parquet"),
+        update(f"{FOLDER}/{{run}}/summary.parquet"),
+        update(f"{FOLDER}/{{run}}/run.json"),
+        touch(f"{FOLDER}/{{run}}/.evaluated"),
     params:
-        parameters=lambda wildcards: one_line(STUDY.evaluation(wildcards.run)),
+        parameters=lambda wildcards: one_line(RUNS[wildcards.run].evaluation()),
     log:
-        "results/{run}/evaluate.log",
+        f"{FOLDER}/{{run}}/evaluate.log",
     retries: 1
     resources:
+        attempt=lambda wildcards, attempt: attempt,
         gpu=asks("gpu", whole=True),
         mem_mb=asks("mem_mb", whole=True),
         runtime=asks("runtime", whole=True),
     shell:
-        "echo 'Evaluating {wildcards.run}'; " + EVALUATE
+        "echo 'Evaluating {wildcards.run}'; " + EVALUATE + LOGGED
 
 
+# The page "What happened", of the book's own study.
 rule compare:
     input:
         "notebooks/compare.ipynb",
         code("notebooks/compare.ipynb"),
-        expand("results/{run}/.evaluated", run=RUNS),
-        of_others(files("results", "[!.]*/run.json")),
+        [f"{FOLDER}/{run}/.evaluated" for run in RUNS],
     output:
         update("results/compare.ipynb"),
         touch("results/.compared"),
     params:
-        parameters=one_line({"results_dir": "results", "study": list(RUNS)}),
+        parameters=one_line({"results_dir": "results"}),
     log:
         "results/compare.log",
-    retries: 1
     resources:
-        gpu=0,
-        mem_mb=STUDY.joining["mem_mb"],
-        runtime=STUDY.joining["runtime"],
+        **JOINING,
     shell:
         "echo 'Comparing the runs'; " + EXECUTE + " -y {params.parameters:q}" + LOGGED
+
+
+# The page of another study, as far as that is finished: `study.start` asks for it once all has run that could.
+rule report:
+    input:
+        "notebooks/study.ipynb",
+        code("notebooks/study.ipynb"),
+        files(FOLDER, "*/run.json"),
+        files(FOLDER, "*/evaluate.failed.txt"),
+    output:
+        update(f"{FOLDER}/study.ipynb"),
+        touch(f"{FOLDER}/.reported"),
+    params:
+        parameters=one_line({"results_dir": str(FOLDER), "runs": list(RUNS)}),
+        title=STUDY.name,
+    log:
+        f"{FOLDER}/study.log",
+    resources:
+        **JOINING,
+    shell:
+        "echo 'Comparing the conditions'; " + EXECUTE + " --title {params.title:q} -y {params.parameters:q}" + LOGGED
 
 
 for page in READS:

@@ -9,15 +9,12 @@ from __future__ import annotations
 import errno
 import math
 import os
-import re
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 from huggingface_hub import errors as hub
-from safetensors import SafetensorError, safe_open
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -29,42 +26,17 @@ from transformers import (
 from transformers.utils import cached_file
 from transformers.utils.peft_utils import find_adapter_config_file
 
+from lmrel.checkpoint import ADAPTER, quantization_of, resolve, revision_of
 from lmrel.engine.memory import free_memory
-from lmrel.errors import InputError, check_choice, is_text, quoted, visible
+from lmrel.errors import InputError, check_choice
 from lmrel.files import read_object
 from lmrel.parameters import PRECISIONS
 from lmrel.precision import check_narrow, precision_of
-from lmrel.registry import NF4_METHOD, REGISTRY, SHORT, ModelSpec, known
+from lmrel.registry import NF4_METHOD, REGISTRY, ModelSpec, known
 
 SMALL, THREADS = 20_000_000, torch.get_num_threads()
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "nf4": torch.bfloat16}
-# What takes minutes or all memory to build, long before weights are missed for it.
-LARGEST = {"num_hidden_layers": 1000, "num_experts": 10_000, "num_local_experts": 10_000, "num_labels": 10_000}
-FLOATS = ("F16", "BF16", "F32", "F64")
-REPO = r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}"
-# With peft installed, transformers would add it to the base model, and without, it would not.
-ADAPTER = "holds an adapter, such as LoRA's; merge it into its base model first and give the folder of the result."
-os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")  # by another's service, of pickles: see `resolve`
-
-
-def resolve(name: str) -> str:
-    """The folder, file or repo id that `name` stands for, without its revision. `InputError` if it stands for none."""
-    if not is_text(name):
-        raise InputError(f"model is {quoted(name)}; it must be a name, a folder or a repo id.")
-    base, _, revision = name.partition("@")
-    if (spec := REGISTRY.get(SHORT.get(base, base))) and not spec.tiny:
-        return spec.repo
-    folder = REGISTRY[name].source if name in REGISTRY else name
-    if os.path.isdir(folder):
-        for said in _refusals(Path(folder)):
-            raise InputError(f"{folder} {said}")
-        return folder
-    if os.path.isfile(name) and name.endswith(".gguf"):
-        return name
-    if re.fullmatch(REPO, base) and Path(base).suffix not in (".safetensors", ".gguf") and (revision or base == name):
-        return base
-    known_names = f" Known: {', '.join(REGISTRY)}."
-    raise InputError(f"model is {quoted(name)}, which is no known name, no folder and no repo id.{known_names}")
+os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")  # by another's service, of pickles
 
 
 def resolve_precision(name: str, precision: str) -> str:
@@ -80,13 +52,6 @@ def resolve_precision(name: str, precision: str) -> str:
     if spec := known(name):
         return spec.precision
     return "bf16" if torch.cuda.is_available() else "fp32"
-
-
-def revision_of(name: str) -> str | None:
-    """The revision to load: the one in ``repo@revision``, else the registry's; None if there is neither."""
-    base, _, revision = name.partition("@")
-    spec = known(base)
-    return (None if os.path.isdir(name) else revision) or (spec.revision if spec else "") or None
 
 
 def _quantized_folder(name: str) -> bool:
@@ -239,51 +204,3 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
-
-
-def _refusals(folder: Path) -> Iterator[str]:
-    """What keeps a checkpoint in `folder` from being used, each as the rest of a sentence about it."""
-    if list(folder.glob("adapter_*")):
-        yield ADAPTER
-    if not os.path.isfile(folder / "config.json"):
-        yield "is no checkpoint: it has no config.json."
-    if not list(folder.glob("*.safetensors")):
-        other = [path.name for pattern in ("*.bin", "*.pt", "*.pth") for path in folder.glob(pattern)]
-        found = f" It has {other[0]}, but pickled weights can run code and are not loaded." if other else ""
-        yield f"has no weights: no *.safetensors file.{found}"
-    config = read_object(folder / "config.json")
-    if (folder / "generation_config.json").exists():
-        read_object(folder / "generation_config.json")  # transformers would pass over a damaged one
-    for name, most in LARGEST.items():
-        if isinstance(size := config.get(name), int) and size > most:
-            yield f"has {name}={quoted(size)} in config.json; models of up to {most:,} are loaded."
-    for path in filter(Path.exists, (folder / "config.json", folder / "tokenizer_config.json")):
-        own = read_object(path)
-        kernel = "/" in str(own.get("_attn_implementation"))  # a repo id, whose code transformers would fetch and run
-        if "auto_map" in own or kernel:
-            code = "_attn_implementation" if kernel else "auto_map"
-            yield f"brings its own code ({code} in {path.name}), which is not run."
-    # The files that config.json and the indices of a checkpoint in several files name as its weights.
-    maps = [read_object(path).get("weight_map") for path in folder.glob("*.safetensors.index.json")]
-    named = {name for one in maps if isinstance(one, dict) for name in one.values()}
-    for name in map(str, named | ({config["transformers_weights"]} if config.get("transformers_weights") else set())):
-        if not re.fullmatch(r"[^/\\]+\.safetensors(\.index\.json)?", name):
-            yield f"names {name!r} as weights; only *.safetensors in it are loaded, as pickled ones can run code."
-    if (method := quantization_of(config)) not in (None, NF4_METHOD):
-        yield f"was quantized by {method!r}, which is not supported; give the checkpoint it came from."
-    for path in folder.glob("*.safetensors") if method is None else ():
-        if not path.is_file():
-            yield f"has {path.name}, which is no file that can be read."
-        with suppress(SafetensorError, OSError), safe_open(path, "pt") as file:  # loading says what is wrong with it
-            for name in file.keys():  # noqa: SIM118
-                kind = file.get_slice(name).get_dtype()
-                if visible(name) != name:  # it would act on a terminal
-                    yield f"has weights named {name!r}; names are in printable characters."
-                if name.endswith("weight") and kind not in FLOATS:
-                    yield f"has {name} in {kind}; weights are in {', '.join(FLOATS)}."
-
-
-def quantization_of(config: dict[str, Any]) -> Any:
-    """The method that quantized the weights, as config.json names it; None if they are as they were trained."""
-    found = config.get("quantization_config")
-    return found.get("quant_method", "an unknown method") if isinstance(found, dict) else found

@@ -10,6 +10,7 @@ import ast
 import functools
 import json
 import numbers
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass as plain_dataclass
@@ -214,7 +215,12 @@ def served(model: str) -> tuple[str, str] | None:
 def _model(value: Any) -> Any:
     if is_text(value):
         served(value)
-    return value
+    return _at_home(value)
+
+
+def _at_home(value: Any) -> Any:
+    """A path with what ``~`` stands for written out, as a shell would have; anything else as it is."""
+    return os.path.expanduser(value) if isinstance(value, str) else value
 
 
 MODEL = Allowed("a name, a folder, a repo id or URL#NAME", is_text, _model)
@@ -242,7 +248,7 @@ COLUMNS = Allowed(
     _columns,
 )
 TEMPLATE_KWARGS = Allowed("a mapping of names to texts, numbers or truth values", lambda _: True, _template_kwargs)
-PATH = Allowed("a path, as text", is_path)
+PATH = Allowed("a path, as text", is_path, _at_home)
 TEXT = Allowed("a text", is_text)
 
 

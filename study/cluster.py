@@ -1,12 +1,10 @@
 """Checks before a study starts on a cluster, and all that is known of Slurm; another scheduler is a profile and checks.
 
-``python -m study.cluster PROFILE``, from the project's folder; ``make`` runs it first. Where the profile asks for no
-cluster, its name and the study are all that is checked. Jobs are submitted by Snakemake, not from here.
+Where a profile asks for no cluster, its name is all that is checked. Jobs are submitted by Snakemake, not from here.
 """
 
 from __future__ import annotations
 
-import argparse
 import math
 import re
 import shutil
@@ -19,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from lmrel.errors import InputError, command
+from lmrel.errors import InputError
 from study.jobs import Study
 
 PROFILES = Path("study/profiles")  # below the working directory, the project's folder
@@ -30,9 +28,9 @@ PAUSE = 5  # seconds between two looks at the queue
 LOOK = 'test -e "$0" && echo seen || echo "unseen from $(hostname)"'
 
 
-def check_profile(profile: str) -> None:
+def check_profile(profile: str, study: Study) -> None:
     """Raise `InputError` for what keeps the profile's jobs from running; wait for those that an earlier start left."""
-    settings, study = read_profile(profile), Study.read()
+    settings = read_profile(profile)
     if settings.get("executor") != "slurm":
         return
     resources: Mapping[str, Any] = settings.get("default-resources") or {}
@@ -75,12 +73,11 @@ def check_partition(wanted: object, path: Path, study: Study) -> None:
         if name not in limits:
             raise InputError(f"slurm_partition is {name!r} in {path}; the cluster has {', '.join(sorted(limits))}.")
     longest = max((limits[name] for name in chosen), default=math.inf)
-    for run, asked in study.asked.items():
-        if asked["runtime"] > longest:
+    for name, condition in study.conditions.items():
+        if (asked := condition.asked["runtime"]) > longest:
             raise InputError(
-                f"{study.folders[run]} asks for {asked['runtime']} minutes, but a job in partition {','.join(chosen)} "
-                f"may take {longest:g}; lower its runtime under requests in study.yaml or change the "
-                f"partition in {path}."
+                f"{name} asks for {asked} minutes, but a job in partition {','.join(chosen)} may take {longest:g}; "
+                f"lower its runtime under requests in the study's file or change the partition in {path}."
             )
 
 
@@ -147,15 +144,3 @@ def _run(words: Sequence[str], seconds: float) -> tuple[str, str]:
         return "", f"{words[0]}: {error.strerror}"
     failure = "" if done.returncode == 0 else (done.stderr.strip().splitlines() or [f"{words[0]} failed"])[-1]
     return done.stdout.strip(), failure
-
-
-@command()
-def main() -> None:
-    """Check the profile that the command line names."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("profile", help="a folder of study/profiles/")
-    check_profile(parser.parse_args().profile)
-
-
-if __name__ == "__main__":
-    main()

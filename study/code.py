@@ -14,6 +14,8 @@ from pathlib import Path
 from lmrel.errors import InputError
 
 ROOT = Path(__file__).resolve().parent.parent
+DRAWN_BY = ("lmrel.sampling", "lmrel.models")  # draws are made here by these modules and what they import
+ASKED_BY = ("lmrel.server",)  # and those of a server by this one
 ROOMS = ("lmrel", "study", "tiny", "book", "tools")
 
 

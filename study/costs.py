@@ -62,7 +62,7 @@ def size(model: str, precision: str) -> Size | None:
     ``"auto"`` is the registry's precision; in a folder, that of the files. They are taken to be in 16 bit unless
     config.json says that they are float32 or quantized.
     """
-    if spec := known(model):
+    if spec := known(model.partition("@")[0]):
         precision = spec.precision if precision == "auto" else precision
         return Size(precision, spec.weights("fp32" if spec.tiny else "bf16"), spec.weights(precision))
     stored = sum(path.stat().st_size for path in Path(model).glob("*.safetensors"))
@@ -211,7 +211,7 @@ def estimate(
     distributions, which share least, and in proportion to the draws beyond those. One that was not measured: as long
     as the paper's way takes for as many draws on average over its models, a bound for an engine that shares.
     """
-    found, spec = size(model, precision), known(model)
+    found, spec = size(model, precision), known(model.partition("@")[0])
     if found and found.small:
         names = {row["model"] for row in measured.cpu}
         each = [prolonged(measured.points(name, stop, "seconds"), draws) for name in names & {model} or names]

@@ -1,7 +1,6 @@
 """Which GPUs a job on this machine uses, so that two jobs never share one. On a cluster its scheduler sees to that.
 
-``python -m study.devices`` says how many jobs that want a GPU may run here at once. It knows neither torch nor what a
-job does with its GPUs.
+It knows neither torch nor what a job does with its GPUs.
 """
 
 from __future__ import annotations
@@ -67,7 +66,3 @@ def _claim(path: Path, held: ExitStack) -> bool:
     handle = os.open(path, os.O_RDONLY)
     held.callback(os.close, handle)
     return lock_descriptor(handle, blocking=False)
-
-
-if __name__ == "__main__":
-    print(max(1, len(gpus())))  # for Snakemake, how many jobs that want one may run; without a GPU one of them does

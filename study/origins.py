@@ -15,7 +15,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any, Protocol
 
 import pandas as pd
@@ -23,12 +22,13 @@ import torch
 from tqdm import tqdm
 from transformers import GenerationConfig
 
-from lmrel import files, server
+from lmrel import server
+from lmrel.checkpoint import resolve
 from lmrel.client import connect
 from lmrel.decoding import Decoder, as_shipped, pure
 from lmrel.engine.memory import rows_that_fit
 from lmrel.engine.probes import check_model, check_tree
-from lmrel.models import load_model, resolve, resolve_precision
+from lmrel.models import load_model, resolve_precision
 from lmrel.parameters import Parameters, Sampling, Serving, served
 from lmrel.precision import bits_per_weight, precision_of
 from lmrel.problems import Problem
@@ -37,10 +37,9 @@ from lmrel.registry import label
 from lmrel.sampling import draw
 from lmrel.tokens import AS_IS, Prepared, encode_problems, eos_ids
 from study import parts
+from study.code import ASKED_BY, DRAWN_BY
 from study.determinism import NOT_TRIED, determinism
 
-DRAWN_BY = ("lmrel.sampling", "lmrel.models")  # draws are made here by these modules and what they import
-ASKED_BY = ("lmrel.server",)  # and those of a server by this one
 VERSIONED = ("lmrel", "torch", "transformers", "tokenizers", "accelerate", "bitsandbytes", "pandas", "numpy", "pyarrow")
 SERVED_PART = 16  # problems in a part: what a kill loses was paid for
 
@@ -97,17 +96,10 @@ class Local:
 
     def inputs(self) -> dict[str, Any]:
         """See `Origin`."""
-        local = Path(resolve(self.run.model))  # no folder for a repo id: there is a revision
-        weights = [local] if local.is_file() else sorted(local.glob("*.safetensors"))
-        config = sorted([*local.glob("*.json"), *local.glob("*.jinja")])  # of the model and the tokenizer
         return {
             "precision": resolve_precision(self.run.model, self.run.precision),
             "versions": versions(*VERSIONED),
-            "hashes": {
-                "code": parts.code_hash(*DRAWN_BY),
-                "weights": files.sha256(*weights) if weights else None,
-                "config": files.sha256(*config) if config else None,
-            },
+            "hashes": {"code": parts.code_hash(*DRAWN_BY), **parts.checkpoint_hashes(self.run.model)},
         }
 
     def ready(self, rows: Sequence[Problem], bar: tqdm[Any]) -> Ready:

@@ -12,6 +12,8 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -22,16 +24,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lmrel import files
+from lmrel.checkpoint import resolve
 from lmrel.errors import InputError, quoted
 from lmrel.files import writing
+from lmrel.parameters import Parameters
 from lmrel.records import DRAWS, RUN, SUMMARY, read_draws, schema, write_draws
 from study.code import sources
 
 PARTS, LOCK = ".parts", ".lock"
 BLOCK = 64  # problems in a part, at most
+# What run.json says of how draws were made, and does not make them those of another run: a new version of pandas or
+# another GPU throws nothing away.
+NOTED = ("versions", "device", "threads")
 # The least that a run.json holds; a number is the least that it may be.
 RUNS = {"runs": 1, "temperatures": [0.0]}
-UNFINISHED: dict[str, Any] = {"parameters": RUNS, "block": 1}
+UNFINISHED: dict[str, Any] = {"parameters": RUNS, "block": 1, "begun": [{}]}
 FINISHED: dict[str, Any] = {
     "parameters": RUNS,
     "draws": 1,
@@ -47,40 +54,109 @@ FINISHED: dict[str, Any] = {
 # What a folder holds already.
 
 
+def identifying(parameters: Parameters) -> dict[str, Any]:
+    """Those of the `parameters` that make a run this one and no other; into how many shards it was divided does not."""
+    other = {"output_dir", "replace", "determinism", "requests_at_once"}
+    other |= {"shards", "shard"} if parameters.shard is None else set()
+    return {name: value for name, value in asdict(parameters).items() if name not in other}
+
+
 def refuse_other(folder: Path, parameters: Mapping[str, Any]) -> None:
     """Raise `InputError`, naming each difference, if `folder` holds a run with other parameters, finished or not.
 
-    A finished run with fewer runs is no other: it will be extended.
+    A finished run with fewer runs or temperatures is no other: it will be extended.
     """
     ours = _as_read(parameters)
     for path, state in ((folder / RUN, "a run"), (folder / PARTS / RUN, "an unfinished run")):
         if path.exists():
             theirs = _read_record(path)["parameters"]
-            if state == "a run" and theirs["runs"] < ours["runs"]:
-                theirs = {**theirs, "runs": ours["runs"]}
+            if state == "a run" and _extends(ours, theirs):
+                theirs = {**theirs, **{name: ours[name] for name in RUNS}}
             _refuse_difference(folder, state, theirs, ours)
 
 
-def finished(folder: Path, parameters: Mapping[str, Any], inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """The run.json of the finished run in `folder` if its draws may be kept; {} otherwise.
+@dataclass(frozen=True)
+class Held:
+    """What a folder holds of a run that is asked for.
 
-    They may if they are on disk as they were written, and were drawn with these parameters, or fewer runs, from the
-    same `inputs`: all else that draws depend on. `InputError` for a run.json that no run wrote.
+    `record` is the run.json of a finished run whose draws are on disk as they were written, {} where there is none.
+    `differs` names what its draws depend on that is another now: each with the value that it had and the one it has.
+    """
+
+    record: dict[str, Any]
+    differs: dict[str, tuple[Any, Any]]
+
+    @property
+    def same(self) -> bool:
+        """Whether there are finished draws, and they belong to the run that is asked for."""
+        return bool(self.record) and not self.differs
+
+    def complete(self, parameters: Mapping[str, Any]) -> bool:
+        """Whether there are as many draws as `parameters` ask for; a run at temperature 0 alone has no more runs."""
+        theirs, temperatures = self.record["parameters"], set(parameters["temperatures"])
+        enough = theirs["runs"] == parameters["runs"] or temperatures == {0}
+        return enough and set(theirs["temperatures"]) == temperatures
+
+    def kept(self, parameters: Mapping[str, Any]) -> bool:
+        """Whether it stays as it is: no draw is missing, and if anything is another now, it is the code alone."""
+        return bool(self.record) and self.complete(parameters) and set(self.differs) <= {"hashes.code"}
+
+    def said(self) -> str:
+        """The differences in words, as in ``runs 24 → 4, seed 0 → 1``."""
+        pairs = [(name, *map(partial(_brief, name), pair)) for name, pair in self.differs.items()]
+        return ", ".join(f"{name} {before!r} → {now!r}" for name, before, now in pairs)
+
+
+def held(folder: Path, parameters: Mapping[str, Any], inputs: Mapping[str, Any]) -> Held:
+    """What `folder` holds of the run with these `parameters`, drawn from these `inputs`: all else that draws depend on.
+
+    Fewer runs or temperatures are no difference, and neither is what is only `NOTED`. `InputError` for a run.json that
+    no run wrote.
     """
     path, draws = folder / RUN, folder / DRAWS
     if not path.exists():
-        return {}
-    record, ours = _read_record(path), _as_read(parameters)
+        return Held({}, {})
+    record = _read_record(path)
     theirs = record["parameters"]
-    same = all(theirs.get(name) == value for name, value in ours.items() if name != "runs")
-    same = same and all(record.get(name) == value for name, value in _as_read(inputs).items())
-    if not same or theirs["runs"] > ours["runs"]:
-        return {}
     if not draws.exists() or files.sha256(draws) != record["sha256"]["draws"]:
-        return {}
+        return Held({}, {})
     # A run.json that was edited to say fewer runs would have some of them drawn twice.
     runs = read_draws(folder, ["run"])["run"].max() + 1
-    return record if runs == (theirs["runs"] if any(ours["temperatures"]) else 1) else {}
+    if runs != (theirs["runs"] if any(theirs["temperatures"]) else 1):
+        return Held({}, {})
+    return Held(record, differences(record, parameters, inputs))
+
+
+def begun(folder: Path, parameters: Mapping[str, Any], inputs: Mapping[str, Any]) -> Held:
+    """What `folder` holds of an unfinished run, as `held` says it of a finished one; ``draws`` counts what is there."""
+    path = folder / PARTS / RUN
+    if not path.exists():
+        return Held({}, {})
+    record = _read_record(path)
+    theirs = record["parameters"]
+    each = sum(theirs["runs"] if temperature else 1 for temperature in theirs["temperatures"])
+    draws = len(list(path.parent.glob("[!.]*-*.parquet"))) * record["block"] * each
+    pairs = differences(record, parameters, inputs)
+    pairs |= {name: (theirs[name], now) for name, now in _as_read(parameters).items() if name in RUNS}
+    return Held({**record, "draws": draws}, {name: pair for name, pair in pairs.items() if pair[0] != pair[1]})
+
+
+def differences(
+    record: Mapping[str, Any], parameters: Mapping[str, Any], inputs: Mapping[str, Any]
+) -> dict[str, tuple[Any, Any]]:
+    """What differs between the run in `record` and the one with these `parameters` and `inputs`: see `held`."""
+    ours, theirs = _as_read(parameters), record["parameters"]
+    grows = RUNS if _extends(ours, theirs) else ()
+    pairs = {name: (theirs.get(name), value) for name, value in ours.items() if name not in grows}
+    now = {name: value for name, value in _as_read(inputs).items() if name not in NOTED}
+    before = _flat({name: record.get(name) for name in now})
+    pairs |= {name: (before.get(name), value) for name, value in _flat(now).items()}
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def _extends(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> bool:
+    """Whether a run with our parameters has all draws of theirs, as far as runs and temperatures go."""
+    return bool(theirs["runs"] <= ours["runs"] and set(theirs["temperatures"]) <= set(ours["temperatures"]))
 
 
 def check_writable(folder: Path) -> None:
@@ -103,9 +179,9 @@ def tidy(folder: Path) -> None:
         return
     found = _read_record(path)
     parameters = found["parameters"]
-    inputs = {name: value for name, value in found.items() if name not in ("parameters", "block")}
-    record = finished(folder, parameters, inputs)
-    if record and record["parameters"]["runs"] == parameters["runs"]:
+    inputs = {name: value for name, value in found.items() if name not in ("parameters", "block", "begun")}
+    finished = held(folder, parameters, inputs)
+    if finished.same and finished.complete(parameters):
         _remove(folder / PARTS)
 
 
@@ -115,16 +191,19 @@ def tidy(folder: Path) -> None:
 @contextmanager
 def opened(
     folder: Path, identity: Mapping[str, Any], block: int, *, replace: bool = False
-) -> Iterator[tuple[Path, int]]:
-    """The folder for the parts of the run with this `identity`, and how many problems each has: `block` if it is new.
+) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """The folder for the parts of the run with this `identity`, and their run.json.
 
-    Parts of the same run are kept, and their block size with them. Parts of another one, be it only of another
-    version of lmrel or of torch, are removed with `replace`; without, they raise an `InputError` that names each
-    difference. So does a second run that comes while one holds the folder. The parts are removed when the block ends.
+    Its ``block`` says how many problems each part has, `block` if it is new. Parts of the same run are kept, and under
+    ``begun`` stands what is `NOTED` of each start that found it changed. Parts of another run are removed with
+    `replace`; without, they raise an `InputError` that names each difference. So does a second run that comes while one
+    holds the folder. The parts are removed when the block ends.
     """
     parts = folder / PARTS
     with files.locked(parts / LOCK, f"another run is writing to {folder}; wait for it to end."):
-        path, ours = parts / RUN, _as_read(identity)
+        path, given = parts / RUN, _as_read(identity)
+        ours = {name: value for name, value in given.items() if name not in NOTED}
+        noted = {name: value for name, value in given.items() if name in NOTED}
         theirs = _read_record(path) if path.exists() else {}
         if {name: theirs.get(name) for name in ours} != ours:
             if theirs and not replace:
@@ -133,7 +212,9 @@ def opened(
                 for old in parts.iterdir():
                     if old.name != LOCK:
                         old.unlink()
-            theirs = {**ours, "block": block}
+            theirs = {**ours, "block": block, "begun": []}
+        if noted not in theirs["begun"]:
+            theirs = {**theirs, "begun": [*theirs["begun"], noted]}
             files.write_json(theirs, path)
         with writing(folder):  # what a process left half-written when it was killed
             for pattern in (DRAWS, SUMMARY, RUN, "probe"):
@@ -141,7 +222,7 @@ def opened(
                     old.unlink(missing_ok=True)
             for old in parts.glob(".*.*"):
                 old.unlink()
-        yield parts, theirs["block"]
+        yield parts, theirs
         _remove(parts)
 
 
@@ -177,12 +258,12 @@ def complete(
     return paths
 
 
-def merged(old: pd.DataFrame, new: pd.DataFrame, problems: pd.DataFrame, temperatures: Sequence[float]) -> pd.DataFrame:
-    """Those draws of both that are of `problems`, in the order in which `lmrel.sample` gives them."""
+def in_order(draws: pd.DataFrame, problems: pd.DataFrame, temperatures: Sequence[float]) -> pd.DataFrame:
+    """Those of the `draws` that are of `problems`, in the order in which `lmrel.sample` gives them."""
     order = {name: number for number, name in enumerate(problems["problem_id"])}
-    both = pd.concat([old[old["problem_id"].isin(order.keys())], new], ignore_index=True)
-    decoder = both["temperature"].map({temperature: number for number, temperature in enumerate(temperatures)})
-    return both.iloc[np.lexsort((both["run"], decoder, both["problem_id"].map(order)))]
+    some = draws[draws["problem_id"].isin(order.keys())]
+    decoder = some["temperature"].map({temperature: number for number, temperature in enumerate(temperatures)})
+    return some.iloc[np.lexsort((some["run"], decoder, some["problem_id"].map(order)))]
 
 
 def is_whole(path: Path, rows: int) -> bool:
@@ -230,6 +311,20 @@ def code_hash(*modules: str) -> str:
     return files.sha256(*sources(*modules))
 
 
+def checkpoint_hashes(model: str) -> dict[str, str | None]:
+    """One hash over the weights of a `model` in a folder or file, one over its configuration and its tokenizer.
+
+    None for a repo id, which has a revision.
+    """
+    local = Path(resolve(model))
+    weights = [local] if local.is_file() else sorted(local.glob("*.safetensors"))
+    config = sorted([*local.glob("*.json"), *local.glob("*.jinja")])
+    return {
+        "weights": files.sha256(*weights) if weights else None,
+        "config": files.sha256(*config) if config else None,
+    }
+
+
 def problems_hash(problems: pd.DataFrame) -> str:
     """One hash over the problems in their order."""
     return hashlib.sha256(problems.to_json(orient="records").encode()).hexdigest()
@@ -243,7 +338,7 @@ def _as_read(value: Mapping[str, Any]) -> dict[str, Any]:
 def _refuse_difference(folder: Path, state: str, theirs: dict[str, Any], ours: dict[str, Any]) -> None:
     names = [name for name in ours if theirs.get(name) != ours[name]]
     if names:
-        said = [" and ".join(f"{name}={side.get(name)!r}" for name in names) for side in (theirs, ours)]
+        said = [" and ".join(f"{name}={_brief(name, side.get(name))!r}" for name in names) for side in (theirs, ours)]
         raise InputError(
             f"{folder} holds {state} with {said[0]}; this one has {said[1]}. "
             "Choose another output_dir, or pass replace=True."
@@ -251,7 +346,7 @@ def _refuse_difference(folder: Path, state: str, theirs: dict[str, Any], ours: d
 
 
 def _flat(record: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested names joined by dots, decoders by their ids and hashes by eight digits: short enough for a sentence."""
+    """Nested names joined by dots, and decoders by their ids."""
     flat: dict[str, Any] = {}
     for name, value in record.items():
         if name == "decoders":
@@ -259,8 +354,13 @@ def _flat(record: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         elif isinstance(value, dict):
             flat |= _flat(value, f"{prefix}{name}.")
         else:
-            flat[prefix + name] = str(value)[:8] if prefix == "hashes." and value else value
+            flat[prefix + name] = value
     return flat
+
+
+def _brief(name: str, value: Any) -> Any:
+    """A value as a sentence shows it: of a hash eight digits."""
+    return str(value)[:8] if value and name.startswith("hashes.") else value
 
 
 def _read_record(path: Path) -> dict[str, Any]:

@@ -1,15 +1,12 @@
-"""How far the study is, and what would run: ``python -m study.progress`` and, for a dry run, ``--plan``.
+"""How far a study is: ``python -m study.progress``.
 
-The first only reads results/, so it can be asked from anywhere that sees them; it knows nothing of Snakemake or Slurm.
-The second asks Snakemake which jobs are due and estimates their hours; see `study.costs` for what that rests on.
+It only reads results/, so it can be asked from anywhere that sees them; it knows nothing of Snakemake or Slurm.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import re
-import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,10 +18,9 @@ from filelock import lock_descriptor
 from lmrel import records
 from lmrel.errors import InputError, command
 from lmrel.files import read_object
-from study import costs, parts
-from study.jobs import Job, Study
+from study import parts
+from study.jobs import BOOK, Job, Study
 
-DATA = Path(__file__).resolve().parent.parent / "book" / "data"
 WINDOW = 3600.0  # seconds that the rate is taken over
 
 
@@ -39,16 +35,16 @@ class State:
     what: str  # "finished", "running", "failed", "stopped" or "waiting"
 
 
-def state_of_job(job: Job, problems: int) -> State:
-    """How far a job of so many problems is, from what its folder holds; `InputError` if that may not be read."""
+def state_of_job(job: Job) -> State:
+    """How far a job is, from what its folder holds; `InputError` if that may not be read."""
     try:
-        return _state_in(job, problems)
+        return _state_in(job)
     except OSError as error:
         raise InputError(f"{job.folder} cannot be read: {error.strerror}.") from error
 
 
-def _state_in(job: Job, problems: int) -> State:
-    record, draws = job.folder / records.RUN, job.folder / records.DRAWS
+def _state_in(job: Job) -> State:
+    problems, record, draws = job.problems, job.folder / records.RUN, job.folder / records.DRAWS
     if record.exists() and _is_of(record, job.parameters) and draws.exists():
         return State(job, problems, problems, ((draws.stat().st_mtime, problems),), "finished")
     begun, events = job.folder / parts.PARTS / records.RUN, []
@@ -59,7 +55,7 @@ def _state_in(job: Job, problems: int) -> State:
             counts = [min(block, problems - start) for start in range(0, problems, block)]
             events = list(zip(times, counts, strict=False))
     running = _is_locked(job.folder / ".evaluate.lock")
-    failed = (job.folder / "evaluate.failed.ipynb").exists()
+    failed = job.failed.exists()
     what = "running" if running else "failed" if failed else "stopped" if events else "waiting"
     return State(job, sum(count for _, count in events), problems, tuple(events), what)
 
@@ -100,19 +96,25 @@ def seconds_left(states: Sequence[State], now: float) -> float | None:
     return todo / rate
 
 
-def report(states: Sequence[State], now: float) -> str:
-    """What `make progress` prints: a line about all jobs, then one for each that is running, failed or stopped."""
+def report(states: Sequence[State], now: float, left: Sequence[Path] = ()) -> str:
+    """What `make progress` prints: a line about all jobs, one for each that is running, failed or stopped, and `left`.
+
+    Those are the folders of runs that are no condition of the study any more.
+    """
     counts = {what: [each.what for each in states].count(what) for what in ("finished", "running", "failed", "stopped")}
     some = ", ".join(f"{count} {what}" for what, count in counts.items() if count or what == "finished")
     done, problems = sum(each.done for each in states), sum(each.problems for each in states)
-    left = seconds_left(states, now)
-    time_left = "" if not left else f", {duration(left)} left at the rate of the last hour"
+    seconds = seconds_left(states, now)
+    time_left = "" if not seconds else f", {duration(seconds)} left at the rate of the last hour"
     lines = [f"{len(states)} jobs: {some}; {done:,} of {problems:,} problems ({done / problems:.0%}){time_left}"]
     for each in states:
         if each.what in ("running", "failed", "stopped"):
-            log = f"; its log is {each.job.folder / 'evaluate.log'}" if each.what == "failed" else ""
-            lines.append(f"{each.job.name}: {each.what}, {each.done} of {each.problems} problems{log}")
-    return "\n".join(lines)
+            lines.append(f"{each.job.name}: {each.what}, {each.done} of {each.problems} problems")
+        if each.what == "failed":
+            lines += [f"  {each.job.why}", f"  Its log is {each.job.log}"]
+    return "\n".join(
+        [*lines, *(f"{folder}: no condition of this study any more; it stays as it is" for folder in left)]
+    )
 
 
 def duration(seconds: float) -> str:
@@ -122,68 +124,15 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:,.1f} h"
 
 
-def due(output: str) -> list[dict[str, str]]:
-    """The jobs in what ``snakemake --dry-run`` prints: of each its wildcards and, under ``rule``, its rule."""
-    jobs = []
-    for block in re.split(r"^(?=rule \w+:$)", output, flags=re.M)[1:]:
-        wildcards = re.search(r"^    wildcards: (.*)$", block, re.M)
-        pairs = [pair.split("=", 1) for pair in wildcards.group(1).split(", ")] if wildcards else []
-        jobs.append({"rule": block.split()[1].rstrip(":")} | {name: value for name, value in pairs})
-    return jobs
-
-
-def plan_report(study: Study, jobs: Sequence[Mapping[str, str]], measured: costs.Measured) -> str:
-    """What ``make study DRY=1`` prints: a line for each job that would run, and about how long all of them draw.
-
-    `jobs` are as from `due`.
-    """
-    precision, stop = study.parameters.get("precision", "auto"), study.parameters.get("stop", "eos")
-    names = {(job.run, job.shard): job.name for job in study.jobs()}
-    lines: list[str] = []
-    spent: dict[str, list[costs.Estimate]] = {"GPU": [], "CPU": []}
-    for job in jobs:
-        run, rule = job.get("run", ""), job["rule"]
-        if rule == "evaluate" and study.shards[run] > 1:
-            lines.append(f"{run}: join {study.shards[run]} shards")
-        elif rule in ("evaluate", "evaluate_shard"):
-            share = -(-study.problems // study.shards[run])
-            found = costs.estimate(study.folders[run], precision, study.n_draws, share, measured, stop=stop)
-            gpus = study.asked[run]["gpu"]
-            spent["GPU" if gpus else "CPU"].append(costs.Estimate(found.seconds * max(gpus, 1), found.basis))
-            name = names[run, int(job["shard"]) if "shard" in job else None]
-            asked = ", ".join(f"{what} {value}" for what, value in study.asked[run].items())
-            lines.append(f"{name}: evaluate, about {duration(found.seconds)} ({asked})")
-        elif rule != "study":
-            lines.append(rule)
-    if not lines:
-        return "nothing would run: all is done"
-    totals = []
-    for kind, some in spent.items():
-        if some:
-            rests = ", ".join(dict.fromkeys(each.basis for each in some))
-            totals.append(f"{duration(sum(each.seconds for each in some))} of {kind} time ({rests})")
-    said = f"; drawing takes about {' and '.join(totals)}, to which loading adds" if totals else ""
-    return "\n".join([*lines, f"{len(lines)} jobs{said}"])
-
-
 @command()
 def main() -> None:
-    """Say how far the study in the working directory's study.yaml is or, with ``--plan``, what would run."""
+    """Say how far the study is that a file describes."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--plan", action="store_true", help="say what would run, and run nothing")
-    arguments = parser.parse_args()
-    study = Study.read()
-    if not arguments.plan:
-        jobs = study.jobs()
-        counts = [len(range(job.shard or 0, study.problems, job.shards)) for job in jobs]
-        now = time.time()
-        print(report([state_of_job(job, count) for job, count in zip(jobs, counts, strict=True)], now))
-        return
-    asked = ["snakemake", "study", "--dry-run", "--cores", "1", "--nolock", "--rerun-incomplete"]
-    done = subprocess.run(asked, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise InputError(f"snakemake could not plan the study: {(done.stderr.strip() or 'no reason given')}")
-    print(plan_report(study, due(done.stdout), costs.read_measured(DATA)))
+    parser.add_argument(
+        "study", nargs="?", type=Path, default=BOOK, help="its file; the book's own where there is none"
+    )
+    study = Study.read(parser.parse_args().study)
+    print(report([state_of_job(job) for job in study.jobs()], time.time(), study.left()))
 
 
 if __name__ == "__main__":

@@ -6,8 +6,9 @@ Draws are kept part by part as they are made (see `study.parts`); summary and ru
 from __future__ import annotations
 
 import json
+import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +19,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from lmrel import files, records
-from lmrel.decoding import decoders_id
+from lmrel.decoding import Decoder, decoders_id
 from lmrel.engine.memory import check_size
 from lmrel.errors import InputError
 from lmrel.parameters import Parameters, table
@@ -29,7 +30,7 @@ from lmrel.sources import rows_of
 from lmrel.stats.inference import summarize_with_intervals
 from study import parts
 from study.origins import Origin, hash_of, origin_of
-from study.shards import combined_records, deal_problems, finished_shard, join_shards, shard_folder
+from study.shards import combined_records, deal_problems, finished_shard, join_shards, noted, shard_folder
 
 IPYTHON_NAMES = frozenset({"In", "Out", "get_ipython", "exit", "quit", "open"})
 PLAIN = (str, int, float, list, tuple, dict, type(None), Path, np.generic)
@@ -82,10 +83,8 @@ class Run(Parameters):
         return folder if self.shard is None else shard_folder(folder, self.shards, self.shard)
 
     def identifying(self) -> dict[str, Any]:
-        """The parameters that make it this run and no other; into how many shards it was divided does not."""
-        other = {"output_dir", "replace", "determinism", "requests_at_once"}
-        other |= {"shards", "shard"} if self.shard is None else set()
-        return {name: value for name, value in asdict(self).items() if name not in other}
+        """The parameters that make it this run and no other."""
+        return parts.identifying(self)
 
     @property
     def record(self) -> dict[str, Any]:
@@ -122,17 +121,26 @@ class Run(Parameters):
     def carry_out(self, progress: bool = True) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Write draws.parquet, summary.parquet and, last, run.json. Returns draws and summary.
 
-        A folder that holds this run, finished, keeps its draws, and with more runs they are extended; only where draws
-        are to be made a model is loaded. With several shards and none named, the shards' draws are joined.
+        A folder that holds this run, finished, keeps its draws, and with more runs or temperatures they are extended;
+        only where draws are to be made a model is loaded. Finished draws that depend on something that is another now
+        are replaced if `replace` says so; else an `InputError` names it. If that is nothing but the code, and no draw
+        is missing, they are kept. With several shards and none named, the shards' draws are joined.
         """
         problems = self.open()
         inputs = self.inputs(problems)
-        kept = parts.finished(self.folder, self.identifying(), inputs)
-        if kept and (kept["parameters"]["runs"] == self.runs or set(self.temperatures) == {0}):
-            return self._finish(kept)
+        held = parts.held(self.folder, self.identifying(), inputs)
+        if held.kept(self.identifying()) and not (held.differs and self.replace):
+            if held.differs:
+                tqdm.write(f"{self.folder} is kept: its draws were made by another version of the code.", sys.stderr)
+            return self._finish(held.record)
+        if held.differs and not self.replace:
+            raise InputError(
+                f"{self.folder} holds {held.record['draws']:,} finished draws that this run would replace: "
+                f"{held.said()}. Choose another output_dir, or pass replace=True."
+            )
         if self.shards > 1 and self.shard is None:
             return self._join(problems, inputs)
-        return self._draw(problems, inputs, kept, progress)
+        return self._draw(problems, inputs, held.record if held.same else {}, progress)
 
     def _draw(
         self, problems: pd.DataFrame, inputs: dict[str, Any], kept: dict[str, Any], progress: bool
@@ -149,17 +157,20 @@ class Run(Parameters):
         bar.set_description("drawing")
         checked = time.perf_counter()
         name = decoders_id(ready.decoders)
-        first, old = (kept["parameters"]["runs"], records.read_draws(self.folder)) if kept else (0, None)
-        due = [decoder for decoder in ready.decoders if decoder.n_draws(self.runs) > first]
-        if old is not None and set(old["prompt"]) != set(ready.prompts):
-            raise InputError(f"{self.folder} holds draws from other prompts; give another output_dir.")
+        old = records.read_draws(self.folder) if kept else None
+        if kept and old is not None:
+            self._check_extension(kept, old, environment, ready.prompts)
+        due = self._due(ready.decoders, kept)
         identity = {"parameters": self.identifying(), **environment}
-        with parts.opened(self.folder, identity, ready.block, replace=self.replace) as (place, block):
+        with parts.opened(self.folder, identity, ready.block, replace=self.replace) as (place, begun):
+            block = begun["block"]
 
             def drawn(some: pd.DataFrame) -> pd.DataFrame:
-                new = ready.draw(slice(int(some.index[0]), int(some.index[-1]) + 1), due, first, block)
+                place = slice(int(some.index[0]), int(some.index[-1]) + 1)
+                new = pd.concat([ready.draw(place, decoders, first, block) for first, decoders in due.items()])
                 bar.update(len(some))
-                return new if old is None else parts.merged(old, new, some, self.temperatures)
+                made = new if old is None else pd.concat([old, new], ignore_index=True)
+                return parts.in_order(made, some, self.temperatures)
 
             paths = parts.complete(place, name, problems, block, self.n_draws, drawn)
             bar.close()
@@ -170,10 +181,34 @@ class Run(Parameters):
                 "decoding_id": name,
                 **environment,
                 **ready.found,
+                **noted(begun["begun"], environment),
                 "started": began.isoformat(timespec="seconds"),
                 "seconds": {what: round(took, 2) for what, took in [*ready.seconds.items(), ("sample", sampled)]},
             }
             return self._finish(combined_records([kept, record], record) if kept else record)
+
+    def _due(self, decoders: Sequence[Decoder], kept: dict[str, Any]) -> dict[int, list[Decoder]]:
+        """The decoders with draws to be made, by the first run that each lacks."""
+        due: dict[int, list[Decoder]] = {}
+        for decoder in decoders:
+            there = kept and decoder.temperature in kept["parameters"]["temperatures"]
+            first = kept["parameters"]["runs"] if there else 0
+            if decoder.n_draws(self.runs) > first:
+                due.setdefault(first, []).append(decoder)
+        return due
+
+    def _check_extension(
+        self, kept: dict[str, Any], old: pd.DataFrame, environment: dict[str, Any], prompts: Sequence[str]
+    ) -> None:
+        """Raise `InputError` where what was found out by loading the model is not what the `kept` draws rest on."""
+        known = {what: value for what, value in environment.items() if what not in ("decoders", "prompts")}
+        held = parts.Held(kept, parts.differences(kept, self.identifying(), known))
+        if held.differs:
+            raise InputError(
+                f"{self.folder} holds draws that cannot be extended: {held.said()}; give another output_dir."
+            )
+        if set(old["prompt"]) != set(prompts):
+            raise InputError(f"{self.folder} holds draws from other prompts; give another output_dir.")
 
     def _join(self, problems: pd.DataFrame, inputs: dict[str, Any]) -> tuple[pd.DataFrame, pd.DataFrame]:
         """The draws of all shards, which are finished; no model is loaded."""

@@ -1,8 +1,9 @@
 """Executes one notebook with parameters by papermill, and lets no mistake pass; jobs call it.
 
-``python -m study.runner SOURCE TARGET [--title TEXT] [--gpus N] [-y YAML]``. A parameter that the notebook lacks is an
-error. The target is replaced only by a notebook that ran to its end; one that failed is kept beside it, to be read.
-What a notebook computes, and what its parameters may be, is not known here.
+``python -m study.runner SOURCE TARGET [--title TEXT] [--gpus N] [--attempt N] [-y YAML]``. A parameter that the
+notebook lacks is an error. The target is replaced only by a notebook that ran to its end; one that failed is kept
+beside it, and a file with .failed.txt for .ipynb says why. What an `InputError` ended is not tried again by a further
+attempt. What a notebook computes, and what its parameters may be, is not known here.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import argparse
 import os
 import re
 import shlex
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +24,18 @@ from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
 from lmrel.errors import InputError, command, guess, quoted, visible
-from lmrel.files import as_path, locked, writing
+from lmrel.files import as_path, locked, write_text, writing
 from study.devices import claimed
+
+REFUSED = "InputError: "  # how a reason begins that another try would meet again
+
+
+class NotebookError(InputError):
+    """A notebook failed; `why` is the kind of its error, and the error's last line."""
+
+    def __init__(self, source: Path, running: Path, why: str) -> None:
+        super().__init__(f"{source}: {why}\nThe traceback is in {running}.")
+        self.why = why
 
 
 def run_notebook(source: Path, target: Path, parameters: dict[str, Any], title: str | None = None) -> Path:
@@ -53,9 +65,9 @@ def run_notebook(source: Path, target: Path, parameters: dict[str, Any], title: 
             )
         except PapermillExecutionError as error:
             last = str(error.evalue).strip().splitlines()[-1:] or [""]
-            raise InputError(f"{source}: {error.ename}: {last[0]}\nThe traceback is in {running}.") from error
+            raise NotebookError(source, running, f"{error.ename}: {last[0]}") from error
         except DeadKernelError as error:
-            raise InputError(f"{source}: its process was killed, perhaps for want of memory.") from error
+            raise NotebookError(source, running, "its process was killed, perhaps for want of memory") from error
         notebook = nbformat.read(running, as_version=4)  # type: ignore[no-untyped-call]
         _tidy(notebook, title)
         notebook.cells.append(_again(source, parameters, known))
@@ -68,6 +80,28 @@ def check_target(target: Path) -> None:
     """Raise `InputError` unless `target` is a path on this machine that ends in .ipynb; papermill would take others."""
     if as_path("target", target).suffix != ".ipynb" or re.match(r"\w+:/", str(target)):
         raise InputError(f"target is {quoted(str(target))}; it must be a path on this machine that ends in .ipynb.")
+
+
+@contextmanager
+def told(target: Path, attempt: int = 1) -> Iterator[None]:
+    """Leave the reason of a failure in a file beside `target`, and only of the last one.
+
+    A second attempt at what ended with an `InputError` ends at once, with the same one: nothing about it has changed.
+    """
+    path, before = target.with_suffix(".failed.txt"), ""
+    with suppress(OSError, UnicodeDecodeError):
+        before = path.read_text(encoding="utf-8")
+    if attempt > 1 and before.startswith(REFUSED):
+        raise InputError(f"not tried again: {before.removeprefix(REFUSED).strip()}")
+    with writing(path):
+        path.unlink(missing_ok=True)
+    try:
+        yield
+    except InputError as error:
+        why = error.why if isinstance(error, NotebookError) else f"{REFUSED}{error}"
+        with suppress(InputError):  # a full disk, say, which is why
+            write_text(f"{why}\n", path)
+        raise
 
 
 def only_one(target: Path) -> AbstractContextManager[None]:
@@ -161,12 +195,14 @@ def main() -> None:
     parser.add_argument("target", type=Path)
     parser.add_argument("--title")
     parser.add_argument("--gpus", type=int, default=0, help="how many to claim, where this machine has any")
-    parser.add_argument("-y", "--parameters", default="{}", help="all parameters, as YAML")
+    parser.add_argument("--attempt", type=int, default=1, help="which one this is")
+    parser.add_argument("-y", "--parameters", action="append", default=[], help="parameters, as YAML; may be repeated")
     arguments = parser.parse_args()
-    parameters = read_parameters(arguments.parameters)
+    parameters = {name: value for text in arguments.parameters for name, value in read_parameters(text).items()}
     with only_one(arguments.target), claimed(arguments.gpus) as gpus:
         os.environ.update(gpus)
-        run_notebook(arguments.source, arguments.target, parameters, arguments.title)
+        with told(arguments.target, arguments.attempt):
+            run_notebook(arguments.source, arguments.target, parameters, arguments.title)
 
 
 if __name__ == "__main__":

@@ -31,10 +31,10 @@ def shard_folder(output_dir: Path, shards: int, shard: int) -> Path:
 
 def finished_shard(folder: Path, parameters: Mapping[str, Any], inputs: Mapping[str, Any]) -> dict[str, Any]:
     """The run.json of a shard; `InputError` unless it is finished, with these parameters and inputs (see `parts`)."""
-    record = parts.finished(folder, parameters, inputs)
-    if record and record["parameters"]["runs"] == parameters["runs"]:
-        return record
-    state = "is of other parameters, code, weights or versions" if (folder / RUN).exists() else "is not finished"
+    found = parts.held(folder, parameters, inputs)
+    if found.same and found.complete(parameters):
+        return found.record
+    state = "is of other parameters, code or weights" if (folder / RUN).exists() else "is not finished"
     raise InputError(f"the shard in {folder} {state}; evaluate it with shard={parameters['shard']}, then join.")
 
 
@@ -55,7 +55,7 @@ def join_shards(folders: Sequence[Path], target: Path, problems: int, n_draws: i
 
 
 def combined_records(records: Sequence[dict[str, Any]], like: dict[str, Any]) -> dict[str, Any]:
-    """The run.json `like`, with machines, times and probes of all `records`, which are of one run.
+    """The run.json `like`, with machines, versions, times and probes of all `records`, which are of one run.
 
     Counts and seconds are summed, the largest difference is kept, and the run started when the first of them did.
     """
@@ -65,8 +65,19 @@ def combined_records(records: Sequence[dict[str, Any]], like: dict[str, Any]) ->
         name: round(sum(record["seconds"][name] for record in records), 2) for name in ("load", "check", "sample")
     }
     return like | {
-        "device": " and ".join(dict.fromkeys(part for r in records for part in r["device"].split(" and "))),
+        **noted(records, like),
         "determinism": counts | {"max_logit_difference": max(probe["max_logit_difference"] for probe in probes)},
         "started": min(record["started"] for record in records),
         "seconds": seconds,
     }
+
+
+def noted(records: Sequence[Mapping[str, Any]], like: Mapping[str, Any]) -> dict[str, Any]:
+    """What run.json says of where draws were made, if of all that is in `records`: each device, and each version.
+
+    ``versions`` are those of `like`; ``other_versions`` holds those with which some of the draws were made before.
+    """
+    devices = [part for record in records for part in record["device"].split(" and ")]
+    versions = [other for record in records for other in [*record.get("other_versions", []), record["versions"]]]
+    others = [other for number, other in enumerate(versions) if other not in [like["versions"], *versions[:number]]]
+    return {"device": " and ".join(dict.fromkeys(devices)), "other_versions": others}

@@ -26,9 +26,9 @@ from book.figures.style import MIME, bundle, enable, inert, svg
 from book.figures.text import plain, rests_on
 from book.site.extension import check_names
 from lmrel import Decoder, InputError, charts, files, load_model, load_problems, paper_problems, records, sample
+from lmrel.checkpoint import resolve
 from lmrel.errors import visible
 from lmrel.files import read_object
-from lmrel.models import resolve
 from lmrel.registry import CHECKPOINTS
 from lmrel.stats import inference
 from lmrel.tokens import encode

@@ -19,7 +19,8 @@ from tokenizers import Tokenizer
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, ByT5Tokenizer, PreTrainedTokenizerFast
 
 from lmrel import Decoder, InputError, load_model, models, paper_problems, sample
-from lmrel.models import resolve, resolve_precision, revision_of
+from lmrel.checkpoint import resolve, revision_of
+from lmrel.models import resolve_precision
 from lmrel.parameters import PROMPT_STYLES
 from lmrel.precision import bits_per_weight, precision_of
 from lmrel.prompts import render

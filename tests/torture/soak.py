@@ -27,8 +27,8 @@ import torch
 from safetensors.torch import load_file
 from transformers.utils import logging
 
+from lmrel.checkpoint import resolve
 from lmrel.files import write_json
-from lmrel.models import resolve
 from lmrel.registry import TINY_SUITE
 from study.run import Run
 from tests.torture.report import DATA, head

@@ -1,0 +1,163 @@
+"""What a start of a study would do: what is missing, about how long that takes, and which draws would be replaced.
+
+It reads results/ and the study's files, and is told which jobs Snakemake takes to be due; what hours rest on is said in
+`study.costs`. No model is loaded, nor torch.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lmrel import files
+from lmrel.errors import InputError
+from lmrel.parameters import Parameters, served
+from lmrel.problems import load_problems
+from study import costs, parts
+from study.code import ASKED_BY, DRAWN_BY
+from study.jobs import Condition, Job, Study
+from study.progress import duration, state_of_job
+from study.shards import deal_problems
+
+DATA = Path(__file__).resolve().parent.parent / "book" / "data"
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What a start would do with a run, or a shard of one.
+
+    Each of `problems` would get `missing` draws; `replaced` draws that are there would go, as `why` says.
+    """
+
+    problems: int
+    missing: int
+    replaced: int
+    why: str
+
+
+def outlook(study: Study, job: Job) -> Outlook:
+    """What a start would do with a job of `study`, as far as that can be told without reading large weights.
+
+    The book's own runs follow its code and its checkpoints, so that only what its study.yaml says can be undone.
+    """
+    parameters = Parameters(**job.parameters)
+    identity, inputs = parts.identifying(parameters), _inputs(parameters)
+    try:
+        done, begun = (look(job.folder, identity, inputs) for look in (parts.held, parts.begun))
+    except OSError as error:
+        raise InputError(f"{job.folder} cannot be read: {error.strerror}.") from error
+    if study.own:
+        undone = [parts.Held(each.record, _of_the_file(each.differs)) for each in (done, begun)]
+    else:
+        done = parts.Held(done.record, {}) if done.kept(identity) else done
+        undone = [done, begun]
+    goes = [each for each in undone if each.differs]
+    kept = done.record["draws"] // job.problems if done.same else 0
+    missing = parameters.n_draws - kept
+    return Outlook(
+        job.problems - state_of_job(job).done if missing else 0,
+        missing,
+        sum(each.record["draws"] for each in goes),
+        "; ".join(dict.fromkeys(each.said() for each in goes)),
+    )
+
+
+def _of_the_file(differs: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: pair for name, pair in differs.items() if not name.startswith("hashes.")}
+
+
+def _inputs(parameters: Parameters) -> dict[str, Any]:
+    """What draws depend on beside the parameters, but for what takes long to read: the weights of a large model."""
+    problems = load_problems(parameters.problems, parameters.limit, parameters.columns)
+    if parameters.shard is not None:
+        problems = deal_problems(problems, parameters.shards, parameters.shard)
+    away, size = served(parameters.model), costs.size(parameters.model, parameters.precision)
+    small = not away and size is not None and size.small
+    return {
+        "hashes": {
+            "code": parts.code_hash(*(ASKED_BY if away else DRAWN_BY)),
+            "problems": parts.problems_hash(problems),
+            "template": files.sha256(Path(parameters.template)) if parameters.template else None,
+            **(parts.checkpoint_hashes(parameters.model) if small else {}),
+        }
+    }
+
+
+def replacements(study: Study) -> list[str]:
+    """A line for each condition of which a start would replace draws, saying how many and why."""
+    lines = []
+    for condition in study.conditions.values():
+        whole, *shards = (outlook(study, job) for job in condition.all_jobs())
+        if found := [each for each in (whole, *shards) if each.replaced]:
+            count = max(whole.replaced, sum(each.replaced for each in shards))  # what shards drew was joined
+            lines.append(f"{condition.name}: replaces {count:,} draws: {found[0].why}")
+    return lines
+
+
+def refuse(study: Study) -> None:
+    """Raise `InputError` if a start would replace draws that are there."""
+    if lines := replacements(study):
+        raise InputError(
+            "\n".join([*lines, "Nothing was started. REPLACE=1 lets them go; a condition of another name keeps them."])
+        )
+
+
+def due(output: str) -> list[dict[str, str]]:
+    """The jobs in what ``snakemake --dry-run`` prints: of each its wildcards and, under ``rule``, its rule."""
+    jobs = []
+    for block in re.split(r"^(?=rule \w+:$)", output, flags=re.M)[1:]:
+        wildcards = re.search(r"^    wildcards: (.*)$", block, re.M)
+        pairs = [pair.split("=", 1) for pair in wildcards.group(1).split(", ")] if wildcards else []
+        jobs.append({"rule": block.split()[1].rstrip(":")} | {name: value for name, value in pairs})
+    return jobs
+
+
+def report(study: Study, jobs: Sequence[Mapping[str, str]], measured: costs.Measured) -> str:
+    """What ``make study DRY=1`` prints: a line for each job that would run, about how long all of them draw, what goes.
+
+    `jobs` are as from `due`. Hours are of the draws that are missing.
+    """
+    known = {(job.run, job.shard): job for job in study.jobs()}
+    lines: list[str] = []
+    spent: dict[str, list[costs.Estimate]] = {"GPU": [], "CPU": []}
+    for each in jobs:
+        run, rule = each.get("run", ""), each["rule"]
+        if rule not in ("evaluate", "evaluate_shard"):
+            continue
+        condition = study.conditions[run]
+        if rule == "evaluate" and condition.shards > 1:
+            lines.append(f"{run}: join {condition.shards} shards")
+            continue
+        job = known[run, int(each["shard"]) if "shard" in each else None]
+        found = outlook(study, job)
+        if not found.problems:
+            lines.append(f"{job.name}: its page; no draw is missing")
+            continue
+        taken = _estimate(condition, found, measured)
+        gpus = condition.asked["gpu"]
+        spent["GPU" if gpus else "CPU"].append(costs.Estimate(taken.seconds * max(gpus, 1), taken.basis))
+        asked = ", ".join(f"{what} {value}" for what, value in condition.asked.items())
+        draws = f"{found.problems * found.missing:,} draws"
+        lines.append(f"{job.name}: evaluate, {draws}, about {duration(taken.seconds)}, {taken.basis} ({asked})")
+    count = len(lines)
+    totals = [
+        f"{duration(sum(each.seconds for each in some))} of {kind} time ({', '.join({each.basis: 0 for each in some})})"
+        for kind, some in spent.items()
+        if some
+    ]
+    said = f"; drawing takes about {' and '.join(totals)}, to which loading adds" if totals else ""
+    lines.append(f"{count} jobs{said}" if count else "nothing would run: all is done")
+    lines += [f"{folder}: no condition of this study any more; it stays as it is" for folder in study.left()]
+    if gone := replacements(study):
+        lines += [*gone, "This is refused without REPLACE=1."]
+    return "\n".join(lines)
+
+
+def _estimate(condition: Condition, found: Outlook, measured: costs.Measured) -> costs.Estimate:
+    given = condition.parameters
+    if served(given.model):
+        return costs.Estimate(0.0, "as fast as its server")
+    return costs.estimate(given.model, given.precision, found.missing, found.problems, measured, stop=given.stop)
