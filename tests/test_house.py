@@ -122,6 +122,17 @@ def test_conda_and_pip_install_the_same() -> None:
     assert python.removeprefix("python=") in PROJECT["requires-python"]
 
 
+def test_hooks_of_commits_are_the_checks_of_make_lint_and_need_no_network() -> None:
+    repositories = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    hooks = [hook for repository in repositories for hook in repository["hooks"]]
+    assert {repository["repo"] for repository in repositories} == {"local"}
+    assert {hook["language"] for hook in hooks} == {"system"}
+    lint = re.search(r"^lint:.*\n\t@(.+)", (ROOT / "Makefile").read_text(), re.M)
+    assert lint
+    checks = [line.removesuffix(" .").replace(" --check", "") for line in lint[1].split(" && ")]
+    assert [hook["entry"].replace(" --fix", "") for hook in hooks] == checks
+
+
 def test_source_notebooks_hold_no_outputs_but_lessons_do() -> None:
     for path in (ROOT / "notebooks").glob("**/*.ipynb"):
         cells = json.loads(path.read_text())["cells"]
