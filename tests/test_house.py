@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+import lmrel
 from study.code import ROOMS, sources
 from tests.conftest import ROOT
 
@@ -131,6 +132,14 @@ def test_hooks_of_commits_are_the_checks_of_make_lint_and_need_no_network() -> N
     assert lint
     checks = [line.removesuffix(" .").replace(" --check", "") for line in lint[1].split(" && ")]
     assert [hook["entry"].replace(" --fix", "") for hook in hooks] == checks
+
+
+def test_a_version_and_its_day_are_one_everywhere() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    released = re.findall(r"^## \[(\d+\.\d+\.\d+)\] - (.+)$", (ROOT / "CHANGELOG.md").read_text(), re.M)
+    assert "version" in PROJECT["dynamic"]  # of lmrel/__init__.py
+    assert citation["version"] == lmrel.__version__
+    assert released[0] == (citation["version"], str(citation["date-released"]))
 
 
 def test_source_notebooks_hold_no_outputs_but_lessons_do() -> None:
