@@ -1,14 +1,16 @@
 # make book: set up, run the tiny suite, build the site.   make test: set up, run every test.
 # Everything goes into .venv, results/ and _build/; `make clean` removes the site and caches, never results.
+# In the conda environment of environment.yml, while it is active, there is no .venv.
 
 PYTHON ?= python3
-BIN := .venv/bin
-SETUP := .venv/.set-up
-TOOLS := .venv/tools
-export PATH := $(CURDIR)/$(BIN):$(PATH)
+CONDA_HERE := $(if $(filter lmrel,$(CONDA_DEFAULT_ENV)),$(CONDA_PREFIX))
+BIN := $(or $(CONDA_HERE),.venv)/bin
+SETUP := $(if $(CONDA_HERE),_build,.venv)/.set-up
+TOOLS := $(or $(CONDA_HERE),.venv)/tools
+export PATH := $(or $(CONDA_HERE),$(CURDIR)/.venv)/bin:$(PATH)
 
 # Snakemake's own lock outlives a killed process; this one does not. Where there is no flock there is no lock.
-ONE_AT_A_TIME := $(if $(shell command -v flock),flock --nonblock --conflict-exit-code 75 .venv/.lock)
+ONE_AT_A_TIME := $(if $(shell command -v flock),flock --nonblock --conflict-exit-code 75 $(dir $(SETUP)).lock)
 
 PROFILE ?= local
 STUDY ?= study.yaml
@@ -162,9 +164,29 @@ export LICENCES
 $(TOOLS): $(SETUP)
 	@$(PYTHON) -m venv $(TOOLS) && $(TOOLS)/bin/pip install -qq --upgrade pip uv pip-audit pip-licenses
 
+ifdef CONDA_HERE
+# Only looks whether that has been installed, from this folder. -I, because here lmrel could always be imported.
+$(SETUP): pyproject.toml constraints.txt
+	@$(BIN)/python -I -c "$$INSTALLED"
+	@echo "Using the conda environment $(CONDA_HERE)"
+	@mkdir -p $(@D) && touch $(SETUP)
+
+define INSTALLED
+import sys
+from importlib.metadata import distributions
+from importlib.util import find_spec
+from pathlib import Path
+lmrel, locked = find_spec("lmrel"), set(Path("constraints.txt").read_text().split())
+installed = {one.name + "==" + one.version.split("+")[0] for one in distributions()}
+if not lmrel or not Path(lmrel.origin).parent.samefile("lmrel") or locked - installed:
+    sys.exit("This conda environment is not as environment.yml says; run: conda env update -f environment.yml")
+endef
+export INSTALLED
+else
 $(SETUP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11, 5) else "lmrel needs Python 3.11.5 or newer; set PYTHON=")'
 	@echo "Setting up .venv (some minutes the first time)"
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/pip install -qq --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $(SETUP)
+endif

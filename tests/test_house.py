@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+import lmrel
 from study.code import ROOMS, sources
 from tests.conftest import ROOT
 
@@ -120,6 +121,25 @@ def test_conda_and_pip_install_the_same() -> None:
     python, *_, pip = environment["dependencies"]
     assert pip == {"pip": ["--constraint constraints.txt", "--editable .[dev]"]}
     assert python.removeprefix("python=") in PROJECT["requires-python"]
+
+
+def test_hooks_of_commits_are_the_checks_of_make_lint_and_need_no_network() -> None:
+    repositories = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    hooks = [hook for repository in repositories for hook in repository["hooks"]]
+    assert {repository["repo"] for repository in repositories} == {"local"}
+    assert {hook["language"] for hook in hooks} == {"system"}
+    lint = re.search(r"^lint:.*\n\t@(.+)", (ROOT / "Makefile").read_text(), re.M)
+    assert lint
+    checks = [line.removesuffix(" .").replace(" --check", "") for line in lint[1].split(" && ")]
+    assert [hook["entry"].replace(" --fix", "") for hook in hooks] == checks
+
+
+def test_a_version_and_its_day_are_one_everywhere() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    released = re.findall(r"^## \[(\d+\.\d+\.\d+)\] - (.+)$", (ROOT / "CHANGELOG.md").read_text(), re.M)
+    assert "version" in PROJECT["dynamic"]  # of lmrel/__init__.py
+    assert citation["version"] == lmrel.__version__
+    assert released[0] == (citation["version"], str(citation["date-released"]))
 
 
 def test_source_notebooks_hold_no_outputs_but_lessons_do() -> None:

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
-from lmrel import InputError, files, records
+from lmrel import InputError, answers, files, records
+from lmrel.stats import metrics
 from lmrel.stats.inference import summarize_with_intervals
 from study import results
 from tests.conftest import ROOT
@@ -62,7 +64,27 @@ def test_the_data_dictionary_has_every_column_of_what_a_run_writes() -> None:
     written = ROOT / "results" / "tiny-dense-base"
     summary = pd.read_parquet(written / "summary.parquet").columns
     assert {re.sub("_(low|high)$", "", column) for column in summary} <= names
-    assert set(json.loads((written / "run.json").read_text())) <= names
+    record = json.loads((written / "run.json").read_text())
+    inner = (record[key] for key in ("bits_per_weight", "determinism", "hashes", "seconds", "sha256"))
+    assert set(record).union(*inner) <= names
+
+
+def test_the_data_dictionary_has_the_type_of_every_column_and_what_a_failure_may_be() -> None:
+    text = (ROOT / "book" / "data.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`.+?) \| (.+?) \| (.+) \|$", text.split("## `summary.parquet`")[0], re.M)
+    said = {name: kind for names, kind, _ in rows for name in re.findall(r"`(\w+)`", names)}
+    words = {"string": "text", "double": "number", "int64": "integer", "bool": "yes or no"}
+    written = ROOT / "results" / "tiny-dense-base"
+    found = pq.read_schema(written / records.DRAWS)
+    assert list(said) == found.names
+    assert said == {field.name: words.get(str(field.type), "integers") for field in found}
+    [holds] = [holds for names, _, holds in rows if names == "`failure`"]
+    assert {*answers.PAPER_CLASSES, *answers.OTHER_CLASSES, "first"} == set(re.findall(r"`(\w+)`", holds))
+    summary = pq.read_schema(written / records.SUMMARY)
+    kinds = {field.name: words[str(field.type).removeprefix("large_")] for field in summary}
+    texts_and_temperature = {name: said[name] for name in metrics.GROUP}
+    numbers = dict.fromkeys(kinds.keys() - texts_and_temperature.keys(), "number")
+    assert kinds == numbers | texts_and_temperature | {"problems": "integer", "runs": "integer"}
 
 
 @pytest.mark.parametrize(
