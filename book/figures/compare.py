@@ -16,7 +16,7 @@ import pandas as pd
 
 from book.analysis.trends import holm, mean_test
 from book.figures.shipped import HOW
-from book.figures.text import plain, rests_on
+from book.figures.text import Lines, plain, rests_on
 from lmrel import records
 from lmrel.errors import SHOWN, InputError, quoted, visible
 from lmrel.files import as_path, read_object, read_text
@@ -180,11 +180,9 @@ def _value(value: Any) -> str:
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}\N{HORIZONTAL ELLIPSIS}"
 
 
-def missing(found: Found) -> pd.DataFrame | str:
-    """The conditions without a finished run, or whose last try failed, and what is known of that."""
-    if not found.remarks:
-        return "nothing"
-    return plain(pd.DataFrame({"condition": [*found.remarks], "what is known": [*found.remarks.values()]}))
+def missing(found: Found) -> Lines:
+    """The conditions without a finished run, or whose last try failed, and what is known of that; ``none``."""
+    return Lines([f"{run}: {remark}" for run, remark in found.remarks.items()] or ["none"])
 
 
 def drops(found: Found) -> pd.DataFrame:
@@ -259,7 +257,7 @@ def shown_pairs(found: Found, compared: Pairs) -> pd.DataFrame | str:
     rows = []
     for (a, b), one in compared.items():
         if isinstance(one, InputError):
-            cells = {"difference of drops, points": "", "the first, alone": f"not compared: {one}"}
+            cells = {"the first, alone": "not compared"}
         else:
             p, q, level = differ[a, b], alike[a, b], 1.0 - LEVEL
             among = replace(one, equivalent=one.equivalent and q < level)
@@ -273,6 +271,12 @@ def shown_pairs(found: Found, compared: Pairs) -> pd.DataFrame | str:
             }
         rows.append({"condition": a, "against": b} | cells)
     return plain(pd.DataFrame(rows))
+
+
+def refused(compared: Pairs) -> Lines:
+    """Which pairs were not compared, and why; ``none``."""
+    said = [f"{a} and {b}: {one}" for (a, b), one in compared.items() if isinstance(one, InputError)]
+    return Lines(said or ["none"])
 
 
 def levels(found: Found) -> pd.DataFrame | str:
@@ -299,9 +303,9 @@ def levels(found: Found) -> pd.DataFrame | str:
                 "against": b,
                 "difference, points": _points(*difference),
                 "p, corrected": f"{corrected[a, b, t]:.2g}",
-                "the first is better in": f"{better:,}",
-                "the other in": f"{worse:,}",
-                "alike in": f"{len(differences) - better - worse:,}",
+                "better": f"{better:,}",
+                "worse": f"{worse:,}",
+                "alike": f"{len(differences) - better - worse:,}",
             }
         )
     return plain(pd.DataFrame(rows))

@@ -70,8 +70,8 @@ def test_what_has_not_finished_is_said_and_the_others_are_compared(tmp_path: Pat
     (tmp_path / "failed" / compare.FAILED).write_text(f"InputError: {HOSTILE}\x1b\n")
     (tmp_path / "damaged" / records.RUN).write_text("{}")
     found = compare.read(tmp_path, [*names[:3], "failed", "damaged", "later"])
-    said = dict(cells(compare.missing(found)))
-    assert said["failed"] == f"InputError: {HOSTILE}\\x1b"
+    said = dict(line.split(": ", 1) for line in compare.missing(found))
+    assert said["failed"] == f"InputError: {HOSTILE}\x1b"
     assert said["later"] == "not run yet"
     assert "damaged/run.json holds something else: it has no 'parameters'" in said["damaged"]
     assert said["again"] == "its last try failed, and what is shown is of an earlier one: It broke later."
@@ -146,9 +146,12 @@ def test_what_parameters_differ_in_may_differ_and_nothing_else(tmp_path: Path) -
     compared = compare.pairs(found := compare.read(tmp_path, names))
     assert not isinstance(compared["one", "zero"], InputError)
     assert not isinstance(compared["one", "told"], InputError)
-    said = {(row[0], row[1]): row[3] for row in cells(compare.shown_pairs(found, compared))}
-    assert said["one", "odd"].startswith("not compared: at temperature 0 the decoder of a is 'd0'")
-    assert "have another right answer for problem" in said["one", "elsewhere"]
+    verdicts = {(row[0], row[1]): row[3] for row in cells(compare.shown_pairs(found, compared))}
+    assert verdicts["one", "odd"] == verdicts["one", "elsewhere"] == "not compared"
+    said = dict(line.split(": ", 1) for line in compare.refused(compared))
+    assert said["one and odd"].startswith("at temperature 0 the decoder of a is 'd0'")
+    assert "have another right answer for problem" in said["one and elsewhere"]
+    assert "one and zero" not in said
     assert ["one", "elsewhere"] not in [row[1:3] for row in cells(compare.levels(found))]
     record = {"parameters": {"decoding": "as_shipped"}}
     assert compare.meant(record, record) == ["decoder"]  # those of the model
