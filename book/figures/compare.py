@@ -257,17 +257,17 @@ def shown_pairs(found: Found, compared: Pairs) -> pd.DataFrame | str:
     rows = []
     for (a, b), one in compared.items():
         if isinstance(one, InputError):
-            cells = {"the first, alone": "not compared"}
+            cells = {"alone": "not compared"}
         else:
             p, q, level = differ[a, b], alike[a, b], 1.0 - LEVEL
             among = replace(one, equivalent=one.equivalent and q < level)
             if p >= level:
                 among = replace(among, low=min(one.low, 0.0), high=max(one.high, 0.0))
             cells = {
-                "difference of drops, points": _points(one.difference, one.low, one.high),
-                "the first, alone": one.verdict,
+                "difference, points": _points(one.difference, one.low, one.high),
+                "alone": one.verdict,
                 "p, corrected": f"{p:.2g}",
-                "the first, corrected": among.verdict,
+                "corrected": among.verdict,
             }
         rows.append({"condition": a, "against": b} | cells)
     return plain(pd.DataFrame(rows))
