@@ -97,9 +97,11 @@ def response(
     line = base.mark_line(strokeWidth=1.5, opacity=0.7).encode(y=y)
     interval = base.mark_rule(strokeWidth=1.5).encode(y=f"{low}:Q", y2=f"{high}:Q")
     number = ".1%" if share else ".3f"
+    # Colours come again after eight, with other shapes.
+    shapes = [SHAPES[(i + i // len(SHAPES)) % len(SHAPES)] for i in range(len(models))]
     point = base.mark_point(filled=True, size=60, opacity=1).encode(
         y=f"{metric}:Q",
-        shape=alt.Shape("model:N", sort=models, scale=alt.Scale(domain=models, range=SHAPES[: len(models)])),
+        shape=alt.Shape("model:N", sort=models, scale=alt.Scale(domain=models, range=shapes)),
         tooltip=[
             alt.Tooltip("model:N"),
             alt.Tooltip("temperature:Q"),

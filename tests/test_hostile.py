@@ -89,7 +89,11 @@ for first in range(0, len(models), 7):
     display(charts.response(models[first : first + 7], 'accuracy', name, name, subtitle=name))
 display(charts.runs(metrics.by_run(draws).query("task == 'all'"), name, name, subtitle=name))
 display(charts.failures(inference.failure_shares(draws.assign(failure=draws['text'], correct=False)), name, name))
-display(evaluate.by_task(inference.summarize_with_intervals(draws)), evaluate.samples(draws), compare.other_runs(runs))
+display(evaluate.by_task(inference.summarize_with_intervals(draws)), evaluate.samples(draws))
+study = compare.read(place, [folder.name for folder in found.find_runs(place)], temperatures=[0.5])
+print(compare.overview(study), compare.kept(compare.read(place, [])))
+display(compare.conditions(study), compare.missing(study), compare.levels(study))
+display(compare.examples(study, *list(study.records)[:2], count=100))
 {'parameters': {'model': name, 'models': names}}
 """
 INDEX = """# Home
@@ -137,7 +141,10 @@ def book(tmp_path_factory: pytest.TempPathFactory) -> Path:
         run.mkdir(parents=True)
         summary = inference.summarize_with_intervals(drawn.assign(model=model)).query("task == 'all'")
         files.write_table(summary, run / records.SUMMARY)
-        files.write_json({}, run / records.RUN)
+        record = {"parameters": {"model": model, "system": model}, "decoding_id": model, "started": model}
+        files.write_json(record | ({"precision": model} if model in NAMES[:2] else {}), run / records.RUN)
+        asked = {"prompt": drawn["text"], "cluster": drawn["text"], "extracted": 1, "answer": "first"}
+        files.write_table(drawn.assign(correct=model == NAMES[0], **asked), run / records.DRAWS)
     files.write_table(drawn, results / "main" / records.DRAWS)
     write_live(results / "live")
     (results / "x-numbers.json").write_text(json.dumps({"hostile": SCRIPT}))

@@ -13,6 +13,8 @@ import pandas as pd
 from scipy import stats
 
 from lmrel.errors import InputError
+from lmrel.stats.contrasts import clusters_of
+from lmrel.stats.inference import ALIKE, variance_of_mean
 from lmrel.stats.metrics import unit
 
 
@@ -57,6 +59,18 @@ def holm(p_values: dict[str, float]) -> dict[str, float]:
 
     adjusted = multipletests(list(p_values.values()), method="holm")[1]
     return dict(zip(p_values, map(float, adjusted), strict=True))
+
+
+def mean_test(differences: pd.Series) -> float:
+    """The p-value of Student's t test that the mean of `contrasts.paired`'s differences is 0, clusters being the units.
+
+    Where all differences are the same, t would be certain; then it is that of a sign test.
+    """
+    values = differences.to_numpy(float)
+    mean, (variance, units) = abs(float(values.mean())), variance_of_mean(values, clusters_of(differences))
+    if variance > ALIKE**2:
+        return float(2 * stats.t.sf(mean / math.sqrt(variance), units - 1))
+    return min(1.0, 2 * 0.5**units) if mean > ALIKE else 1.0
 
 
 def bootstrap_interval(values: np.ndarray, level: float = 0.95, seed: int = 0) -> tuple[float, float, float]:

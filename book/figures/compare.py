@@ -1,97 +1,370 @@
-"""Tables of the page that compares runs. Every cell is text; the numbers come from `lmrel.stats`."""
+"""The page of a study: its conditions, what is missing, and how each pair of them compares. Every cell is text.
+
+A condition is a run in a folder of its own, and goes by that folder's name. The numbers come from `lmrel.stats`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from book.figures.text import percent_with_interval, plain
+from book.analysis.trends import holm, mean_test
+from book.figures.shipped import HOW
+from book.figures.text import Lines, plain, rests_on
 from lmrel import records
-from lmrel.errors import InputError, quoted
-from lmrel.files import as_path
-from lmrel.parameters import as_list
-from lmrel.stats.comparison import Comparison, compare
-from lmrel.stats.contrasts import paired_difference
-from lmrel.stats.inference import with_interval
+from lmrel.errors import SHOWN, InputError, quoted, visible
+from lmrel.files import as_path, read_object, read_text
+from lmrel.parameters import Comparing, as_list, is_path
+from lmrel.stats.comparison import WORSE, Comparison, compare
+from lmrel.stats.contrasts import clusters_of, equivalence, paired, paired_difference
+from lmrel.stats.inference import ALIKE, LEVEL, summarize_with_intervals, t_interval, with_interval
+from lmrel.stats.metrics import DRAWN
+from study.results import decoders_of, find_runs, started
+
+FAILED = "evaluate.failed.txt"  # why the last try of a condition failed
+READ = ("cluster", "prompt", "expected", "text", "extracted", "answer", "n_tokens")  # of draws, beside metrics.DRAWN
+KNOBS = ("decoding", "top_k", "top_p", "min_p", "repetition_penalty", "stop_strings", "max_new_tokens", "stop")
+NOTHING = "nothing to compare: it takes two finished conditions"
+Pairs = dict[tuple[str, str], Comparison | InputError]
 
 
-def other_runs(summary: pd.DataFrame) -> pd.DataFrame:
-    """Accuracy and compliance of runs that need not be alike, each with its model, problems, prompt and decoding.
+@dataclass(frozen=True, eq=False)
+class Found:
+    """What the conditions of a study left in their folders below `place`.
 
-    `summary` comes from `study.results.read_summaries`.
+    `records` has the run.json of each condition that has finished, in the order of the study, and `remarks` what is
+    missing of the others. `kept` are finished runs that the study does not name. `summary` is that of all draws, with
+    the condition in column ``model``. `shares` has a row per condition, temperature and problem: the mean of the metric
+    in column ``share``, of which more is better, and what was asked.
     """
-    whole = summary[summary["task"] == "all"]
-    columns = {
-        "run": whole["model"],
-        "model": whole["checkpoint"],
-        "precision": whole["precision"],
-        "problems": whole["problems"],
-        "prompt": whole["prompt_style"],
-        "decoding": whole["decoding"],
-        "T": whole["temperature"].map("{:g}".format),
-        "accuracy": whole.apply(percent_with_interval, axis=1, name="accuracy"),
-        "compliance": whole.apply(percent_with_interval, axis=1, name="compliance"),
-    }
-    return plain(pd.DataFrame(columns))
+
+    place: Path
+    asked: Comparing
+    records: dict[str, dict[str, Any]]
+    remarks: dict[str, str]
+    kept: list[str]
+    summary: pd.DataFrame
+    shares: pd.DataFrame
 
 
-def changes(draws: pd.DataFrame, first: float = 0.0, second: float = 1.0) -> pd.DataFrame:
-    """The paired change of accuracy of each model from temperature `first` to `second`, with a 95 % interval.
+def read(
+    results: Path | str,
+    runs: Sequence[str] | str,
+    temperatures: Sequence[float] = (0.0, 1.0),
+    metric: str = "correct",
+    margin: float = 0.05,
+) -> Found:
+    """The conditions `runs`, folders below `results`: those that have finished, and why the others have not.
 
-    Columns ``model, difference, low, high, problems``; a model without draws at both temperatures has no row.
+    Conditions are compared at one or two `temperatures`, as `lmrel.compare` does. Lists may be written as text, as
+    papermill's ``-p`` does. A folder that cannot be read is missing.
     """
-    rows = []
-    for model, own in draws.groupby("model", sort=False):
-        if {first, second} <= set(own["temperature"]) and own["problem_id"].nunique() > 1:
-            rows.append({"model": model, **paired_difference(own, "correct", first, second)})
-    return pd.DataFrame(rows, columns=["model", "difference", "low", "high", "problems"])
-
-
-def changes_of(results: Path, runs: Sequence[str]) -> pd.DataFrame:
-    """The `changes` of `runs`, folders below `results`. Only one run's draws are held at a time."""
-    columns = ["temperature", "run", "problem_id", "correct"]
-    if not runs:
-        raise InputError(f"there are no runs below {results} to compare.")
-    tables = [changes(records.read_draws(as_path("results", results) / run, columns).assign(model=run)) for run in runs]
-    return pd.concat(tables, ignore_index=True)
-
-
-def shown_changes(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of `changes` in percentage points, as text."""
-    change = [with_interval(*row) for row in 100 * table[["difference", "low", "high"]].to_numpy()]
-    return plain(pd.DataFrame({"model": table["model"], "change of accuracy, points": change}))
-
-
-def comparisons(results: Path, runs: Sequence[str], **options: Any) -> dict[tuple[str, str], Comparison | InputError]:
-    """Each pair of `runs`, folders below `results`, as `lmrel.compare` finds it with `options`, or why it cannot.
-
-    Lists may be written as text, as papermill's ``-p`` does.
-    """
-    place, runs = as_path("results", results), as_list(runs)
-    options = {name: as_list(value) for name, value in options.items()}
-    if isinstance(runs, str) or len(set(runs)) < max(2, len(runs)):
-        raise InputError(f"runs is {quoted(runs)}; it must be a list of at least two folders, each once.")
-    found: dict[tuple[str, str], Comparison | InputError] = {}
-    for a, b in combinations(runs, 2):
+    place, runs, asked = as_path("results_dir", results), as_list(runs), Comparing(temperatures, metric, margin)  # type: ignore[arg-type]
+    if not isinstance(runs, list) or not all(map(is_path, runs)) or len(set(runs)) < len(runs):
+        raise InputError(f"runs is {quoted(runs)}; it must be a list of folders below {place}, each once.")
+    if len(asked.temperatures) > 2:
+        raise InputError(f"temperatures is {quoted(temperatures)}; it must be one or two, such as (0, 1).")
+    found, remarks, summaries, shares = {}, {}, [], []
+    for run in runs:
+        failure = _failure(place / run)
         try:
-            found[a, b] = compare(place / a, place / b, **options)
+            record = _record(place / run)
+            draws = _draws(place, run, record, metric)
+            summary, share = summarize_with_intervals(draws), _shares(draws, metric)
         except InputError as error:
-            found[a, b] = error
-    return found
+            began = (place / run / records.RUN).exists()
+            remarks[run] = failure or (str(error) if began else "not run yet")
+            continue
+        if failure:
+            remarks[run] = f"its last try failed, and what is shown is of an earlier one: {failure}"
+        found[run] = record | {"draws": len(draws)}
+        summaries.append(summary)
+        shares.append(share)
+    kept = [folder.name for folder in find_runs(place) if folder.name not in runs]
+    return Found(place, asked, found, remarks, kept, *map(_together, (summaries, shares)))
 
 
-def shown_pairs(found: Mapping[tuple[str, str], Comparison | InputError]) -> pd.DataFrame:
-    """The `comparisons` as text: a row per pair, the difference of drops in points, and what that says of the first."""
-    rows = []
-    for (a, b), one in found.items():
-        if isinstance(one, InputError):
-            cells = {"difference of drops, points": "", "the first": f"not compared: {one}"}
-        else:
-            difference = with_interval(*(100 * end for end in (one.difference, one.low, one.high)))
-            cells = {"difference of drops, points": difference, "the first": one.verdict}
-        rows.append({"run": a, "against": b} | cells)
+def _together(tables: list[pd.DataFrame]) -> pd.DataFrame:
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame({"task": []})
+
+
+def _failure(folder: Path) -> str:
+    """Why the last try failed, on one line; empty where none did."""
+    try:
+        return " ".join(read_text(folder / FAILED).split())
+    except (OSError, ValueError):
+        return ""
+
+
+def _record(folder: Path) -> dict[str, Any]:
+    """A run's run.json, checked as far as this page needs it."""
+    record = read_object(folder / records.RUN, "parameters", "precision", "decoding_id", "started")
+    names = ("precision", "decoding_id", "started")
+    if not isinstance(record["parameters"], dict) or not all(isinstance(record[name], str) for name in names):
+        raise InputError(f"{folder / records.RUN} is no record of a run.")
+    return record
+
+
+def _draws(place: Path, run: str, record: Mapping[str, Any], metric: str) -> pd.DataFrame:
+    """The draws of a run, of which the model is the condition; two conditions may be of one model."""
+    draws = records.read_draws(place / run, list(dict.fromkeys([*DRAWN, *READ, metric])))
+    if missing := [name for name in (*READ, metric) if name not in draws]:
+        raise InputError(f"{place / run / records.DRAWS} has no column {quoted(missing[0])}.")
+    return draws.assign(model=run, system=str(record["parameters"].get("system") or ""))
+
+
+def _shares(draws: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """See `Found`."""
+    values = pd.to_numeric(draws[metric].astype(object), errors="coerce").astype(float)
+    if not values.between(0.0, 1.0).all():
+        raise InputError(f"some draws have a {metric} that is missing or no number from 0 to 1.")
+    cluster, expected = draws["cluster"].fillna(draws["problem_id"]), draws["expected"].astype(str)
+    table = draws.assign(share=1.0 - values if metric in WORSE else values, cluster=cluster, expected=expected)
+    table = table.assign(question=_questions(table))
+    groups = table.groupby(["temperature", "problem_id"], sort=False)
+    columns = {"share": "mean"} | dict.fromkeys(("cluster", "expected", "question"), "first")
+    return groups.agg(columns).reset_index().assign(condition=draws["model"].iloc[0])
+
+
+def _questions(draws: pd.DataFrame) -> pd.Series:
+    """What each draw was asked: its cluster where that stands in the prompt, else the lines that not all begin with."""
+    prompts = draws["prompt"].astype(object).fillna("").astype(str)
+    first, last = prompts.min(), prompts.max()  # in order, so all begin with what these two do
+    shared = next((place for place, pair in enumerate(zip(first, last, strict=False)) if len({*pair}) > 1), 0)
+    own = prompts.str.slice(first[:shared].rfind("\n") + 1).str.replace("\n", "⏎")
+    asked = zip(draws["cluster"].astype(str), prompts, own, strict=True)
+    return pd.Series([cluster if cluster in prompt else line for cluster, prompt, line in asked], index=draws.index)
+
+
+def overview(found: Found) -> str:
+    """How many conditions have finished, what they hold, and what that rests on."""
+    names = list(found.records)
+    said = f"{len(names)} of {len({*names, *found.remarks})} conditions have finished"
+    if not names:
+        return said
+    draws = sum(record["draws"] for record in found.records.values())
+    rests = rests_on(names, decoders_of(found.place, names), started(found.place, names))
+    return f"{rests}\n{said}: {draws:,} draws of {found.shares['problem_id'].nunique():,} problems"
+
+
+def kept(found: Found) -> str:
+    """The names of finished runs that the study does not name."""
+    return visible(", ".join(found.kept)) or "none"
+
+
+def conditions(found: Found) -> pd.DataFrame | str:
+    """The model of each finished condition and the other parameters in which they differ, its problems and draws."""
+    if not found.records:
+        return "no condition has finished"
+    given = {run: record["parameters"] | {"precision": record["precision"]} for run, record in found.records.items()}
+    names = dict.fromkeys(name for parameters in given.values() for name in parameters if name not in HOW)
+    differ = [name for name in names if len({quoted(parameters.get(name)) for parameters in given.values()}) > 1]
+    asked = found.shares.groupby("condition")["problem_id"].nunique()
+    rows = [
+        {"condition": run}
+        | {name: _value(parameters.get(name)) for name in dict.fromkeys(["model", *differ])}
+        | {"problems asked": f"{asked[run]:,}", "draws": f"{found.records[run]['draws']:,}"}
+        for run, parameters in given.items()
+    ]
     return plain(pd.DataFrame(rows))
+
+
+def _value(value: Any) -> str:
+    text = "none" if value is None else value if isinstance(value, str) else quoted(value)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}\N{HORIZONTAL ELLIPSIS}"
+
+
+def missing(found: Found) -> Lines:
+    """The conditions without a finished run, or whose last try failed, and what is known of that; ``none``."""
+    return Lines([f"{run}: {remark}" for run, remark in found.remarks.items()] or ["none"])
+
+
+def drops(found: Found) -> pd.DataFrame:
+    """What each condition loses from the first temperature to the second, paired by problem, with a 95 % interval.
+
+    Columns ``condition, drop, low, high, problems``; a condition without draws at both has no row.
+    """
+    rows = []
+    for run, own in _by_condition(found):
+        if len(found.asked.temperatures) == 2 and set(found.asked.temperatures) <= set(own["temperature"]):
+            first, second = found.asked.temperatures
+            one = paired_difference(own, "share", second, first)
+            rows.append({"condition": run, "drop": one.pop("difference"), **one})
+    return pd.DataFrame(rows, columns=["condition", "drop", "low", "high", "problems"])
+
+
+def shown_drops(found: Found) -> pd.DataFrame | str:
+    """The `drops` in percentage points, as text."""
+    table = drops(found)
+    if table.empty:
+        return "no finished condition has draws at two chosen temperatures"
+    points = [_points(*row) for row in table[["drop", "low", "high"]].to_numpy()]
+    problems = table["problems"].map("{:,}".format)
+    return plain(
+        pd.DataFrame(
+            {"condition": table["condition"], f"drop of {found.asked.metric}, points": points, "problems": problems}
+        )
+    )
+
+
+def pairs(found: Found) -> Pairs:
+    """Each pair of finished conditions as `lmrel.compare` finds it, or why it cannot; none at one temperature alone.
+
+    What two conditions may differ in is what their parameters differ in.
+    """
+    first, second, metric = *found.asked.temperatures[:1], *found.asked.temperatures[-1:], found.asked.metric
+    tables: Pairs = {}
+    if first == second:
+        return tables
+    for a, b in combinations(found.records, 2):
+        ours, theirs = (found.records[run] for run in (a, b))
+        options: dict[str, Any] = {"metric": metric, "margin": found.asked.margin, "across": meant(ours, theirs)}
+        both = (_draws(found.place, run, found.records[run], metric) for run in (a, b))
+        try:
+            tables[a, b] = compare(*both, temperatures=(first, second), **options)
+        except InputError as error:
+            tables[a, b] = error
+    return tables
+
+
+def meant(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
+    """What `lmrel.compare` may find to differ between two runs, given their run.json: what was asked to differ.
+
+    Decoding as shipped asks for the decoders of the model.
+    """
+    ours, theirs = a["parameters"], b["parameters"]
+    names = [name for name in ("prompt_style", "system", "answer") if ours.get(name) != theirs.get(name)]
+    shipped = "as_shipped" in (ours.get("decoding"), theirs.get("decoding"))
+    return [*names, "decoder"] if shipped or any(ours.get(name) != theirs.get(name) for name in KNOBS) else names
+
+
+def shown_pairs(found: Found, compared: Pairs) -> pd.DataFrame | str:
+    """The `pairs` as text: the difference of drops in points, and the verdict on the first, alone and corrected.
+
+    Both tests of a pair, for a difference and for equivalence, are corrected by Holm's method for the number of pairs.
+    """
+    if not compared:
+        return NOTHING + " and two temperatures"
+    tested = {pair: _drop_difference(found, *pair) for pair, one in compared.items() if isinstance(one, Comparison)}
+    differ = _corrected(tested, mean_test)
+    alike = _corrected(tested, lambda differences: _equivalence(differences, found.asked.margin))
+    rows = []
+    for (a, b), one in compared.items():
+        if isinstance(one, InputError):
+            cells = {"alone": "not compared"}
+        else:
+            p, q, level = differ[a, b], alike[a, b], 1.0 - LEVEL
+            among = replace(one, equivalent=one.equivalent and q < level)
+            if p >= level:
+                among = replace(among, low=min(one.low, 0.0), high=max(one.high, 0.0))
+            cells = {
+                "difference, points": _points(one.difference, one.low, one.high),
+                "alone": one.verdict,
+                "p, corrected": f"{p:.2g}",
+                "corrected": among.verdict,
+            }
+        rows.append({"condition": a, "against": b} | cells)
+    return plain(pd.DataFrame(rows))
+
+
+def refused(compared: Pairs) -> Lines:
+    """Which pairs were not compared, and why; ``none``."""
+    said = [f"{a} and {b}: {one}" for (a, b), one in compared.items() if isinstance(one, InputError)]
+    return Lines(said or ["none"])
+
+
+def levels(found: Found) -> pd.DataFrame | str:
+    """Each pair at each chosen temperature: the paired difference in points, and who is better in how many problems.
+
+    p-values are corrected by Holm's method for all rows. A pair on different problems has no row.
+    """
+    tested = {
+        (a, b, t): differences
+        for t in found.asked.temperatures
+        for a, b in combinations(found.records, 2)
+        if (differences := _level_difference(found, a, b, t)) is not None
+    }
+    if not tested:
+        return NOTHING + " on the same problems"
+    corrected, rows = _corrected(tested, mean_test), []
+    for (a, b, t), differences in tested.items():
+        difference = t_interval(differences.to_numpy(), clusters=clusters_of(differences))
+        better, worse = int((differences > ALIKE).sum()), int((differences < -ALIKE).sum())
+        rows.append(
+            {
+                "T": f"{t:g}",
+                "condition": a,
+                "against": b,
+                "difference, points": _points(*difference),
+                "p, corrected": f"{corrected[a, b, t]:.2g}",
+                "better": f"{better:,}",
+                "worse": f"{worse:,}",
+                "alike": f"{len(differences) - better - worse:,}",
+            }
+        )
+    return plain(pd.DataFrame(rows))
+
+
+def examples(found: Found, a: str, b: str, count: int = 2) -> pd.DataFrame | str:
+    """Of two conditions, at each chosen temperature, up to `count` problems in which each is better by most.
+
+    The numbers are shares of draws.
+    """
+    parts = []
+    for t in found.asked.temperatures:
+        differences = _level_difference(found, a, b, t)
+        if differences is None:
+            continue
+        ours, theirs = (_at(found, run, t).set_index("problem_id") for run in (a, b))
+        apart = differences[differences.abs() > ALIKE].droplevel("cluster").sort_values(ascending=False, kind="stable")
+        some = [*apart[apart > 0].index[:count], *apart[apart < 0].index[::-1][:count]]
+        columns = {"problem": some, "question": ours["question"][some].to_numpy()}
+        shares = {run: side["share"][some].map("{:.0%}".format).to_numpy() for run, side in ((a, ours), (b, theirs))}
+        parts.append(pd.DataFrame({"T": f"{t:g}"} | columns | shares))
+    table = pd.concat(parts) if parts else pd.DataFrame()
+    return plain(table) if len(table) else "no problem in which one of them is better"
+
+
+def _by_condition(found: Found) -> Iterator[tuple[str, pd.DataFrame]]:
+    return ((run, found.shares[found.shares["condition"] == run]) for run in found.records)
+
+
+def _at(found: Found, run: str, temperature: float) -> pd.DataFrame:
+    return found.shares[(found.shares["condition"] == run) & (found.shares["temperature"] == temperature)]
+
+
+def _level_difference(found: Found, a: str, b: str, temperature: float) -> pd.Series | None:
+    """The share of `a` minus that of `b`, by problem; None without draws of both, or of other problems."""
+    ours, theirs = _at(found, a, temperature), _at(found, b, temperature)
+    both = ours.merge(theirs, on=["problem_id", "cluster", "expected"])
+    same = len(both) == len(ours) == len(theirs) and both["cluster"].nunique() > 1
+    return paired(theirs, ours, "share") if same else None
+
+
+def _drop_difference(found: Found, a: str, b: str) -> pd.Series:
+    """The drop of `a` minus that of `b`, by problem."""
+    first, second = found.asked.temperatures
+    ours, theirs = (paired(_at(found, run, second), _at(found, run, first), "share") for run in (a, b))
+    return ours - theirs
+
+
+def _corrected(tested: Mapping[Any, pd.Series], test: Callable[[pd.Series], float]) -> dict[Any, float]:
+    """The p-value of a test of each of the differences, corrected by Holm's method for their number."""
+    found = {str(number): test(differences) for number, differences in enumerate(tested.values())}
+    return dict(zip(tested, holm(found).values(), strict=True)) if found else {}
+
+
+def _equivalence(differences: pd.Series, margin: float) -> float:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a floor; the comparison has a note of it
+        return float(equivalence(differences, margin)["p"])
+
+
+def _points(estimate: float, low: float, high: float) -> str:
+    return with_interval(100 * estimate, 100 * low, 100 * high)

@@ -24,6 +24,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from book.analysis.prefixes import Prefix, follow_prefixes
+from book.figures.shipped import shipped
 from lmrel import files, records
 from lmrel.answers import DIGITS, first_integer
 from lmrel.decoding import Decoder
@@ -50,7 +51,6 @@ PRESETS: dict[str, dict[str, Any]] = {
     "Qwen2.5-Instruct's knobs": QWEN,
 }
 FOLLOWED = [Decoder(t, **knobs) for knobs in ({}, QWEN) for t in (0.0, 0.5, 1.0, 1.5, 2.0)]
-RECORDED = (0.0, 0.1, 0.5, 1.0)
 
 
 @dataclass(frozen=True)
@@ -144,17 +144,6 @@ def answers(tree: Tree, decoder: Decoder) -> dict[str, float]:
     return dict(found)
 
 
-def recorded(results: Path, name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> pd.DataFrame:
-    """The draws of one model that the study left below `results`; if it left none, the same ones drawn now."""
-    problems = paper_problems()
-    if (results / name / records.DRAWS).exists():
-        draws = records.read_draws(results / name)
-        if set(problems["problem_id"]) <= set(draws["problem_id"]):
-            return draws
-    decoders = [Decoder(t, max_new_tokens=LIMIT) for t in RECORDED]
-    return sample(model, tokenizer, problems, decoders, runs=SHOWN, prompt_style=STYLE)
-
-
 def texts(draws: pd.DataFrame) -> dict[str, Any]:
     """The first `SHOWN` draws of each of the paper's problems at each temperature: a text, and 1 if it is right.
 
@@ -184,23 +173,27 @@ def exact(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> np.ndar
 
 
 def write_live(results: Path, folder: Path) -> None:
-    """Write ``suite.js``, a script for each problem of the dial and for each model's texts, and ``still.json``."""
+    """Write ``suite.js``, a script for each problem of the dial and for each model's texts, and ``still.json``.
+
+    The texts are draws of the four runs below `results` that `shipped` lets pass.
+    """
+    models = shipped(results)
     problems: list[dict[str, Any]] = paper_problems().to_dict("records")  # type: ignore[assignment]
     by_id = {problem["problem_id"]: problem for problem in problems}
     trees: dict[str, dict[str, Tree]] = {name: {} for name in DIALLED}
     rolls, right = {}, {}
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    for name in TINY_SUITE:
+    for name in models:
         model, tokenizer = load_model(name)
         for key in DIALLED:
             trees[key][name] = grow_tree(model, tokenizer, by_id[key])
         rolls[name], right[name] = dice(model, tokenizer), exact(model, tokenizer)
-        _put(folder, f"draws-{name}", texts(recorded(results, name, model, tokenizer)))
+        _put(folder, f"draws-{name}", texts(records.read_draws(results / name)))
     for key, by_model in trees.items():
         _put(folder, key, {name: tree.packed() for name, tree in by_model.items()})
     suite = {
-        "models": TINY_SUITE,
+        "models": models,
         "problems": [[p["problem_id"], f"{worksheet_item(p)} =", int(p["answer"]), p["task"]] for p in problems],
         "dial": DIALLED,
         "presets": list(PRESETS.items()),
@@ -246,7 +239,7 @@ def _put(folder: Path, name: str, data: dict[str, Any]) -> None:
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("results", type=Path, help="where the study's runs are")
+    parser.add_argument("results", type=Path, help="where the runs of the shipped models are")
     parser.add_argument("folder", type=Path, help="where the files go")
     given = parser.parse_args()
     write_live(given.results, given.folder)

@@ -5,6 +5,7 @@ The module knows nothing of what the numbers mean.
 
 from __future__ import annotations
 
+import html
 from collections.abc import Sequence
 from datetime import date
 
@@ -45,6 +46,16 @@ def plain(table: pd.DataFrame) -> pd.DataFrame:
     table.index = pd.Index([""] * len(table))
     table.columns = pd.Index([visible(str(name)) for name in table.columns])
     return table
+
+
+class Lines(list[str]):
+    """Sentences that a notebook shows below each other, as wide as the page; no character in them acts."""
+
+    def __repr__(self) -> str:
+        return "\n".join(map(visible, self))
+
+    def _repr_html_(self) -> str:
+        return "".join(f"<p>{html.escape(visible(line))}</p>" for line in self)
 
 
 def rests_on(models: Sequence[str], knobs: str, when: str = "") -> str:

@@ -57,6 +57,14 @@ def test_a_response_shows_the_interval_of_each_mean() -> None:
     assert (rule["encoding"]["y"]["field"], rule["encoding"]["y2"]["field"]) == ("accuracy_low", "accuracy_high")
 
 
+def test_no_two_of_many_models_have_one_colour_and_one_shape() -> None:
+    many = pd.concat([SUMMARY.iloc[:1].assign(model=f"m{number:02}") for number in range(20)])
+    point = charts.response(many, "accuracy", "a", "b").to_dict()["layer"][2]["encoding"]
+    colours, shapes = charts.PALETTE * 3, point["shape"]["scale"]["range"]
+    assert len(shapes) == 20
+    assert len(set(zip(colours, shapes, strict=False))) == 20
+
+
 def test_a_chart_says_which_function_drew_it() -> None:
     assert figures()["response"].to_dict()["usermeta"] == {"function": "lmrel.charts.response"}
 

@@ -54,6 +54,18 @@ def test_the_trend_is_the_population_averaged_slope() -> None:
     assert -1.0 < flat < -0.4
 
 
+def test_the_mean_is_tested_as_by_scipy_over_clusters_and_by_signs_where_nothing_varies() -> None:
+    values = np.random.default_rng(3).normal(0.3, 1.0, 20)
+    names = [f"p{i}" for i in range(20)]
+    differences = pd.Series(values, index=pd.Index(names, name="problem_id"))
+    assert trends.mean_test(differences) == pytest.approx(stats.ttest_1samp(values, 0.0).pvalue)
+    halves = pd.MultiIndex.from_arrays([names, [f"c{i // 2}" for i in range(20)]], names=["problem_id", "cluster"])
+    clustered = trends.mean_test(pd.Series(values, index=halves))
+    assert clustered == pytest.approx(stats.ttest_1samp(values.reshape(10, 2).mean(axis=1), 0.0).pvalue)
+    assert trends.mean_test(differences * 0) == 1.0
+    assert trends.mean_test(differences[:5] * 0 + 0.5) == 2 / 2**5
+
+
 def test_what_never_varies_has_no_trend() -> None:
     with pytest.raises(InputError, match="correct never varies, so nothing"):
         trends.trend(study(np.random.default_rng(0)).assign(correct=True))

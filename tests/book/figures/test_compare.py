@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pandas as pd
@@ -8,52 +10,219 @@ import pytest
 
 import lmrel
 from book.figures import compare
-from lmrel import InputError, records
+from lmrel import InputError, files, records
 from study.runner import run_notebook
 from tests.conftest import ROOT
-from tests.lmrel.stats.test_comparison import two, written
-from tests.lmrel.stats.test_metrics import table
+from tests.lmrel.stats.test_comparison import two
+
+HOSTILE = "<script>alert(1)</script>"
+OTHERS = {"compliant": True, "runaway": False, "finished": True, "mean_logprob": -1.0, "mean_logprob_processed": -1.0}
+PARAMETERS = {"model": "m", "prompt_style": "few_shot", "system": None, "decoding": "pure", "output_dir": "x"}
 
 
-def test_drops_are_paired_changes_of_runs_that_have_both_temperatures(tmp_path: Path) -> None:
-    draws = pd.concat([table(temperature=0.0), table(temperature=1.0, correct=False)])
-    folder = tmp_path / "mine"
-    folder.mkdir()
-    draws.to_parquet(folder / records.DRAWS)
-    found = compare.changes_of(tmp_path, ["mine"])
-    assert found[["model", "difference"]].to_numpy().tolist() == [["mine", -0.5]]
-    assert compare.shown_changes(found).iloc[0, 1].startswith("\N{MINUS SIGN}50.0 [")
-    assert compare.changes(table()).empty
+def whole(draws: pd.DataFrame) -> pd.DataFrame:
+    """Draws with all columns that a study's page reads."""
+    question = "Solve.\n" + draws["problem_id"].astype(str) + " plus 1 ="
+    return draws.assign(n_tokens=3, answer="first", cluster=draws["problem_id"], prompt=question, **OTHERS)
 
 
-def test_pairs_are_compared_or_it_is_said_why_not(tmp_path: Path) -> None:
-    a, b = two()
-    for name, draws in {"one": a, "two": b, "other": b.assign(decoder="x")}.items():
-        written(tmp_path / name, draws)
-    found = compare.comparisons(tmp_path, ["one", "two", "other"], margin=0.1)
-    shown = compare.shown_pairs(found)
-    assert shown[["run", "against"]].to_numpy().tolist() == [["one", "two"], ["one", "other"], ["two", "other"]]
-    expected = lmrel.compare(a, b, margin=0.1)
-    assert shown["the first"].iloc[0] == expected.verdict
-    assert shown["difference of drops, points"].iloc[0] == expected.shown().loc["drop of correct, points"].iloc[-1]
-    assert shown["the first"].iloc[1].startswith("not compared: at temperature 0 the decoder of a is 'd0'")
-    told = compare.comparisons(tmp_path, ["one", "other"], margin=0.1, across=["decoder"])
-    assert compare.shown_pairs(told)["the first"].iloc[0] == expected.verdict
-    written_as_text = compare.comparisons(tmp_path, "['one', 'other']", margin=0.1, across="['decoder']")  # type: ignore[arg-type]
-    assert compare.shown_pairs(written_as_text).equals(compare.shown_pairs(told))
-    for runs in (["one"], ["one", "one"], "one"):
-        with pytest.raises(InputError, match="it must be a list of at least two folders, each once"):
-            compare.comparisons(tmp_path, runs)
+def finished(folder: Path, draws: pd.DataFrame, **parameters: Any) -> Path:
+    folder.mkdir(parents=True)
+    whole(draws).to_parquet(folder / records.DRAWS)
+    record = {"parameters": PARAMETERS | parameters, "precision": "fp32", "decoding_id": "0d", "started": "2026-11-30T"}
+    files.write_json(record, folder / records.RUN)
+    return folder
 
 
-def test_the_notebook_of_pairs_shows_sentence_table_and_figure_of_each(tmp_path: Path) -> None:
+def study(place: Path, **draws: pd.DataFrame) -> list[str]:
+    for name, some in draws.items():
+        finished(place / name, some)
+    return list(draws)
+
+
+def cells(table: pd.DataFrame | str) -> list[list[str]]:
+    assert isinstance(table, pd.DataFrame)
+    return table.to_numpy().tolist()
+
+
+def test_conditions_show_their_model_and_what_they_differ_in_and_nothing_else(tmp_path: Path) -> None:
     a, b = two(problems=12)
-    for name, draws in {"one": a, "two": b, "other": b.assign(expected=2)}.items():
-        written(tmp_path / name, draws)
-    parameters = {"runs": ["one", "two", "other"], "results_dir": str(tmp_path), "temperatures": [1.0, 0.0]}
-    done = run_notebook(ROOT / "notebooks" / "versus.ipynb", tmp_path / "out.ipynb", parameters)
-    outputs = [each for cell in nbformat.read(done, as_version=4)["cells"] for each in cell.get("outputs", [])]
-    text = "\n".join(str(output["data"]) for output in outputs)
+    finished(tmp_path / "one", a, output_dir="y", top_p=None)
+    finished(tmp_path / "other", b, prompt_style="zero_shot", top_p=0.9)
+    found = compare.read(tmp_path, ["one", "other"])
+    table = compare.conditions(found)
+    assert isinstance(table, pd.DataFrame)
+    assert [*table] == ["condition", "model", "prompt_style", "top_p", "problems asked", "draws"]
+    assert cells(table) == [
+        ["one", "m", "few_shot", "none", "12", "60"],
+        ["other", "m", "zero_shot", "0.9", "12", "60"],
+    ]
+    assert set(found.summary["model"]) == {"one", "other"}  # and not the model that both are of
+    assert compare.overview(found).endswith("2 of 2 conditions have finished: 120 draws of 12 problems")
+
+
+def test_what_has_not_finished_is_said_and_the_others_are_compared(tmp_path: Path) -> None:
+    a, b = two(problems=12)
+    names = study(tmp_path, one=a, two=b, again=a, kept=b)
+    (tmp_path / "again" / compare.FAILED).write_text("It broke\nlater.\n")
+    for name in ("failed", "damaged"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "failed" / compare.FAILED).write_text(f"InputError: {HOSTILE}\x1b\n")
+    (tmp_path / "damaged" / records.RUN).write_text("{}")
+    found = compare.read(tmp_path, [*names[:3], "failed", "damaged", "later"])
+    said = dict(line.split(": ", 1) for line in compare.missing(found))
+    assert said["failed"] == f"InputError: {HOSTILE}\x1b"
+    assert said["later"] == "not run yet"
+    assert "damaged/run.json holds something else: it has no 'parameters'" in said["damaged"]
+    assert said["again"] == "its last try failed, and what is shown is of an earlier one: It broke later."
+    assert list(found.records) == ["one", "two", "again"]
+    assert compare.kept(found) == "kept"
+    assert len(compare.pairs(found)) == 3
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_with_fewer_than_two_finished_runs_nothing_is_compared(tmp_path: Path, count: int) -> None:
+    names = study(tmp_path, one=two(problems=12)[0])[:count]
+    found = compare.read(tmp_path, [*names, "later"])
+    assert compare.overview(found).splitlines()[-1].startswith(f"{count} of {count + 1} conditions have finished")
+    assert compare.shown_pairs(found, compare.pairs(found)) == f"{compare.NOTHING} and two temperatures"
+    assert compare.levels(found) == f"{compare.NOTHING} on the same problems"
+    assert isinstance(compare.conditions(found), str if count == 0 else pd.DataFrame)
+    assert isinstance(compare.shown_drops(found), str if count == 0 else pd.DataFrame)
+
+
+def test_drops_are_paired_and_fall_where_accuracy_does(tmp_path: Path) -> None:
+    a, _ = two()
+    found = compare.read(tmp_path, study(tmp_path, one=a))
+    means = a.groupby("temperature")["correct"].mean()
+    [row] = compare.drops(found).to_dict("records")
+    assert row["drop"] == pytest.approx(means[0.0] - means[1.0])
+    assert row["low"] < row["drop"] < row["high"]
+    [[name, shown, problems]] = cells(compare.shown_drops(found))
+    assert (name, problems) == ("one", "60")
+    assert shown.startswith(f"{100 * row['drop']:+.1f} [")
+    alone = compare.read(tmp_path, ["one"], temperatures=[0.0])
+    assert compare.drops(alone).empty
+
+
+def test_verdicts_are_those_of_compare_and_are_corrected_for_the_number_of_pairs(tmp_path: Path) -> None:
+    a, b = two()
+    hot = b["temperature"] == 1
+    same = b.assign(correct=b["correct"].where(hot | (b["problem_id"] != "p0000"), ~b["correct"]))
+    found = compare.read(tmp_path, study(tmp_path, one=a, two=b, same=same), margin=0.1)
+    compared = compare.pairs(found)
+    shown = compare.shown_pairs(found, compared)
+    assert isinstance(shown, pd.DataFrame)
+    direct = lmrel.compare(whole(a), whole(b), margin=0.1)
+    assert shown["alone"].iloc[0] == direct.verdict
+    assert shown["difference, points"].iloc[0] == direct.shown().loc["drop of correct, points"].iloc[-1]
+    single = compare.read(tmp_path, ["one", "two"], margin=0.1)
+    [alone] = compare.shown_pairs(single, compare.pairs(single))["p, corrected"]  # type: ignore[call-overload,index]
+    assert float(shown["p, corrected"].iloc[0]) > float(alone)
+    assert shown["corrected"].iloc[2] == "equivalent within ±10 points"
+
+
+def test_a_pair_that_alone_differs_may_not_do_so_among_many(tmp_path: Path) -> None:
+    for seed in range(100):
+        a, b = two(seed, problems=40)
+        direct = lmrel.compare(a, b)
+        if 0.01 < abs(direct.low) < 0.02 and direct.verdict.startswith("loses"):
+            break
+    names = study(tmp_path, one=a, two=b, three=a, four=b, five=a)
+    found = compare.read(tmp_path, names)
+    first = cells(compare.shown_pairs(found, compare.pairs(found)))[0]
+    assert first[3].startswith("loses more")
+    assert first[5] == "not settled"
+
+
+def test_what_parameters_differ_in_may_differ_and_nothing_else(tmp_path: Path) -> None:
+    a, b = two(problems=12)
+    finished(tmp_path / "one", a)
+    finished(tmp_path / "zero", b.assign(prompt_style="zero_shot", decoder="x"), prompt_style="zero_shot", top_p=0.5)
+    finished(tmp_path / "told", b, system="Be brief.")
+    finished(tmp_path / "odd", b.assign(decoder="x"))
+    finished(tmp_path / "elsewhere", b.assign(expected=2))
+    names = ["one", "zero", "told", "odd", "elsewhere"]
+    compared = compare.pairs(found := compare.read(tmp_path, names))
+    assert not isinstance(compared["one", "zero"], InputError)
+    assert not isinstance(compared["one", "told"], InputError)
+    verdicts = {(row[0], row[1]): row[3] for row in cells(compare.shown_pairs(found, compared))}
+    assert verdicts["one", "odd"] == verdicts["one", "elsewhere"] == "not compared"
+    said = dict(line.split(": ", 1) for line in compare.refused(compared))
+    assert said["one and odd"].startswith("at temperature 0 the decoder of a is 'd0'")
+    assert "have another right answer for problem" in said["one and elsewhere"]
+    assert "one and zero" not in said
+    assert ["one", "elsewhere"] not in [row[1:3] for row in cells(compare.levels(found))]
+    record = {"parameters": {"decoding": "as_shipped"}}
+    assert compare.meant(record, record) == ["decoder"]  # those of the model
+    assert compare.meant({"parameters": {}}, {"parameters": {"answer": "last", "template": "t"}}) == ["answer"]
+
+
+def test_at_one_temperature_wins_are_counted_and_shown_with_their_questions(tmp_path: Path) -> None:
+    a, b = two(problems=12)
+    greedy = a["temperature"] == 0
+    a = a.assign(correct=a["correct"] | greedy)
+    b = b.assign(correct=a["correct"] & (b["problem_id"].isin(["p0003"]) == ~greedy))
+    found = compare.read(tmp_path, study(tmp_path, one=a, two=b), temperatures=[0.0])
+    [row] = cells(compare.levels(found))
+    assert row[:3] == ["0", "one", "two"]
+    assert row[5:] == ["1", "0", "11"]
+    assert row[3] == "+8.3 [−10.0, +26.7]"
+    assert cells(compare.examples(found, "one", "two")) == [["0", "p0003", "p0003", "100%", "0%"]]
+    assert compare.pairs(found) == {}
+    worse = compare.read(tmp_path, ["two", "one"], metric="runaway")  # alike in both
+    assert compare.examples(worse, "two", "one") == "no problem in which one of them is better"
+
+
+def test_a_question_is_what_was_asked_or_the_lines_that_prompts_do_not_share() -> None:
+    def asked(prompts: list[str], clusters: list[str]) -> list[str]:
+        return compare._questions(pd.DataFrame({"prompt": prompts, "cluster": clusters})).tolist()
+
+    assert asked(["Add.\n1 + 2 = [/I]", "Add.\n1 + 3 = [/I]"], ["1 + 2", "1 + 3"]) == ["1 + 2", "1 + 3"]
+    assert asked(["Add.\nAnn has 2\n", "Add.\nAnn had 1\n"], ["q1", "q2"]) == ["Ann has 2⏎", "Ann had 1⏎"]
+    assert asked(["one", "one"], ["q1", "q1"]) == ["one", "one"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"runs": ["one", "one"]}, "it must be a list of folders below .*, each once"),
+        ({"runs": "one"}, "it must be a list of folders"),
+        ({"runs": [1]}, "it must be a list of folders"),
+        ({"temperatures": [0, 0.5, 1]}, "it must be one or two"),
+        ({"margin": 0}, "margin is 0"),
+    ],
+)
+def test_what_no_study_can_have_is_refused(tmp_path: Path, changes: Mapping[str, Any], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        compare.read(tmp_path, **({"runs": ["one"]} | changes))
+
+
+def test_a_metric_that_draws_lack_or_that_is_no_share_is_said_of_each(tmp_path: Path) -> None:
+    study(tmp_path, one=two(problems=12)[0])
+    assert "has no column 'nice'" in compare.read(tmp_path, ["one"], metric="nice").remarks["one"]
+    assert "no number from 0 to 1" in compare.read(tmp_path, ["one"], metric="mean_logprob").remarks["one"]
+
+
+def test_the_page_of_a_study_is_built_from_what_has_finished(tmp_path: Path) -> None:
+    a, b = two(problems=12)
+    study(tmp_path, one=a, two=b, other=b.assign(expected=2))
+    parameters = {"runs": ["one", "two", "other", "later"], "results_dir": str(tmp_path), "temperatures": [1.0, 0.0]}
+    done = run_notebook(ROOT / "notebooks" / "study.ipynb", tmp_path / "out.ipynb", parameters, title=HOSTILE)
+    notebook = nbformat.read(done, as_version=4)
+    assert notebook["cells"][0]["source"].startswith("# \\<script\\>")
+    outputs = [each for cell in notebook["cells"] for each in cell.get("outputs", [])]
+    text = "\n".join(str(output.get("data") or output["text"]) for output in outputs)
+    assert "3 of 4 conditions have finished" in text
+    assert "not run yet" in text
     assert "another right answer for problem" in text
-    assert lmrel.compare(a, b, temperatures=(1.0, 0.0)).sentence.split(" points in")[0] in text
-    assert sum("application/vnd.vegalite.v6+json" in output["data"] for output in outputs) == 1
+    assert lmrel.compare(whole(a), whole(b), temperatures=(1.0, 0.0)).sentence.split(" points in")[0] in text
+    assert sum("application/vnd.vegalite.v6+json" in output.get("data", {}) for output in outputs) == 2
+
+
+def test_the_page_of_a_study_of_which_nothing_has_finished_says_so(tmp_path: Path) -> None:
+    parameters = {"runs": ["later"], "results_dir": str(tmp_path)}
+    done = run_notebook(ROOT / "notebooks" / "study.ipynb", tmp_path / "out.ipynb", parameters)
+    text = done.read_text()
+    assert "0 of 1 conditions have finished" in text
+    assert compare.NOTHING in text

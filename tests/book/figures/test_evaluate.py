@@ -4,7 +4,7 @@ import re
 
 import pandas as pd
 
-from book.figures import compare, evaluate
+from book.figures import evaluate
 from lmrel.stats import inference
 from tests.lmrel.stats.test_metrics import table
 
@@ -18,8 +18,6 @@ def test_tables_show_intervals_and_escape_what_a_model_wrote() -> None:
     assert "⏎" in shown
     by_temperature = evaluate.by_temperature(inference.summarize_with_intervals(draws))
     assert re.fullmatch(r"50\.0 % \[\d+, \d+\]", by_temperature["accuracy"].iloc[0])
-    others = compare.other_runs(inference.summarize_with_intervals(draws).assign(checkpoint="org/name"))
-    assert others[["run", "model", "problems"]].iloc[0].tolist() == ["m", "org/name", "2"]
     by_task = evaluate.by_task(inference.summarize_with_intervals(draws))
     assert by_task.columns.tolist() == ["model", "T", "arithmetic", "variable binding"]
 

@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from book.figures.text import percent_range, percent_with_interval, plain, rests_on
+from book.figures.text import Lines, percent_range, percent_with_interval, plain, rests_on
 
 
 def test_a_share_with_its_interval_is_in_per_cent() -> None:
@@ -27,3 +27,9 @@ def test_a_cell_that_is_missing_is_empty(missing: Any) -> None:
     table = pd.DataFrame({"a": ["x", missing], "b": [1.5, missing]}, dtype=object)
     assert plain(table).to_numpy().tolist() == [["x", "1.5"], ["", ""]]
     assert plain(table.convert_dtypes())["a"].tolist() == ["x", ""]
+
+
+def test_lines_are_paragraphs_on_which_no_character_acts() -> None:
+    lines = Lines(["<b>one", "two\x1b"])
+    assert lines._repr_html_() == "<p>&lt;b&gt;one</p><p>two\\x1b</p>"
+    assert repr(lines) == "<b>one\ntwo\\x1b"

@@ -216,8 +216,8 @@ def build(
     return build_again(folder)
 
 
-def build_again(folder: Path) -> subprocess.CompletedProcess[str]:
-    command = [str(Path(sys.executable).with_name("jupyter-book")), "build", ".", "-n", "-W", "--keep-going"]
+def build_again(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    command = [str(Path(sys.executable).with_name("jupyter-book")), "build", ".", "-n", "-W", "--keep-going", *options]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
 
 
