@@ -89,7 +89,8 @@ for first in range(0, len(models), 7):
     display(charts.response(models[first : first + 7], 'accuracy', name, name, subtitle=name))
 display(charts.runs(metrics.by_run(draws).query("task == 'all'"), name, name, subtitle=name))
 display(charts.failures(inference.failure_shares(draws.assign(failure=draws['text'], correct=False)), name, name))
-display(evaluate.by_task(inference.summarize_with_intervals(draws)), evaluate.samples(draws), compare.other_runs(runs))
+written = text.plain(draws[['text']].replace('\\n', '⏎', regex=True))
+display(evaluate.by_task(inference.summarize_with_intervals(draws)), written, compare.other_runs(runs))
 {'parameters': {'model': name, 'models': names}}
 """
 INDEX = """# Home
