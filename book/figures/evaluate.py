@@ -38,8 +38,9 @@ from lmrel.stats.inference import clustered_wilson, failure_shares, t_interval, 
 from lmrel.stats.metrics import unit
 
 REPORTS = ("logprobs", "return_token_ids")  # fields of a request that change what a server tells, and no draw
-LIMIT = 1_500_000  # bytes of problems and draws that a page holds
+LIMIT = 1_400_000  # bytes of problems and draws that a page holds
 CUTS = (None, 4000, 1000, 300)  # characters of a text that it holds, if all are too many
+SHORTEST = 100  # the same, where one run is still too much
 WORST = 20  # problems in the table that is there without JavaScript
 BRIEF = 80  # characters of a text in a table's cell
 MOST_VOTES = 4  # the k of pass@k and majority@k, or all runs where there are fewer
@@ -395,29 +396,35 @@ def _short(text: str, characters: int | None = BRIEF) -> str:
 
 
 def _fitting(draws: pd.DataFrame, rows: pd.DataFrame, limit: int) -> dict[str, Any]:
-    """What the grid is made of, in at most `limit` bytes: if need be texts are cut, then runs left out, then problems.
+    """What the grid is made of, in about `limit` bytes: if need be texts are cut, then runs left out, then problems.
 
     What was left out stands in its ``notes``.
     """
     runs, shown = draws.groupby("temperature")["run"].nunique().max(), len(rows)
-    kept, left, characters = runs, shown, None
-    for characters in CUTS:
-        data = _data(draws, rows, characters)
-        if (size := len(_as_json(data).encode())) <= limit:
+    number = draws.groupby(["problem_id", "temperature"])["run"].rank(method="dense")
+    lengths = draws.drop_duplicates(["problem_id", "text"])["text"].str.len()
+    # From the first cut that can do: to try one takes as long as there is text.
+    characters = next(cut for cut in CUTS if lengths.clip(upper=cut).sum() <= limit or cut == CUTS[-1])
+    kept, left = runs, shown
+    while True:
+        data = _data(draws[number <= kept], rows.head(left), characters)
+        share = limit / len(_as_json(data).encode())
+        if share >= 1 or left == 1:
             break
-    while size > limit and (kept > 1 or left > 1):
-        if kept > 1:
-            kept = min(kept - 1, max(1, int(kept * limit / size)))
+        if characters in CUTS[:-1]:
+            characters = CUTS[CUTS.index(characters) + 1]
+        elif kept > 1:
+            kept = min(kept - 1, max(1, int(kept * share)))
+        elif characters != SHORTEST:
+            characters = SHORTEST
         else:
-            left = min(left - 1, max(1, int(left * limit / size)))
-        first = draws.groupby(["problem_id", "temperature"])["run"].rank(method="dense") <= kept
-        data = _data(draws[first], rows.head(left), characters)
-        size = len(_as_json(data).encode())
-    cuts = [f"the first {kept:,} of {runs:,} runs at each temperature"] if kept < runs else []
+            left = min(left - 1, max(1, int(left * share)))
+    first = "the first" if kept == 1 else f"the first {kept:,}"
+    cuts = [f"{first} of {runs:,} runs at each temperature"] if kept < runs else []
     cuts += [f"the {left:,} of {shown:,} problems with the fewest right answers"] if left < shown else []
     cuts += [f"{characters:,} characters of each longer text"] if characters else []
     if cuts:
-        data["notes"] = [f"To keep the page light, it holds only {_listed(cuts)}. All are in {DRAWS}."]
+        data["notes"] = [f"To keep the page light, the grid holds only {_listed(cuts)}. All are in {DRAWS}."]
         if kept < runs:
             data["notes"].append("The shares in the grid are of all runs.")
     return data
@@ -433,15 +440,15 @@ def _data(draws: pd.DataFrame, rows: pd.DataFrame, characters: int | None) -> di
     prompts: dict[str, str] = {}
     if "prompt" in draws:
         first = draws.drop_duplicates("problem_id").set_index("problem_id")["prompt"]
-        prompts = {name: _short(visible(first[name]), characters) for name in rows.index}
+        prompts = {name: visible(_short(first[name], characters)) for name in rows.index}
     shared = _beginning(prompts.values())
     outputs = _outputs(draws[draws["problem_id"].isin(rows.index)], temperatures, characters)
     found = [
         {
             "id": visible(str(name)),
-            "asked": _short(visible(row["asked"]), characters),
+            "asked": visible(_short(row["asked"], characters)),
             "task": visible(row["task"]),
-            "expected": _short(visible(row["expected"]), characters),
+            "expected": visible(_short(row["expected"], characters)),
             "shares": [None if math.isnan(share) else round(share, 4) for share in row["shares"]],
             "greedy": _pair(row, "greedy", characters),
             "common": _pair(row, "common", characters),
@@ -464,7 +471,7 @@ def _pair(row: Mapping[Any, Any], name: str, characters: int | None) -> list[Any
     """An answer and whether it is right; None where there is none of the kind."""
     if not isinstance(row[name], str):
         return None
-    return [_short(visible(row[name]), characters), bool(row[f"{name}_right"])]
+    return [visible(_short(row[name], characters)), bool(row[f"{name}_right"])]
 
 
 def _outputs(
@@ -479,7 +486,7 @@ def _outputs(
     np.add.at(counts, (alike.ngroup().to_numpy(), draws["temperature"].map(temperatures.index).to_numpy()), 1)
     found: dict[str, list[tuple[Any, ...]]] = {}
     for row, often in zip(table.reset_index().to_dict("records"), counts.tolist(), strict=True):
-        text, answer, failure = (_short(visible(row[name]), characters) for name in ("text", "answer", "failure"))
+        text, answer, failure = (visible(_short(row[name], characters)) for name in ("text", "answer", "failure"))
         nats = None if math.isnan(row["nats"]) else row["nats"]
         output = (text, row["ended"], bool(row["correct"]), answer, failure, nats, often)
         found.setdefault(row["problem_id"], []).append(output)

@@ -209,7 +209,7 @@ def test_a_flip_is_where_the_most_frequent_answer_is_not_the_greedy_one() -> Non
     [
         (60_000, "characters of each longer text. All are in draws.parquet"),
         (16_000, "of 40 runs at each temperature and 300 characters"),
-        (3_000, "the first 1 of 40 runs at each temperature, the"),
+        (3_000, "the first of 40 runs at each temperature, the"),
     ],
 )
 def test_a_page_that_would_be_heavy_says_what_it_leaves_out(limit: int, said: str) -> None:

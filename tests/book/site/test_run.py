@@ -151,7 +151,7 @@ def test_hostile_text_is_shown_as_text(page: Page) -> None:
 def test_what_was_left_out_is_said(page: Page) -> None:
     assert page.locator(".note").all_inner_texts()
     assert re.search(
-        r"To keep the page light, it holds only .* in draws\.parquet\.", page.locator(".note").first.inner_text()
+        r"To keep the page light, the grid holds only .* in draws\.parquet\.", page.locator(".note").first.inner_text()
     )
 
 
