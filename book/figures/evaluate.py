@@ -8,6 +8,7 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from itertools import takewhile
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -106,10 +107,11 @@ def headline(draws: pd.DataFrame, summary: pd.DataFrame) -> str:
     ends = _ends(summary)
     if len(ends) == 1:
         return f"{percent_with_interval(ends[0], 'accuracy')} right at T = {ends[0]['temperature']:g}"
-    low, high = (f"T = {row['temperature']:g}" for row in ends)
-    found = _change(draws, ends)
-    points = with_interval(*found, form="{:+.1f} points", ends="{:+.1f}")
-    return f"{ends[0]['accuracy']:.1%} right at {low}, {ends[1]['accuracy']:.1%} at {high}: {points}".replace("%", " %")
+    cold, hot = (f"{100 * row['accuracy']:.1f} %" for row in ends)
+    change, low, high = _change(draws, ends)
+    brackets = () if low == high else (low, high)
+    points = with_interval(change, *brackets, form="{:+.1f} points", ends="{:+.1f}")
+    return f"{cold} right at T = {ends[0]['temperature']:g}, {hot} at T = {ends[1]['temperature']:g}: {points}"
 
 
 def certainty(draws: pd.DataFrame, summary: pd.DataFrame) -> str:
@@ -124,6 +126,8 @@ def certainty(draws: pd.DataFrame, summary: pd.DataFrame) -> str:
     _, low, high = _change(draws, ends)
     if math.isnan(low):
         return "All problems are versions of one, so nothing here says how other problems would do."
+    if low == high:
+        return "All problems changed by the same, so there is no interval that says how other problems would do."
     if low <= 0 <= high:
         return f"{what}. It holds 0: there may be no change at all."
     return f"{what}. All of it lies {'below 0: accuracy falls' if high < 0 else 'above 0: accuracy rises'}."
@@ -147,12 +151,14 @@ def asked(draws: pd.DataFrame, record: Mapping[str, Any]) -> str:
     often = []
     for n, at in runs.groupby(runs, sort=False):
         temperatures = _listed([f"{temperature:g}" for temperature in at.index])
-        often.append(f"{'once' if n == 1 else f'{n:,} times'} at T = {temperatures}")
+        each = "each of " if len(at) > 1 else ""
+        often.append(f"{'once' if n == 1 else f'{n:,} times'} at {each}T = {temperatures}")
     each = "It was asked" if problems == 1 else "Each was asked"
-    form = "inside the tokenizer's chat template" if record["chat_template"] else "without a chat template"
+    templated = record["chat_template"] and given["chat_template"] != "off"
+    form = "inside the tokenizer's chat template" if templated else "without a chat template"
     style = f"in the prompt style {given['prompt_style']}"
     if given["template"] is not None:
-        style = f"in the words of {given['template']}"
+        style = f"with the template {Path(given['template']).name}"
     part = "" if given["shard"] is None else f" (shard {given['shard'] + 1} of {given['shards']})"
     return (
         f"{problems:,} problem{'s' * (problems > 1)}{part}, {len(draws):,} answers. {each} {', '.join(often)}, "
@@ -167,7 +173,7 @@ def _listed(words: Sequence[str]) -> str:
 def read_by(draws: pd.DataFrame, rule: str) -> str:
     """What the answer rule takes for the answer, in words that fit what is asked for."""
     kinds = {kind_of(answer) for answer in draws["expected"].unique()}
-    noun = "text" if "text" in kinds else max(kinds)
+    noun = "line" if "text" in kinds else max(kinds)
     words = {
         "first": f"the first {'integer' if noun == 'number' else noun}",
         "last": f"the last {noun}",
@@ -205,7 +211,7 @@ def cautions(draws: pd.DataFrame, record: Mapping[str, Any]) -> str:
     if loops := int(draws["runaway"].sum()):
         cut += f", {loops:,} of them in a loop"
     if record["parameters"]["stop"] == "decided":
-        cut = "texts were cut short where their outcome was decided"
+        cut = "texts were cut short where their outcome was decided, and confidence is of what was drawn"
     if server := record.get("server"):
         return f"{cut}; {_of_server(draws, server, record['tried'])}"
     probe = record["determinism"]
@@ -544,8 +550,9 @@ def failures(draws: pd.DataFrame, problems: pd.DataFrame, examples: int = 3) -> 
 
 
 def failures_by_temperature(draws: pd.DataFrame, knobs: str) -> Any:
-    """The chart of the classes by temperature; None where no wrong answer has a class."""
-    if (shares := failure_shares(draws)).empty:
+    """The chart of the classes by temperature; None where there are not several."""
+    shares = failure_shares(draws)
+    if shares["failure"].nunique() < 2:
         return None
     return charts.failures(
         shares,

@@ -129,7 +129,7 @@ def test_the_page_of_a_stored_run_says_what_its_draws_say() -> None:
     said = evaluate.opening(draws, summary, stored, "few_shot").text
     assert said.startswith(f"{right[0.0]:.1%} right at T = 0, {right[1.0]:.1%} at T = 1: ".replace("%", " %"))
     assert "All of it lies below 0: accuracy falls." in said
-    assert "240 problems, 3,120 answers. Each was asked once at T = 0, 4 times at T = 0.1, 0.5 and 1, " in said
+    assert "240 problems, 3,120 answers. Each was asked once at T = 0, 4 times at each of T = 0.1, 0.5 and 1, " in said
     assert "the rule 'first': the first integer." in said
     data = embedded(evaluate.explorer(draws, problems))
     assert (len(data["problems"]), data["temperatures"], data["notes"]) == (240, [0.0, 0.1, 0.5, 1.0], [])
@@ -270,9 +270,28 @@ def test_calibration_is_of_one_whole_text_a_problem_or_says_why_not() -> None:
     assert "they are too long" in evaluate.calibrated(draws.assign(n_tokens=1000), record()).text
 
 
+def test_the_headline_gives_no_interval_where_nothing_varies() -> None:
+    draws = made((0.0, 1.0), problems=9).assign(correct=False)
+    summary = inference.summarize_with_intervals(draws)
+    assert evaluate.headline(draws, summary) == "0.0 % right at T = 0, 0.0 % at T = 1: +0.0 points"
+    assert "changed by the same, so there is no interval" in evaluate.certainty(draws, summary)
+    versions = made((0.0, 1.0), problems=9).assign(cluster="one")
+    summary = inference.summarize_with_intervals(versions)
+    assert re.fullmatch(r".* at T = 1: −11\.1 points", evaluate.headline(versions, summary))
+    assert "All problems are versions of one" in evaluate.certainty(versions, summary)
+
+
+def test_a_chat_template_that_was_off_is_not_said_to_have_been_used() -> None:
+    draws = made()
+    has_one = record() | {"chat_template": True}
+    assert "inside the tokenizer's chat template" in evaluate.asked(draws, has_one)
+    off = record(chat_template="off", template="/home/me/mine.txt") | {"chat_template": True}
+    assert "with the template mine.txt, without a chat template." in evaluate.asked(draws, off)
+
+
 def test_a_rule_is_told_in_words_that_fit_what_is_asked() -> None:
     draws = made()
-    assert evaluate.read_by(draws, "last").endswith("the rule 'last': the last text.")
+    assert evaluate.read_by(draws, "last").endswith("the rule 'last': the last line.")
     assert evaluate.read_by(draws.assign(expected="B"), "sole").endswith("the only letter, if there is one.")
     assert evaluate.read_by(draws.assign(expected="1/2"), "marked").endswith("or else the last number.")
     assert evaluate.read_by(draws, "regex:= (x)").endswith("regex:= (x): what stands in the first pair of brackets.")
