@@ -56,7 +56,7 @@
     const haystack = (problem) => {
       if (!haystacks.has(problem)) {
         const texts = problem.outputs.map(([text]) => text);
-        haystacks.set(problem, [problem.id, problem.asked, problem.expected, ...texts].join("\n").toLowerCase());
+        haystacks.set(problem, [problem.id, problem.asked, problem.expected, ...texts].join(" ").replace(/\s+/g, " ").toLowerCase());
       }
       return haystacks.get(problem);
     };
@@ -74,7 +74,7 @@
       update();
     })));
     const update = () => {
-      const wanted = search.value.trim().toLowerCase();
+      const wanted = search.value.trim().replace(/\s+/g, " ").toLowerCase();
       found = problems.filter((p) => (!task.value || p.task === task.value) && turns[turn.value](p) && haystack(p).includes(wanted));
       if (sorted !== null) {
         const key = columns[sorted][1];
