@@ -77,7 +77,7 @@ AS_TEXTS = pytest.mark.parametrize("text", WRITTEN, ids=lambda text: ascii(text)
 CELL = """
 from pathlib import Path
 from book.figures import compare, evaluate, style, text
-from lmrel import charts, records
+from lmrel import charts, load_problems, records
 from lmrel.stats import inference, metrics
 from study import results as found
 style.enable()
@@ -89,12 +89,15 @@ for first in range(0, len(models), 7):
     display(charts.response(models[first : first + 7], 'accuracy', name, name, subtitle=name))
 display(charts.runs(metrics.by_run(draws).query("task == 'all'"), name, name, subtitle=name))
 display(charts.failures(inference.failure_shares(draws.assign(failure=draws['text'], correct=False)), name, name))
-display(evaluate.by_task(inference.summarize_with_intervals(draws)), evaluate.samples(draws))
+written = text.plain(draws[['text']].replace('\\n', '⏎', regex=True))
+display(evaluate.by_task(inference.summarize_with_intervals(draws)), written)
 study = compare.read(place, [folder.name for folder in found.find_runs(place)], temperatures=[0.5])
 print(compare.overview(study), compare.kept(compare.read(place, [])))
 display(compare.conditions(study), compare.missing(study), compare.levels(study))
 display(compare.examples(study, *list(study.records)[:2], count=100))
-{'parameters': {'model': name, 'models': names}}
+drawn = draws.assign(ended='eos', extracted=draws['text'], prompt=draws['text'])
+display(evaluate.explorer(drawn, load_problems(str(place.parent / 'mine.jsonl'))))
+display(evaluate.recorded({'parameters': {'model': name, 'models': names}}))
 """
 INDEX = """# Home
 
@@ -198,6 +201,12 @@ def test_hostile_text_in_a_notebooks_page_is_text(browser: Browser, book: Path) 
             page.locator("#vg-tooltip-element.visible").wait_for()
             told += page.locator("#vg-tooltip-element td.value").all_text_contents()
     assert {visible(name) for name in NAMES} <= set(told)
+    for text in WRITTEN:
+        page.locator(".lmrel-run input").fill(visible(text).lower())
+        page.locator(".lmrel-run tbody button").first.click()
+        shown = page.locator("dialog pre").all_text_contents()
+        assert visible(text) in shown
+        page.keyboard.press("Escape")
     nothing_came_of_it(page, done)
     page.context.close()
 

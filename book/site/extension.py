@@ -25,14 +25,18 @@ from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective, SphinxRole
 
 from book.figures.style import MIME, NARROW, VEGALITE, inert, svg
+from lmrel import files
+from lmrel.__main__ import as_csv
 from lmrel.charts import WIDTH
 from lmrel.errors import InputError
 from lmrel.files import read_object
+from lmrel.records import DRAWS, RUN, SUMMARY, read_draws
 
 STATIC = Path(__file__).parent / "static"
 NUMBERS = "results/*numbers.json"
 API = "book/api"  # the pages that document the functions, one a room
 LIVE = "results/live"  # what book.figures.live wrote
+CSV = "draws.csv"
 
 
 class ChartPlugin:
@@ -203,8 +207,28 @@ def copy_live(app: Sphinx, exception: Exception | None) -> None:
         shutil.copy2(path, target)
 
 
+def run_folder(app: Sphinx, pagename: str) -> Path | None:
+    """The folder of the finished run whose page this is, with its draws; None for any other page."""
+    folder = Path(app.srcdir, pagename).parent
+    is_page = re.fullmatch(r"results/.+/evaluate", pagename)
+    return folder if is_page and all((folder / name).is_file() for name in (RUN, DRAWS, SUMMARY)) else None
+
+
+def write_downloads(app: Sphinx, exception: Exception | None) -> None:
+    """Put the files of each run beside its page: draws as Parquet and as CSV, and the summary."""
+    for pagename in sorted(app.env.found_docs) if exception is None and app.builder.format == "html" else []:
+        if folder := run_folder(app, pagename):
+            target = Path(app.outdir, pagename).parent
+            for name in (DRAWS, SUMMARY):
+                shutil.copy2(folder / name, target)
+            try:
+                files.write_text(as_csv(read_draws(folder)), target / CSV)
+            except InputError as error:
+                raise ExtensionError(str(error)) from error
+
+
 def choose_scripts(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:
-    """Add the scripts of charts and of live figures to pages with some; take thebe's away, which fails on every page.
+    """Add the scripts of charts and figures to pages with some; take thebe's away, which fails on every page.
 
     It is loaded twice, and the second time is an error.
     """
@@ -215,6 +239,9 @@ def choose_scripts(app: Sphinx, pagename: str, templatename: str, context: dict[
         app.add_css_file("live.css")
         app.add_js_file("live.js", loading_method="defer")
         app.add_js_file("live-figures.js", loading_method="defer")
+    if 'class="lmrel-run"' in body:
+        app.add_css_file("run.css")
+        app.add_js_file("run.js", loading_method="defer")
     scripts = context.get("script_files", [])
     scripts[:] = [
         script for script in scripts if "thebe" not in f"{script} {getattr(script, 'attributes', {})}".lower()
@@ -222,7 +249,10 @@ def choose_scripts(app: Sphinx, pagename: str, templatename: str, context: dict[
 
 
 def finish_body(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:
-    """Number a page's figures, link each to the function that drew it, let wide tables scroll, describe the page."""
+    """Number figures and link each to the function that drew it, link a run's files, let wide tables scroll, describe.
+
+    The description of a page is its first paragraph.
+    """
     numbers = itertools.count(1)
     body = re.sub(
         r'<span class="number"></span>',
@@ -237,6 +267,9 @@ def finish_body(app: Sphinx, pagename: str, templatename: str, context: dict[str
     body = re.sub(r'<a data-function="([\w.]+)"', to_reference, body)
     body = re.sub(r"<table\b.*?</table>", r'<div class="wide-table" tabindex="0">\g<0></div>', body, flags=re.DOTALL)
     body = body.replace('<th class="head"><p></p></th>', "<td></td>")  # what heads nothing is no header
+    if run_folder(app, pagename):
+        links = ", ".join(f'<a href="{name}" download>{name}</a>' for name in (DRAWS, CSV, SUMMARY))
+        body = re.sub(r'(<p class="lmrel-downloads">).*?(?=</p>)', rf"\1Download: {links}", body, flags=re.DOTALL)
     # Sphinx puts these roles on elements that may not have them.
     context["body"] = re.sub(r'(<[^<>]*) role="(doc-biblioentry|list)"', r"\1", body)
     paragraph = doctree.next_node(nodes.paragraph) if doctree else None
@@ -292,5 +325,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("html-page-context", finish_body)
     app.connect("build-finished", write_vega)
     app.connect("build-finished", copy_live)
+    app.connect("build-finished", write_downloads)
     app.connect("build-finished", mend_theme)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
