@@ -524,29 +524,24 @@ def failures(draws: pd.DataFrame, problems: pd.DataFrame, examples: int = 3) -> 
         return said("No answer was wrong.")
     if wrong["failure"].isna().all():
         return said(f"{len(wrong):,} answers were wrong. Texts that were cut short where decided have no class.")
-    told, rows = questions(problems), []
+    told = questions(problems)
     shares = failure_shares(draws.assign(temperature=0.0, decoder="all")).sort_values("count", ascending=False)
     shares = shares.rename(columns={"low": "share_low", "high": "share_high"})
+    parts = [said(f"{len(wrong):,} of {len(draws):,} answers were wrong, all temperatures together.")]
     for _, share in shares.iterrows():
         some = wrong[wrong["failure"] == share["failure"]].drop_duplicates("problem_id").head(examples)
-        head = {
-            "class": share["failure"].replace("_", " "),
-            "answers": f"{share['count']:,}",
-            "of all wrong ones": percent_with_interval(share, "share"),
+        name, count = share["failure"].replace("_", " "), f"{share['count']:,} answer{'s' * (share['count'] > 1)}"
+        parts.append(
+            said(f"{name}: {count}, {percent_with_interval(share, 'share')} of all wrong ones", kind="lmrel-class")
+        )
+        columns = {
+            "the model wrote": some["text"].map(_short).str.replace("\n", "⏎"),
+            "right answer": some["expected"].astype(str).map(_short),
+            "problem": some["problem_id"].map(told).fillna(some["problem_id"]).map(_short),
+            "T": some["temperature"].map("{:g}".format),
         }
-        for _, draw in some.iterrows():
-            rows.append(
-                {
-                    **head,
-                    "the model wrote": _short(draw["text"]).replace("\n", "⏎"),
-                    "right answer": _short(str(draw["expected"])),
-                    "problem": _short(told.get(draw["problem_id"], draw["problem_id"])),
-                    "T": f"{draw['temperature']:g}",
-                }
-            )
-            head = dict.fromkeys(head, "")  # named once for all its examples
-    first = f"{len(wrong):,} of {len(draws):,} answers were wrong, all temperatures together."
-    return together(said(first), tabled(plain(pd.DataFrame(rows))))
+        parts.append(tabled(plain(pd.DataFrame(columns))))
+    return together(*parts)
 
 
 def failures_by_temperature(draws: pd.DataFrame, knobs: str) -> Any:
@@ -593,7 +588,7 @@ def repeats(draws: pd.DataFrame) -> Block:
         found = pd.DataFrame.from_dict(of_problem, orient="index")
         others = against[against["temperature"] == temperature].groupby("problem_id")["flipped"].mean()
         if len(others):
-            found["other answer than greedy"] = others
+            found["unlike greedy"] = others
         cluster = some.groupby("problem_id")[unit(some)].first()
         rows.append({"T": f"{temperature:g}"} | {name: _interval(found[name].dropna(), cluster) for name in found})
     return tabled(plain(pd.DataFrame(rows)))
@@ -604,7 +599,7 @@ def _repeated(draws: pd.DataFrame, k: int) -> dict[str, float]:
     n, right = len(draws), int(draws["correct"].sum())
     answers = [None if pd.isna(answer) else answer for answer in draws["extracted"]]
     return {
-        "same answer in all runs": same_at_k(answers, n),
+        "all alike": same_at_k(answers, n),
         f"pass@{k}": pass_at_k(n, right, k),
         f"majority@{k}": majority_at_k(answers, draws["expected"].iloc[0], k),
         f"all {k} right": pass_power_k(n, right, k),

@@ -234,7 +234,7 @@ def test_a_class_has_its_count_its_share_and_three_examples() -> None:
     said = evaluate.failures(draws, of_problems(draws)).text
     wrong = int((~draws["correct"]).sum())
     assert f"{wrong} of {len(draws)} answers were wrong" in said
-    assert re.search(rf"wrong answer +{wrong} +100\.0 % \[\d+, 100\]", said)
+    assert re.search(rf"^wrong answer: {wrong} answers, 100\.0 % \[\d+, 100\] of all wrong ones$", said, re.M)
     assert said.count("Is it?") == 3
     assert (
         evaluate.failures(draws.assign(correct=True, failure=None), of_problems(draws)).text == "No answer was wrong."
