@@ -13,7 +13,7 @@ import yaml
 
 from lmrel.checkpoint import resolve
 from lmrel.parameters import served
-from lmrel.registry import TINY
+from lmrel.registry import TINY, TINY_SUITE
 from study.code import ROOMS, sources
 from study.jobs import BOOK, Study
 
@@ -91,7 +91,6 @@ READS |= dict.fromkeys(
     ("targets", "targets_appendix"), [files("book/data/arms", "*.parquet"), "book/data/experts.parquet"]
 )
 LEAVES = {"targets": ["results/targets-numbers.json"], "factorial": ["results/factorial-numbers.json", "results/cost.json"]}
-LIVE = ("tiny-dense-base", "tiny-dense-instruct", "tiny-sparse-base", "tiny-sparse-instruct")
 
 
 wildcard_constraints:
@@ -190,7 +189,8 @@ rule compare:
     input:
         "notebooks/compare.ipynb",
         code("notebooks/compare.ipynb"),
-        [f"{FOLDER}/{run}/.evaluated" for run in RUNS],
+        [f"results/{name}/.evaluated" for name in TINY_SUITE],
+        [checkpoint(name) for name in TINY_SUITE],
     output:
         update("results/compare.ipynb"),
         touch("results/.compared"),
@@ -215,7 +215,9 @@ rule report:
         update(f"{FOLDER}/study.ipynb"),
         touch(f"{FOLDER}/.reported"),
     params:
-        parameters=one_line({"results_dir": str(FOLDER), "runs": list(RUNS)}),
+        parameters=one_line(
+            {"results_dir": str(FOLDER), "runs": list(RUNS), "temperatures": STUDY.temperatures or [0.0, 1.0]}
+        ),
         title=STUDY.name,
     log:
         f"{FOLDER}/study.log",
@@ -247,9 +249,8 @@ for page in READS:
 rule live:
     input:
         code("book.figures.live"),
-        [checkpoint(name) for name in LIVE],
-        # Of a model that the study leaves out, the draws of an earlier run, if any.
-        [f"results/{name}/.evaluated" for name in LIVE if name in RUNS or Path(f"results/{name}/.evaluated").exists()],
+        [checkpoint(name) for name in TINY_SUITE],
+        [f"results/{name}/.evaluated" for name in TINY_SUITE],
     output:
         update("results/live/still.json"),
         touch("results/.live"),

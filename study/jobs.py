@@ -181,6 +181,13 @@ class Study:
         """Whether it is the book's own study."""
         return self.folder == RESULTS
 
+    @property
+    def temperatures(self) -> list[float]:
+        """The lowest and the highest temperature that all conditions have, at which they are compared; one, or none."""
+        each = [set(condition.parameters.temperatures) for condition in self.conditions.values()]
+        shared = sorted(set.intersection(*each))
+        return list(dict.fromkeys([*shared[:1], *shared[-1:]]))
+
     def jobs(self) -> list[Job]:
         """All jobs that draw, condition by condition."""
         return [job for condition in self.conditions.values() for job in condition.jobs()]

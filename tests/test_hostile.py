@@ -92,7 +92,7 @@ display(charts.failures(inference.failure_shares(draws.assign(failure=draws['tex
 written = text.plain(draws[['text']].replace('\\n', '⏎', regex=True))
 display(evaluate.by_task(inference.summarize_with_intervals(draws)), written)
 study = compare.read(place, [folder.name for folder in found.find_runs(place)], temperatures=[0.5])
-print(compare.overview(study), compare.kept(compare.read(place, [])))
+print(compare.overview(study)); display(compare.missing(compare.read(place, [])))
 display(compare.conditions(study), compare.missing(study), compare.levels(study))
 display(compare.examples(study, *list(study.records)[:2], count=100))
 drawn = draws.assign(ended='eos', extracted=draws['text'], prompt=draws['text'])

@@ -18,7 +18,7 @@ from book.analysis.trends import holm, mean_test
 from book.figures.shipped import HOW
 from book.figures.text import Lines, plain, rests_on
 from lmrel import records
-from lmrel.errors import SHOWN, InputError, quoted, visible
+from lmrel.errors import SHOWN, InputError, quoted
 from lmrel.files import as_path, read_object, read_text
 from lmrel.parameters import Comparing, as_list, is_path
 from lmrel.stats.comparison import WORSE, Comparison, compare
@@ -97,7 +97,7 @@ def _together(tables: list[pd.DataFrame]) -> pd.DataFrame:
 def _failure(folder: Path) -> str:
     """Why the last try failed, on one line; empty where none did."""
     try:
-        return " ".join(read_text(folder / FAILED).split())
+        return " ".join(read_text(folder / FAILED).removeprefix("InputError: ").split())
     except (OSError, ValueError):
         return ""
 
@@ -153,11 +153,6 @@ def overview(found: Found) -> str:
     return f"{rests}\n{said}: {draws:,} draws of {found.shares['problem_id'].nunique():,} problems"
 
 
-def kept(found: Found) -> str:
-    """The names of finished runs that the study does not name."""
-    return visible(", ".join(found.kept)) or "none"
-
-
 def conditions(found: Found) -> pd.DataFrame | str:
     """The model of each finished condition and the other parameters in which they differ, its problems and draws."""
     if not found.records:
@@ -181,8 +176,13 @@ def _value(value: Any) -> str:
 
 
 def missing(found: Found) -> Lines:
-    """The conditions without a finished run, or whose last try failed, and what is known of that; ``none``."""
-    return Lines([f"{run}: {remark}" for run, remark in found.remarks.items()] or ["none"])
+    """What is not among the conditions that are shown, a sentence each: those that have not finished, and why.
+
+    Then those whose last try failed, and the finished runs in the same folder that the study does not name.
+    """
+    left = ", ".join(found.kept)
+    said = [f"{run}: {remark}" for run, remark in found.remarks.items()] or ["All conditions have finished."]
+    return Lines([*said, *([f"Finished, but not in this study, and kept: {left}"] if left else [])])
 
 
 def drops(found: Found) -> pd.DataFrame:
@@ -274,9 +274,11 @@ def shown_pairs(found: Found, compared: Pairs) -> pd.DataFrame | str:
 
 
 def refused(compared: Pairs) -> Lines:
-    """Which pairs were not compared, and why; ``none``."""
-    said = [f"{a} and {b}: {one}" for (a, b), one in compared.items() if isinstance(one, InputError)]
-    return Lines(said or ["none"])
+    """Which pairs were not compared, and why."""
+    said = [
+        f"Not compared, {a} (a) with {b} (b): {one}" for (a, b), one in compared.items() if isinstance(one, InputError)
+    ]
+    return Lines(said or ["All pairs were compared."] * bool(compared))
 
 
 def levels(found: Found) -> pd.DataFrame | str:

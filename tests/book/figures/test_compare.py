@@ -71,12 +71,16 @@ def test_what_has_not_finished_is_said_and_the_others_are_compared(tmp_path: Pat
     (tmp_path / "damaged" / records.RUN).write_text("{}")
     found = compare.read(tmp_path, [*names[:3], "failed", "damaged", "later"])
     said = dict(line.split(": ", 1) for line in compare.missing(found))
-    assert said["failed"] == f"InputError: {HOSTILE}\x1b"
+    assert said["failed"] == f"{HOSTILE}\x1b"
     assert said["later"] == "not run yet"
     assert "damaged/run.json holds something else: it has no 'parameters'" in said["damaged"]
     assert said["again"] == "its last try failed, and what is shown is of an earlier one: It broke later."
     assert list(found.records) == ["one", "two", "again"]
-    assert compare.kept(found) == "kept"
+    assert said["Finished, but not in this study, and kept"] == "kept"
+    (tmp_path / "again" / compare.FAILED).unlink()
+    assert compare.missing(compare.read(tmp_path, [*names, "damaged"]))[0].startswith("damaged: ")
+    (tmp_path / "damaged" / records.RUN).unlink()
+    assert compare.missing(compare.read(tmp_path, [*names])) == ["All conditions have finished."]
     assert len(compare.pairs(found)) == 3
 
 
@@ -149,9 +153,10 @@ def test_what_parameters_differ_in_may_differ_and_nothing_else(tmp_path: Path) -
     verdicts = {(row[0], row[1]): row[3] for row in cells(compare.shown_pairs(found, compared))}
     assert verdicts["one", "odd"] == verdicts["one", "elsewhere"] == "not compared"
     said = dict(line.split(": ", 1) for line in compare.refused(compared))
-    assert said["one and odd"].startswith("at temperature 0 the decoder of a is 'd0'")
-    assert "have another right answer for problem" in said["one and elsewhere"]
-    assert "one and zero" not in said
+    assert said["Not compared, one (a) with odd (b)"].startswith("at temperature 0 the decoder of a is 'd0'")
+    assert "have another right answer for problem" in said["Not compared, one (a) with elsewhere (b)"]
+    assert not any("zero" in pair and "one" in pair for pair in said)
+    assert compare.refused({("one", "zero"): compared["one", "zero"]}) == ["All pairs were compared."]
     assert ["one", "elsewhere"] not in [row[1:3] for row in cells(compare.levels(found))]
     record = {"parameters": {"decoding": "as_shipped"}}
     assert compare.meant(record, record) == ["decoder"]  # those of the model
