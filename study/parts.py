@@ -134,8 +134,7 @@ def begun(folder: Path, parameters: Mapping[str, Any], inputs: Mapping[str, Any]
         return Held({}, {})
     record = _read_record(path)
     theirs = record["parameters"]
-    each = sum(theirs["runs"] if temperature else 1 for temperature in theirs["temperatures"])
-    draws = len(list(path.parent.glob("[!.]*-*.parquet"))) * record["block"] * each
+    draws = sum(map(_rows, path.parent.glob("[!.]*-*.parquet")))
     pairs = differences(record, parameters, inputs)
     pairs |= {name: (theirs[name], now) for name, now in _as_read(parameters).items() if name in RUNS}
     return Held({**record, "draws": draws}, {name: pair for name, pair in pairs.items() if pair[0] != pair[1]})
@@ -272,6 +271,13 @@ def is_whole(path: Path, rows: int) -> bool:
         return path.exists() and _read_part(path).num_rows == rows
     except InputError:
         return False
+
+
+def _rows(path: Path) -> int:
+    """How many draws a part says that it has; none if it is damaged."""
+    with suppress(OSError, pa.ArrowException):
+        return int(pq.read_metadata(path).num_rows)
+    return 0
 
 
 def join_parts(paths: Sequence[Path], folder: Path) -> Path:

@@ -6,10 +6,11 @@ It only reads results/, so it can be asked from anywhere that sees them; it know
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from filelock import lock_descriptor
 from lmrel import records
 from lmrel.errors import InputError, command
 from lmrel.files import read_object
+from lmrel.parameters import Parameters
 from study import parts
 from study.jobs import BOOK, Job, Study
 
@@ -63,8 +65,9 @@ def _state_in(job: Job) -> State:
 def _is_of(record: Path, parameters: Mapping[str, Any]) -> bool:
     """Whether the run.json at `record` is of a run with these parameters, wherever that wrote."""
     found = read_object(record).get("parameters")
+    asked = json.loads(json.dumps(asdict(Parameters(**parameters))))  # as a run writes them
     return isinstance(found, dict) and all(
-        found.get(name) == value for name, value in parameters.items() if name not in ("output_dir", "replace")
+        found.get(name) == asked[name] for name in parameters if name not in ("output_dir", "replace")
     )
 
 

@@ -199,10 +199,10 @@ def main() -> None:
     parser.add_argument("-y", "--parameters", action="append", default=[], help="parameters, as YAML; may be repeated")
     arguments = parser.parse_args()
     parameters = {name: value for text in arguments.parameters for name, value in read_parameters(text).items()}
-    with only_one(arguments.target), claimed(arguments.gpus) as gpus:
+    target = arguments.target
+    with only_one(target), told(target, arguments.attempt), claimed(arguments.gpus) as gpus:
         os.environ.update(gpus)
-        with told(arguments.target, arguments.attempt):
-            run_notebook(arguments.source, arguments.target, parameters, arguments.title)
+        run_notebook(arguments.source, target, parameters, arguments.title)
 
 
 if __name__ == "__main__":

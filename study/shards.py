@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lmrel.errors import InputError
-from lmrel.records import DRAWS, RUN
+from lmrel.records import DRAWS
 from study import parts
 
 
@@ -34,8 +34,9 @@ def finished_shard(folder: Path, parameters: Mapping[str, Any], inputs: Mapping[
     found = parts.held(folder, parameters, inputs)
     if found.same and found.complete(parameters):
         return found.record
-    state = "is of other parameters, code or weights" if (folder / RUN).exists() else "is not finished"
-    raise InputError(f"the shard in {folder} {state}; evaluate it with shard={parameters['shard']}, then join.")
+    state = f"holds other draws: {found.said()}" if found.differs else "is not finished"
+    again = f"shard={parameters['shard']}" + (" and replace=True" if found.differs else "")
+    raise InputError(f"the shard in {folder} {state}; evaluate it with {again}, then join.")
 
 
 def join_shards(folders: Sequence[Path], target: Path, problems: int, n_draws: int) -> Path:

@@ -19,14 +19,13 @@ from tokenizers import Tokenizer
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, ByT5Tokenizer, PreTrainedTokenizerFast
 
 from lmrel import Decoder, InputError, load_model, models, paper_problems, sample
-from lmrel.checkpoint import resolve, revision_of
 from lmrel.models import resolve_precision
 from lmrel.parameters import PROMPT_STYLES
 from lmrel.precision import bits_per_weight, precision_of
 from lmrel.prompts import render
 from lmrel.registry import CHECKPOINTS, REGISTRY, SHAPES, TINY, TINY_SUITE, known
 from lmrel.tokens import encode, encode_problems
-from tests.conftest import UNIX, tiny
+from tests.conftest import tiny
 from tiny.shapes import ARCHITECTURES, build_model, build_tokenizer
 from tiny.train import export
 
@@ -93,34 +92,6 @@ def test_registry_names_and_repos_are_distinct_and_hold_the_papers_models() -> N
 def test_the_book_lists_the_registry() -> None:
     text = (CHECKPOINTS.parent / "book" / "run.md").read_text()
     assert all(f"`{name}`" in text for name in REGISTRY)
-
-
-def test_any_folder_or_repo_id_resolves(tmp_path: Path) -> None:
-    assert resolve("Qwen/Qwen2.5-0.5B") == "Qwen/Qwen2.5-0.5B"
-    assert resolve("qwen2.5-3b") == "Qwen/Qwen2.5-3B"
-    copy = shutil.copytree(CHECKPOINTS / "tiny-dense-base", tmp_path / "mine")
-    assert resolve(str(copy)) == str(copy)
-    model, _ = load_model(str(copy))
-    assert model.num_parameters() == REGISTRY["tiny-dense-base"].total
-
-
-def test_folders_that_are_no_checkpoints_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="has no config.json"):
-        resolve(str(tmp_path))
-    (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(InputError, match="has no weights: no .*safetensors"):
-        resolve(str(tmp_path))
-    (tmp_path / "pytorch_model.bin").touch()
-    with pytest.raises(InputError, match="pickled weights can run code"):
-        resolve(str(tmp_path))
-    (tmp_path / "model.safetensors").touch()
-    (tmp_path / "config.json").write_text(json.dumps({"auto_map": {"AutoModel": "evil.Model"}}))
-    with pytest.raises(InputError, match="brings its own code"):
-        resolve(str(tmp_path))
-    for broken in ("{oops", "5"):
-        (tmp_path / "config.json").write_text(broken)
-        with pytest.raises(InputError, match="cannot be read"):
-            resolve(str(tmp_path))
 
 
 def test_a_damaged_checkpoint_ends_in_a_sentence(tmp_path: Path) -> None:
@@ -238,21 +209,6 @@ def test_without_a_network_a_repo_ends_in_a_sentence(monkeypatch: pytest.MonkeyP
     assert "could not be downloaded, as there is no connection to its hub" in done.stderr.splitlines()[-1]
 
 
-@pytest.mark.parametrize(
-    ("file", "text", "said"),
-    [
-        ("config.json", '{"quantization_config": {"quant_method": "bitsandbytes"}}', "was quantized by 'bitsandbytes'"),
-        ("config.json", '{"quantization_config": 5}', "was quantized by 5"),
-        ("generation_config.json", '{"temperature": 0.6', "generation_config.json cannot be read"),
-    ],
-)
-def test_what_transformers_would_pass_over_is_refused(file: str, text: str, said: str, tmp_path: Path) -> None:
-    copy = shutil.copytree(CHECKPOINTS / "tiny-dense-base", tmp_path / "mine")
-    (copy / file).write_text(text)
-    with pytest.raises(InputError, match=said):
-        load_model(str(copy))
-
-
 def test_a_config_with_fewer_layers_than_the_weights_is_refused(tmp_path: Path) -> None:
     copy = shutil.copytree(CHECKPOINTS / "tiny-dense-base", tmp_path / "lmrel_nf4_study")
     config = json.loads((copy / "config.json").read_text())
@@ -280,46 +236,11 @@ def test_every_tiny_architecture_is_saved_and_read_with_its_own_tokenizer(archit
     assert encode_problems(paper_problems().iloc[::30].to_dict("records"), "readme", loaded) == prompts
 
 
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        (
-            {"lm_head.bias": torch.full((128,), 9.0)},
-            "has 1 weights that its config.json leaves no room for, such as lm_head",
-        ),
-        (
-            {"model.norm.weight": torch.ones(128, dtype=torch.int32)},
-            r"has model\.norm\.weight in I32; weights are in F16",
-        ),
-        ({"evil\x1b[31m": torch.zeros(2)}, r"has weights named 'evil\\x1b\[31m'; names are in printable characters"),
-    ],
-    ids=["another architecture", "integers", "escapes"],
-)
-def test_weights_that_a_model_would_pass_over_are_refused(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str], change: dict[str, torch.Tensor], said: str
-) -> None:
+def test_weights_that_a_model_would_pass_over_are_refused(tmp_path: Path) -> None:
     copy = shutil.copytree(CHECKPOINTS / "tiny-dense-base", tmp_path / "mine")
     path = copy / "model.safetensors"
-    save_file(load_file(path) | change, path, metadata={"format": "pt"})
-    with pytest.raises(InputError, match=said):
-        load_model(str(copy))
-    assert "\x1b[31m" not in "".join(capfd.readouterr())
-
-
-@pytest.mark.parametrize("size", ["num_hidden_layers", "num_labels"])
-def test_sizes_that_no_model_has_are_refused_before_it_is_built(tmp_path: Path, size: str) -> None:
-    copy = shutil.copytree(CHECKPOINTS / "tiny-dense-base", tmp_path / "mine")
-    path = copy / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {size: 10**7}))
-    with pytest.raises(InputError, match=f"has {size}=10000000 in config.json"):
-        load_model(str(copy))
-
-
-@UNIX
-def test_a_pipe_in_place_of_weights_is_not_waited_for(tmp_path: Path) -> None:
-    copy = shutil.copytree(CHECKPOINTS / "tiny-dense-base", tmp_path / "mine")
-    os.mkfifo(copy / "model-2.safetensors")
-    with pytest.raises(InputError, match="is no file that can be read"):
+    save_file(load_file(path) | {"lm_head.bias": torch.full((128,), 9.0)}, path, metadata={"format": "pt"})
+    with pytest.raises(InputError, match="has 1 weights that its config.json leaves no room for, such as lm_head"):
         load_model(str(copy))
 
 
@@ -336,26 +257,6 @@ def test_a_tokenizer_that_drops_merges_at_random_does_so_no_longer(tmp_path: Pat
     _, tokenizer = load_model(str(copy))
     encoded = {tuple(tokenizer.encode("the cat")) for _ in range(20)}
     assert encoded == {(vocab["the"], vocab[" "], vocab["c"], vocab["at"])}
-
-
-def test_what_stands_for_no_model_is_named() -> None:
-    names: list[Any] = [
-        None,
-        5,
-        True,
-        ["a"],
-        b"a",
-        "",
-        "\0",
-        "\ud800",
-        "x" * 5000,
-        "a/" + "b" * 5000,
-        "٣/٣",
-        "/dev/null",
-    ]
-    for name in names:
-        with pytest.raises(InputError, match=r"^model is .*(it must be a name, a folder or a repo id|no known name)"):
-            load_model(name)
 
 
 def foreign(folder: Path, name: str, **changes: dict[str, Any]) -> str:
@@ -398,28 +299,6 @@ def test_the_tokenizers_file_wins_over_the_class_that_its_configuration_names(tm
     file = Tokenizer.from_file(f"{source}/tokenizer.json")
     for row in paper_problems().iloc[::40].to_dict("records"):
         assert tokenizer(render(row, "few_shot"))["input_ids"] == file.encode(render(row, "few_shot")).ids
-
-
-@pytest.mark.parametrize("files", [("adapter_config.json", "adapter_model.safetensors"), ("adapter_model.bin",)])
-@pytest.mark.parametrize("alone", [False, True])
-def test_an_adapter_is_to_be_merged_first(tmp_path: Path, files: tuple[str, ...], alone: bool) -> None:
-    if not alone:
-        shutil.copytree(CHECKPOINTS / "tiny-dense-base", tmp_path, dirs_exist_ok=True)
-    for name in files:
-        (tmp_path / name).write_text("{}")
-    with pytest.raises(InputError, match="holds an adapter, such as LoRA's; merge it into its base model first"):
-        load_model(str(tmp_path))
-
-
-def test_a_revision_may_follow_a_repo_id(tmp_path: Path) -> None:
-    assert (resolve("me/it@v2"), revision_of("me/it@v2")) == ("me/it", "v2")
-    assert (resolve("qwen2.5-3b@abc"), revision_of("qwen2.5-3b@abc")) == ("Qwen/Qwen2.5-3B", "abc")
-    assert revision_of("qwen2.5-3b") == REGISTRY["qwen2.5-3b"].revision
-    assert revision_of("me/it") is None
-    folder = foreign(tmp_path / "me@home", "tiny-dense-base")
-    assert (resolve(folder), revision_of(folder)) == (folder, None)
-    with pytest.raises(InputError, match="is no known name, no folder and no repo id"):
-        resolve("me/it@")
 
 
 def test_what_is_asked_of_transformers_for_a_gguf_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

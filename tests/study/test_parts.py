@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import random
 import signal
 import subprocess
@@ -177,6 +178,43 @@ def test_the_block_size_is_that_of_the_beginning(
     assert files.sha256(tmp_path / "draws.parquet") == undisturbed
 
 
+def test_parts_begun_on_another_device_with_other_versions_go_on_and_both_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undisturbed: str
+) -> None:
+    real = origins.versions
+    with monkeypatch.context() as patch:
+        patch.setattr(origins.platform, "machine", lambda: "another")
+        patch.setattr(origins, "versions", lambda *names: real(*names) | {"numpy": "1.0"})
+        interrupted(tmp_path, patch, after=2)
+    begun = json.loads((tmp_path / ".parts" / "run.json").read_text())["begun"]
+    assert [each["device"] for each in begun] == ["cpu (another)"]
+    interrupted(tmp_path, monkeypatch, after=1)
+    sampled = counting(monkeypatch)
+    carry_out(tmp_path)
+    assert sampled == [2]
+    assert files.sha256(tmp_path / "draws.parquet") == undisturbed
+    record = json.loads((tmp_path / "run.json").read_text())
+    assert record["device"] == f"cpu (another) and cpu ({platform.machine()})"
+    assert record["other_versions"] == [record["versions"] | {"numpy": "1.0"}]
+
+
+def test_what_an_unfinished_run_holds_is_counted_by_its_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert parts.begun(tmp_path, {}, {}) == parts.Held({}, {})
+    interrupted(tmp_path, monkeypatch, after=3)
+    monkeypatch.setattr(parts, "BLOCK", 64)
+    identity = Run(**SMALL).identifying()
+    found = parts.begun(tmp_path, identity, {})
+    assert (found.record["draws"], found.differs) == (3 * 2 * 3, {})
+    assert parts.begun(tmp_path, identity | {"seed": 1}, {}).said() == "seed 0 → 1"
+    more = parts.begun(tmp_path, identity | {"runs": 3}, {})
+    assert more.differs == {"runs": (2, 3)}  # an unfinished run is not extended
+    (last, *_) = (tmp_path / ".parts").glob("*-0002.parquet")
+    records.write_draws(records.read_part(last).head(2), last)
+    assert parts.begun(tmp_path, identity, {}).record["draws"] == 2 * 2 * 3 + 2
+    last.write_bytes(b"PAR1 and no more")
+    assert parts.begun(tmp_path, identity, {}).record["draws"] == 2 * 2 * 3
+
+
 def test_parts_of_a_finished_run_that_was_killed_at_the_very_end_are_removed_and_in_nobodys_way(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -259,8 +297,8 @@ def test_parts_of_other_code_are_refused_by_name_or_replaced(tmp_path: Path, mon
     carry_out(tmp_path, replace=True)
     assert sampled == [2, 2, 2, 2]
     monkeypatch.setattr(parts, "code_hash", lambda *_: "another")
-    carry_out(tmp_path)  # a finished run with the same parameters is simply run again
-    assert sampled == [2] * 8
+    carry_out(tmp_path)  # a finished run, of which no draw is missing, is kept
+    assert sampled == [2] * 4
 
 
 def test_a_second_run_in_the_same_folder_is_refused(tmp_path: Path) -> None:
@@ -322,6 +360,7 @@ def test_a_disk_that_becomes_read_only_ends_in_a_sentence(tmp_path: Path, monkey
         (".parts/run.json", {"block": 0}, "its block is 0"),
         (".parts/run.json", {"block": "x"}, "its block is 'x'"),
         (".parts/run.json", {"block": -3}, "its block is -3"),
+        (".parts/run.json", {"begun": None}, "its begun is None"),
     ],
     ids=str,
 )

@@ -2,18 +2,21 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lmrel import InputError, records
-from study import costs, origins, parts, progress, runner
+from lmrel.registry import CHECKPOINTS
+from study import origins, parts, progress, runner
 from study.jobs import Job, Study
 from study.progress import State
 from study.run import Run
-from tests.conftest import ROOT
-from tests.study.test_jobs import CONFIG, LARGE
+from tests.study.test_jobs import CONFIG
 
 HOUR = 3600.0
 
@@ -27,7 +30,7 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
 
 
 def test_a_job_is_waiting_then_stopped_then_finished(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert progress.state_of_job(job, 4) == State(job, 0, 4, (), "waiting")
+    assert progress.state_of_job(job) == State(job, 0, 4, (), "waiting")
     monkeypatch.setattr(parts, "BLOCK", 3)
     real, drawn = origins.draw, []
 
@@ -40,23 +43,27 @@ def test_a_job_is_waiting_then_stopped_then_finished(job: Job, monkeypatch: pyte
     monkeypatch.setattr(origins, "draw", failing)
     with pytest.raises(KeyboardInterrupt):
         Run(**job.parameters).carry_out(progress=False)
-    stopped = progress.state_of_job(job, 4)
+    stopped = progress.state_of_job(job)
     assert (stopped.done, stopped.what, [count for _, count in stopped.events]) == (3, "stopped", [3])
-    (job.folder / "evaluate.failed.ipynb").touch()
-    failed = progress.state_of_job(job, 4)
+    (job.folder / "evaluate.failed.ipynb").touch()  # of a try that was cut off, as what runs is called so
+    assert progress.state_of_job(job).what == "stopped"
+    job.failed.write_text("InputError: the power went out.\nThe traceback is elsewhere.\n")
+    failed = progress.state_of_job(job)
     assert failed.what == "failed"
-    assert "failed, 3 of 4 problems; its log is results/tiny-dense-base/shards/1-of-2/evaluate.log" in progress.report(
-        [failed], 0.0
-    )
+    assert progress.report([failed], 0.0).splitlines()[1:] == [
+        "tiny-dense-base, shard 1 of 2: failed, 3 of 4 problems",
+        "  the power went out.",
+        "  Its log is results/tiny-dense-base/shards/1-of-2/evaluate.log",
+    ]
     with runner.only_one(job.folder / "evaluate.ipynb"):
-        assert progress.state_of_job(job, 4).what == "running"
+        assert progress.state_of_job(job).what == "running"
     monkeypatch.setattr(origins, "draw", real)
     Run(**job.parameters).carry_out(progress=False)
-    finished = progress.state_of_job(job, 4)
+    finished = progress.state_of_job(job)
     moment = os.stat(job.folder / records.DRAWS).st_mtime
     assert finished == State(job, 4, 4, ((moment, 4),), "finished")
-    other = Job(job.run, job.shard, job.shards, job.folder, job.parameters | {"runs": 9})
-    assert progress.state_of_job(other, 4).what == "failed"  # finished are fewer runs than these
+    other = replace(job, parameters=job.parameters | {"runs": 9})
+    assert progress.state_of_job(other).what == "failed"  # finished are fewer runs than these
 
 
 @pytest.mark.parametrize(
@@ -74,7 +81,7 @@ def test_a_record_that_was_edited_is_of_no_run(job: Job, edited: dict[str, Any])
         place.mkdir(parents=True)
         (place / records.RUN).write_text(json.dumps({"parameters": job.parameters, "block": 3} | edited))
         (place / "part-0000.parquet").touch()
-    assert progress.state_of_job(job, 4) == State(job, 0, 4, (), "waiting")
+    assert progress.state_of_job(job) == State(job, 0, 4, (), "waiting")
 
 
 def test_more_parts_than_there_are_problems_count_once_and_a_lock_may_be_anything(job: Job) -> None:
@@ -84,14 +91,14 @@ def test_more_parts_than_there_are_problems_count_once_and_a_lock_may_be_anythin
     (job.folder / ".evaluate.lock").mkdir()
     for number in range(5):
         (place / f"part-{number:04d}.parquet").touch()
-    found = progress.state_of_job(job, 4)
+    found = progress.state_of_job(job)
     assert (found.done, found.what, [count for _, count in found.events]) == (4, "stopped", [3, 1])
 
 
 def test_results_that_may_not_be_read_end_in_a_sentence(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Path, "exists", lambda _: (_ for _ in ()).throw(PermissionError(13, "Permission denied")))
     with pytest.raises(InputError, match="results/tiny-dense-base/shards/1-of-2 cannot be read: Permission denied"):
-        progress.state_of_job(job, 4)
+        progress.state_of_job(job)
 
 
 def test_the_time_left_is_at_the_rate_since_the_first_of_the_last_hour(job: Job) -> None:
@@ -109,29 +116,41 @@ def test_the_time_left_is_at_the_rate_since_the_first_of_the_last_hour(job: Job)
     )
 
 
-def test_a_plan_names_each_job_and_sums_gpu_and_cpu_time_apart() -> None:
-    study = Study.of(CONFIG | {"models": LARGE, "requests": {"mixtral-8x7b-instruct": {"shards": 2, "gpu": 2}}})
-    due = [
-        {"rule": "evaluate_shard", "run": "mixtral-8x7b-instruct", "shard": "0", "of": "2"},
-        {"rule": "evaluate", "run": "mixtral-8x7b-instruct"},
-        {"rule": "evaluate", "run": "tiny-dense-base"},
-        {"rule": "compare"},
-        {"rule": "study"},
+def test_runs_that_are_no_condition_any_more_are_named_last(job: Job) -> None:
+    state = State(job, 4, 4, (), "finished")
+    assert progress.report([state], 0.0, [Path("results/studies/small/old")]).splitlines() == [
+        "1 jobs: 1 finished; 4 of 4 problems (100%)",
+        "results/studies/small/old: no condition of this study any more; it stays as it is",
     ]
-    measured = costs.read_measured(ROOT / "book" / "data")
-    lines = progress.plan_report(study, due, measured).splitlines()
-    shard = costs.estimate("mixtral-8x7b-instruct", "auto", 13, 120, measured)
-    assert lines[0].startswith(
-        f"mixtral-8x7b-instruct, shard 0 of 2: evaluate, about {progress.duration(shard.seconds)} (gpu 2, mem_mb "
-    )
-    assert lines[1] == "mixtral-8x7b-instruct: join 2 shards"
-    assert lines[2].startswith("tiny-dense-base: evaluate, about ")
-    assert lines[3:-1] == ["compare"]
-    assert lines[-1].startswith(
-        f"4 jobs; drawing takes about {progress.duration(2 * shard.seconds)} of GPU time ({shard.basis}) and "
-    )
-    assert "of CPU time (measured on a CPU)" in lines[-1]
-    assert progress.plan_report(study, [{"rule": "study"}], measured) == "nothing would run: all is done"
+
+
+def test_a_finished_run_is_known_however_its_parameters_were_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    shutil.copytree(CHECKPOINTS / "tiny-dense-base", tmp_path / "mine")
+    given = {"temperatures": "[0, 1]", "limit": 2, "determinism": False}
+    [job] = Study.of({"models": ["~/mine"], "parameters": given}).jobs()
+    Run(**job.parameters).carry_out(progress=False)
+    assert progress.state_of_job(job).what == "finished"
+
+
+def test_the_study_may_be_another_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("studies").mkdir()
+    Path("studies/small.yaml").write_text("{models: [tiny-dense-base], grid: {seed: [1, 2]}, parameters: {limit: 3}}")
+    left = Path("results/studies/small/old")
+    left.mkdir(parents=True)
+    (left / records.RUN).touch()
+    monkeypatch.setattr(sys, "argv", ["progress", "studies/small.yaml"])
+    progress.main()
+    assert capsys.readouterr().out.splitlines() == [
+        "2 jobs: 0 finished; 0 of 12 problems (0%)",
+        f"{left}: no condition of this study any more; it stays as it is",
+    ]
 
 
 def test_durations_are_short() -> None:

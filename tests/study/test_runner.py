@@ -12,7 +12,7 @@ import nbformat
 import pytest
 
 from lmrel import InputError
-from study import progress, runner
+from study import devices, progress, runner
 from study.runner import run_notebook
 from tests.conftest import ROOT
 
@@ -115,7 +115,7 @@ def test_a_notebook_without_parameters_is_refused_before_it_runs(tmp_path: Path)
 
 def test_a_kernel_that_was_killed_is_a_sentence(tmp_path: Path) -> None:
     source = notebook(tmp_path / "a.ipynb", ("x = 1", ["parameters"]), ("import os; os.kill(os.getpid(), 9)", []))
-    with pytest.raises(InputError, match=r"a\.ipynb: its process was killed, perhaps for want of memory\."):
+    with pytest.raises(InputError, match=r"a\.ipynb: its process was killed, perhaps for want of memory\nThe"):
         run_notebook(source, tmp_path / "out.ipynb", {})
     assert not (tmp_path / "out.ipynb").exists()
 
@@ -160,6 +160,92 @@ def test_a_job_waits_for_another_that_makes_its_target_until_that_is_killed(tmp_
     waiting.join(10)
     assert taken
     assert not progress._is_locked(lock)
+
+
+# Attempts
+
+COUNTED = """
+from pathlib import Path
+with Path("tries").open("a") as tries:
+    tries.write("x")
+if error == "InputError":
+    from lmrel import InputError
+    raise InputError("the model is no model.")
+if error:
+    raise KeyError("x")
+"""
+
+
+def job(monkeypatch: pytest.MonkeyPatch, folder: Path, *arguments: str) -> str:
+    """What the command ends with that executes a notebook which counts its tries; nothing where it ends well."""
+    monkeypatch.chdir(folder)
+    source = notebook(folder / "a.ipynb", ("error = ''\nother = 0", ["parameters"]), (COUNTED, []))
+    monkeypatch.setattr(sys, "argv", ["runner", str(source), "out.ipynb", *arguments])
+    try:
+        runner.main()
+    except SystemExit as ended:
+        return str(ended.code)
+    return ""
+
+
+def test_a_second_attempt_does_not_try_again_what_an_input_error_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrong = ("-y", "{error: InputError}")
+    said = job(monkeypatch, tmp_path, *wrong)
+    assert said.splitlines()[0] == "error: a.ipynb: InputError: the model is no model.".replace("a.", f"{tmp_path}/a.")
+    reason = tmp_path / "out.failed.txt"
+    assert reason.read_text() == "InputError: the model is no model.\n"
+    assert job(monkeypatch, tmp_path, *wrong, "--attempt", "2") == "error: not tried again: the model is no model."
+    assert (tmp_path / "tries").read_text() == "x"
+    assert reason.read_text() == "InputError: the model is no model.\n"
+    assert job(monkeypatch, tmp_path, *wrong) == said  # a start of its own tries it
+    assert (tmp_path / "tries").read_text() == "xx"
+
+
+def test_a_second_attempt_tries_any_other_error_again_and_success_takes_the_reason_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reason = tmp_path / "out.failed.txt"
+    for attempt in ("1", "2"):
+        assert "KeyError: 'x'" in job(monkeypatch, tmp_path, "-y", "{error: KeyError}", "--attempt", attempt)
+        assert reason.read_text() == "KeyError: 'x'\n"
+    assert (tmp_path / "tries").read_text() == "xx"
+    assert job(monkeypatch, tmp_path, "--attempt", "2") == ""
+    assert not reason.exists()
+    assert (tmp_path / "tries").read_text() == "xxx"
+
+
+def test_what_is_refused_before_the_notebook_runs_is_a_reason_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "has no parameter 'eror'" in job(monkeypatch, tmp_path, "-y", "{eror: 1}")
+    reason = tmp_path / "out.failed.txt"
+    assert reason.read_text().startswith(f"InputError: {tmp_path}/a.ipynb has no parameter 'eror'")
+    monkeypatch.setattr(devices, "gpus", lambda: ["GPU-a"])
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    assert job(monkeypatch, tmp_path, "--gpus", "2") == "error: this job asks for 2 GPUs; there are 1 here."
+    assert reason.read_text() == "InputError: this job asks for 2 GPUs; there are 1 here.\n"
+
+
+def test_a_reason_that_cannot_be_written_or_read_hides_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reason = tmp_path / "out.failed.txt"
+    reason.write_bytes(b"\xff")
+    monkeypatch.setattr(runner, "write_text", lambda *_: (_ for _ in ()).throw(InputError("the disk is full.")))
+    with pytest.raises(InputError, match="no model"), runner.told(tmp_path / "out.ipynb", 2):
+        raise InputError("no model.")
+    assert not reason.exists()
+
+
+def test_parameters_may_be_given_several_times_and_the_last_one_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert job(monkeypatch, tmp_path, "-y", "{error: KeyError, other: 5}", "-y", "{error: ''}") == ""
+    cells = nbformat.read(tmp_path / "out.ipynb", as_version=4).cells
+    [injected] = [cell for cell in cells if cell.get("id") == "injected-parameters"]
+    assert injected.source.splitlines()[-2:] == ['error = ""', "other = 5"]
 
 
 def papermill(*arguments: str, output: Path) -> Any:
