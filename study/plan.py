@@ -19,7 +19,7 @@ from lmrel.problems import load_problems
 from study import costs, parts
 from study.code import ASKED_BY, DRAWN_BY
 from study.jobs import Condition, Job, Study
-from study.progress import duration, state_of_job
+from study.progress import duration
 from study.shards import deal_problems
 
 DATA = Path(__file__).resolve().parent.parent / "book" / "data"
@@ -57,8 +57,9 @@ def outlook(study: Study, job: Job) -> Outlook:
     goes = [each for each in undone if each.differs]
     kept = done.record["draws"] // job.problems if done.same else 0
     missing = parameters.n_draws - kept
+    complete = begun.record["draws"] // parameters.n_draws if begun.same else 0  # problems of which there is a part
     return Outlook(
-        job.problems - state_of_job(job).done if missing else 0,
+        job.problems - complete if missing else 0,
         missing,
         sum(each.record["draws"] for each in goes),
         "; ".join(dict.fromkeys(each.said() for each in goes)),

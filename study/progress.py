@@ -10,7 +10,7 @@ import json
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -65,10 +65,8 @@ def _state_in(job: Job) -> State:
 def _is_of(record: Path, parameters: Mapping[str, Any]) -> bool:
     """Whether the run.json at `record` is of a run with these parameters, wherever that wrote."""
     found = read_object(record).get("parameters")
-    asked = json.loads(json.dumps(asdict(Parameters(**parameters))))  # as a run writes them
-    return isinstance(found, dict) and all(
-        found.get(name) == asked[name] for name in parameters if name not in ("output_dir", "replace")
-    )
+    asked = json.loads(json.dumps(parts.identifying(Parameters(**parameters))))  # as a run writes them
+    return isinstance(found, dict) and all(found.get(name) == asked[name] for name in parameters if name in asked)
 
 
 def _is_locked(path: Path) -> bool:

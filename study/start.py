@@ -33,8 +33,11 @@ def start(target: str, source: Path, profile: str, *, replace: bool) -> None:
     """
     study = Study.read(source)
     check_profile(profile, study)
-    if not replace:
-        plan.refuse(study)
+    for each in [study] if study.own or target != "book" else [study, Study.read(BOOK)]:
+        if not replace:
+            plan.refuse(each)
+    jobs = [job for condition in study.conditions.values() for job in condition.all_jobs()]
+    earlier = {job.failed: job.failed.stat().st_mtime_ns for job in jobs if job.failed.exists()}
     if study.own:
         steps = [(source, ["book"] if target == "book" else ["study", "compare"])]
     else:
@@ -44,8 +47,9 @@ def start(target: str, source: Path, profile: str, *, replace: bool) -> None:
         LOG.write_bytes(b"")
     ended = [snakemake(targets, path, profile, replace=replace) for path, targets in steps]
     if any(ended):
-        jobs = [job for condition in study.conditions.values() for job in condition.all_jobs() if job.failed.exists()]
-        lines = [f"{job.name} failed: {job.why}\n  Its log is {job.log}" for job in jobs]
+        failed = [job for job in jobs if job.failed.exists()]
+        failed = [job for job in failed if job.failed.stat().st_mtime_ns != earlier.get(job.failed)]
+        lines = [f"{job.name} failed: {job.why}\n  Its log is {job.log}" for job in failed]
         raise InputError("\n".join(lines or last_words()))
     if not study.own:
         print(f"The study: {study.folder / 'study.ipynb'}; `make book` makes pages of it and of its conditions")

@@ -25,7 +25,7 @@ HOUR = 3600.0
 def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
     """The second of two shards of a small run, in an empty folder."""
     monkeypatch.chdir(tmp_path)
-    given = CONFIG["parameters"] | {"limit": 4, "temperatures": [0.0, 0.5]}
+    given = CONFIG["parameters"] | {"limit": 4, "temperatures": [0.0, 0.5], "determinism": False}
     return Study.of(CONFIG | {"models": ["tiny-dense-base"], "shards": 2, "parameters": given}).jobs()[1]
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -73,13 +74,20 @@ def test_a_template_shapes_the_prompts_and_belongs_to_the_run(
     assert set(draws["prompt_style"]) == {str(template)}
     assert "the first prompt:\n<s>[INST] Compute the value. a = " in capsys.readouterr().err
     assert run.subtitle.startswith("mine.txt · pure")
-    template.write_text("Find the value. {question} =")  # the same path, another prompt: drawn anew
-    assert (
-        Run(**PARAMETERS | {"template": str(template)}, output_dir=str(tmp_path / "run"))
-        .carry_out(progress=False)[0]["prompt"]
-        .str.contains("Find the value")
-        .all()
-    )
+    template.write_text("Find the value. {question} =")  # the same path, another prompt
+    with pytest.raises(InputError, match=r"would replace: hashes\.template '.{8}' → '.{8}'\. Choose"):
+        run.carry_out(progress=False)
+    draws, _ = replace(run, replace=True).carry_out(progress=False)
+    assert draws["prompt"].str.contains("Find the value").all()
+
+
+def test_temperatures_of_a_finished_run_may_be_more_but_not_fewer(tmp_path: Path) -> None:
+    parameters = PARAMETERS | {"output_dir": str(tmp_path), "determinism": False}
+    Run(**parameters).carry_out(progress=False)
+    more = Run(**parameters | {"temperatures": [0.7, 1.0, 0.0]})
+    assert list(more.carry_out(progress=False)[0]["temperature"].unique()) == [0.7, 1.0, 0.0]
+    with pytest.raises(InputError, match="Choose another output_dir, or pass replace=True"):
+        Run(**parameters).carry_out(progress=False)
 
 
 def test_knobs_that_are_given_reach_the_decoders_and_override_the_checkpoints(tmp_path: Path) -> None:
@@ -134,7 +142,7 @@ def test_as_shipped_run_records_and_prints_what_it_inherited(tmp_path: Path, cap
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"model": "tiny-dense-bass"}, "model is 'tiny-dense-bass', which is no .* Known: tiny-dense-base, "),
+        ({"model": "tiny-dense-bass"}, "model is 'tiny-dense-bass', which is no .* Did you mean 'tiny-dense-base'"),
         ({"problems": "nowhere.jsonl"}, "problems is 'nowhere.jsonl'; it must be 'paper' or an existing"),
         ({"output_dir": "/proc/nowhere"}, "output_dir is '/proc/nowhere', which cannot be written to"),
         ({"shards": 5}, "shards is 5; there are only 4 problems"),
