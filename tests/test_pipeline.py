@@ -79,12 +79,12 @@ def test_a_run_depends_on_its_problems_and_on_its_template(project: Path) -> Non
 
 
 def test_a_request_for_another_machine_reruns_nothing(project: Path) -> None:
-    change(project / "study.yaml", "requests: {}", "requests: {tiny-dense-base: {mem_mb: 9000, runtime: 5}}")
+    change(project / "study.yaml", "problems: paper", "problems: paper\nrequests: {tiny-dense-base: {mem_mb: 9000, runtime: 5}}")
     assert would_run(project) == {}
 
 
 def test_shards_are_jobs_and_the_plan_says_so(project: Path) -> None:
-    change(project / "study.yaml", "requests: {}", "requests: {tiny-dense-base: {shards: 3}}")
+    change(project / "study.yaml", "problems: paper", "problems: paper\nrequests: {tiny-dense-base: {shards: 3}}")
     assert would_run(project) == {"evaluate_shard": 3, "evaluate": 1, "compare": 1, "live": 1, "book": 1}
     command = [sys.executable, "-m", "study.progress"]
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
