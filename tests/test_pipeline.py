@@ -79,7 +79,11 @@ def test_a_run_depends_on_its_problems_and_on_its_template(project: Path) -> Non
 
 
 def test_a_request_for_another_machine_reruns_nothing(project: Path) -> None:
-    change(project / "study.yaml", "problems: paper", "problems: paper\nrequests: {tiny-dense-base: {mem_mb: 9000, runtime: 5}}")
+    change(
+        project / "study.yaml",
+        "problems: paper",
+        "problems: paper\nrequests: {tiny-dense-base: {mem_mb: 9000, runtime: 5}}",
+    )
     assert would_run(project) == {}
 
 
