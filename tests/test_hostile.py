@@ -32,7 +32,7 @@ from lmrel.files import read_object
 from lmrel.registry import CHECKPOINTS
 from lmrel.stats import inference
 from lmrel.tokens import encode
-from study import progress, runner
+from study import jobs, progress, runner
 from study.jobs import Study, run_name
 from study.run import Run
 from study.runner import run_notebook
@@ -281,6 +281,9 @@ SENTENCES: dict[str, Callable[[str, Path], Any]] = {  # what each says holds the
     "an object": lambda text, folder: read_object(folder / text),
     "a run's folder": lambda text, folder: records.read_draws(folder / text),
     "a study's models": lambda text, _: Study.of(CONFIG | {"models": [text, text]}),
+    "a condition's name": lambda text, _: Study.of({"conditions": [{"model": "tiny-dense-base", "name": text}]}),
+    "a grid's level": lambda text, _: Study.of(CONFIG | {"grid": {"prompt": {text: {}}}}),
+    "a grid's axis": lambda text, _: Study.of(CONFIG | {"grid": {text: 1}}),
     "a request": lambda text, _: Study.of(CONFIG | {"requests": {text: {}}}),
     "a notebook's parameter": lambda text, folder: run_notebook(
         notebook(folder / "a.ipynb", ("x = 1", ["parameters"])), folder / "b.ipynb", {text: 1}
@@ -343,18 +346,20 @@ def test_a_run_is_a_folder_below_results_whatever_its_model_is_called(
     assert run_name(model) == run
     assert Path("results", run).resolve().parent == Path("results").resolve()
     monkeypatch.chdir(tmp_path)
-    if "/" not in model:
-        Path(model).mkdir()
+    monkeypatch.setattr(jobs, "resolve", lambda name: name)  # as if there were such a model
     [job] = Study.of(CONFIG | {"models": [model]}).jobs()
     assert job.folder == Path("results", run)
     assert job.parameters["model"] == model
+    Path(job.folder).mkdir(parents=True)
+    job.failed.write_text("KeyError: \x1b[31m\u202e\n")
     said = progress.report([progress.State(job, 0, 1, (), "failed")], 0.0)
+    assert "KeyError: \\x1b" in said
     assert visible(said) == said
 
 
 @pytest.mark.parametrize("model", ["..", ".", "/", "../..", "-", "./.-"])
 def test_a_model_that_would_give_its_run_no_folder_is_refused(model: str) -> None:
-    with pytest.raises(InputError, match="which gives its run no name"):
+    with pytest.raises(InputError, match=r"^study.yaml: the condition of '.*' has the name ''; it may have letters"):
         Study.of(CONFIG | {"models": [model]})
 
 
