@@ -50,7 +50,9 @@ def start(target: str, source: Path, profile: str, *, replace: bool) -> None:
         failed = [job for job in jobs if job.failed.exists()]
         failed = [job for job in failed if job.failed.stat().st_mtime_ns != earlier.get(job.failed)]
         lines = [f"{job.name} failed: {job.why}\n  Its log is {job.log}" for job in failed]
-        raise InputError("\n".join(lines or last_words()))
+        if not lines or any(ended[1:]):  # a page's job leaves no reason
+            lines += last_words()
+        raise InputError("\n".join(lines))
     if not study.own:
         print(f"The study: {study.folder / 'study.ipynb'}; `make book` makes pages of it and of its conditions")
 
@@ -61,7 +63,7 @@ def last_words() -> list[str]:
     return ["the study did not end well. Snakemake's last words:", *(f"  {line}" for line in last), f"All are in {LOG}"]
 
 
-def snakemake(targets: Sequence[str], source: Path, profile: str, *, replace: bool = False, dry: bool = False) -> int:
+def snakemake(targets: Sequence[str], source: Path, profile: str, *, replace: bool = False) -> int:
     """The exit status of Snakemake. Its own words are added to the log; on a cluster they are shown, too."""
     words = [SNAKEMAKE, *targets, "--profile", str(PROFILES / profile), "--config", f"study={source}"]
     words += ["replace=1"] if replace else []

@@ -130,6 +130,15 @@ def test_what_has_finished_is_shown_although_some_failed(project: Path) -> None:
     assert [made for made, _ in targets()] == [["study"], ["report"], ["book"]]
 
 
+def test_a_page_that_failed_too_is_not_hidden_by_the_job_that_did(project: Path) -> None:
+    (FOLDERS[SMALL] / BASE).mkdir(parents=True)
+    page = '[ "$1" != report ] || { echo "the page failed" >&2; exit 1; }'
+    snakemake(f'[ "$1" != study ] || {{ {failing(SMALL, BASE, "KeyError: 5")}; }}\n{page}')
+    said = refused("study", SMALL)
+    assert said[0] == f"{BASE} failed: KeyError: 5"
+    assert "  the page failed" in said
+
+
 def test_a_failure_that_no_job_explains_shows_snakemakes_last_words_and_where_all_are(project: Path) -> None:
     snakemake("for i in $(seq 30); do echo word $i >&2; done; exit 1")
     said = refused()
