@@ -38,6 +38,8 @@ def code(*starts):
 def checkpoint(name):
     """What a run reads of a checkpoint's folder; its card is not among it. Nothing for a repo id or a server's model."""
     place = Path(name if served(name) else resolve(name))
+    if place.is_relative_to(Path.cwd()):  # nothing is due because the project was moved
+        place = place.relative_to(Path.cwd())
     found = [str(place)] if place.is_file() else files(place, "*")
     return [path for path in found if path.endswith((".json", ".jinja", ".safetensors", ".gguf"))]
 
@@ -72,7 +74,7 @@ def asks(name, whole=False):
 EXECUTE = "OMP_NUM_THREADS={threads} python -m study.runner {input[0]} {output[0]}"
 LOGGED = " >{log} 2>&1 || (sed -n '/^error: /,$p' {log}; echo 'Its log is {log}'; exit 1)"
 EVALUATE = EXECUTE + " --gpus {resources.gpu} --attempt {resources.attempt} --title {wildcards.run} -y {params.parameters:q}"
-EVALUATE += " -y '{{replace: true}}'" * REPLACE  # no parameter of the rule, which would run again because of it
+EVALUATE += " -y '{{replace: {resources.replace}}}'"  # no parameter of the rule, which would run again because of it
 # The notebooks that are pages of their own: what each reads beside its code, and leaves beside the page.
 MEASURED, GPUS = "book/data/bench/cpu.json", files("book/data/gpu", "*.json")
 READS = {
@@ -151,6 +153,7 @@ rule evaluate_shard:
     retries: 1
     resources:
         attempt=lambda wildcards, attempt: attempt,
+        replace=str(REPLACE).lower(),
         gpu=asks("gpu"),
         mem_mb=asks("mem_mb"),
         runtime=asks("runtime"),
@@ -177,6 +180,7 @@ rule evaluate:
     retries: 1
     resources:
         attempt=lambda wildcards, attempt: attempt,
+        replace=str(REPLACE).lower(),
         gpu=asks("gpu", whole=True),
         mem_mb=asks("mem_mb", whole=True),
         runtime=asks("runtime", whole=True),

@@ -43,9 +43,9 @@ def snakemake(project: Path, *arguments: str) -> subprocess.CompletedProcess[str
     return subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
 
 
-def would_run(project: Path) -> dict[str, int]:
+def would_run(project: Path, *arguments: str) -> dict[str, int]:
     """Rules and their number of jobs in a dry run."""
-    done = snakemake(project, "--dry-run")
+    done = snakemake(project, "--dry-run", *arguments)
     assert done.returncode == 0, done.stdout + done.stderr
     return {rule: int(n) for rule, n in re.findall(r"^(\w+) +(\d+)$", done.stdout, re.M) if rule != "total"}
 
@@ -90,15 +90,17 @@ def test_a_request_for_another_machine_reruns_nothing(project: Path) -> None:
 def test_shards_are_jobs_and_the_plan_says_so(project: Path) -> None:
     change(project / "study.yaml", "problems: paper", "problems: paper\nrequests: {tiny-dense-base: {shards: 3}}")
     assert would_run(project) == {"evaluate_shard": 3, "evaluate": 1, "compare": 1, "live": 1, "book": 1}
-    command = [sys.executable, "-m", "study.progress"]
-    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    said = subprocess.run(
-        [*command, "--plan"], cwd=project, env=environment, capture_output=True, text=True, check=True
-    )
-    assert "tiny-dense-base, shard 2 of 3: evaluate, about " in said.stdout
-    assert "5 jobs; drawing takes about " in said.stdout
-    said = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=True)
-    assert said.stdout.startswith("6 jobs: 3 finished; 720 of 960 problems (75%)")
+    said = python(project, "study.start", "study", "--dry")
+    assert "tiny-dense-base, shard 2 of 3: evaluate, 1,040 draws, about " in said
+    assert "tiny-dense-base: join 3 shards\n4 jobs; drawing takes about " in said
+    assert python(project, "study.progress").startswith("6 jobs: 3 finished; 720 of 960 problems (75%)")
+
+
+def python(project: Path, *words: str) -> str:
+    """What a module of the project says."""
+    environment = os.environ | {"PYTHONPATH": str(project)}
+    command = [sys.executable, "-m", *words]
+    return subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=True).stdout
 
 
 def test_a_changed_notebook_reruns_what_depends_on_it(project: Path) -> None:
@@ -113,7 +115,8 @@ def test_a_changed_page_rebuilds_the_book_only(project: Path) -> None:
 
 def test_changed_weights_rerun_their_model_and_the_pages_that_show_it_only(project: Path) -> None:
     weights = project / "checkpoints" / "tiny-dense-base" / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-1])
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     pages = {"engine": 1, "audit": 1, "factorial": 1, "compare": 1, "live": 1, "book": 1}
     assert would_run(project) == {"evaluate": 1, **pages}
 
@@ -132,8 +135,10 @@ def test_a_failed_run_keeps_the_last_good_results_and_is_tried_again(project: Pa
     said = done.stdout + done.stderr
     assert "InputError: model 'tiny-dense-base' could not be loaded" in said
     assert "The traceback is in results/tiny-dense-base/evaluate.failed.ipynb" in said
-    failed = re.findall(r"^This job failed; its log is results/tiny-dense-base/evaluate.log$", said, re.M)
-    assert len(failed) == 2  # it was tried again
+    assert re.search(r"^error: not tried again: model 'tiny-dense-base' could not be loaded", said, re.M)
+    assert len(re.findall(r"^Its log is results/tiny-dense-base/evaluate.log$", said, re.M)) == 2
+    reason = (project / "results" / "tiny-dense-base" / "evaluate.failed.txt").read_text()
+    assert reason.startswith("InputError: model 'tiny-dense-base' could not be loaded")
     assert (project / "results" / "tiny-dense-base" / "evaluate.ipynb").read_bytes() == good
     assert (project / "results" / "tiny-dense-base" / "draws.parquet").exists()
     assert would_run(project)["evaluate"] == 1  # once more, as long as it fails
@@ -141,12 +146,60 @@ def test_a_failed_run_keeps_the_last_good_results_and_is_tried_again(project: Pa
     assert would_run(project) == {}  # with the weights of the good results back nothing is due
 
 
-def test_another_run_below_results_rebuilds_the_comparison_only(project: Path) -> None:
+def test_another_run_below_results_becomes_a_page_only(project: Path) -> None:
     shutil.copytree(project / "results" / "tiny-dense-base", project / "results" / "mine")
-    assert would_run(project) == {"compare": 1, "book": 1}
+    assert would_run(project) == {"book": 1}
 
 
-def test_make_has_the_study_checked_before_snakemake_which_would_not_say_what_is_wrong() -> None:
+def test_a_checkpoint_that_is_cut_off_is_refused_before_any_job(project: Path) -> None:
+    weights = project / "checkpoints" / "tiny-dense-base" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    done = snakemake(project, "--dry-run")
+    assert done.returncode != 0
+    assert "has model.safetensors, which is cut off: it has " in done.stdout + done.stderr
+
+
+SMALL = (
+    "{models: [tiny-dense-base], grid: {prompt_style: [few_shot, readme]}, parameters: {limit: 1, temperatures: [0]}}"
+)
+
+
+def test_another_study_has_its_own_folder_and_its_finished_draws_go_only_if_asked(project: Path) -> None:
+    (project / "studies").mkdir()
+    (project / "studies" / "small.yaml").write_text(SMALL)
+    asked = ("--config", "study=studies/small.yaml")
+    assert would_run(project, "study", *asked) == {"evaluate": 2, "study": 1}
+    assert would_run(project, "report", *asked) == {"report": 1}  # of what has finished by then
+    assert would_run(project) == {}
+    done = snakemake(project, "study", *asked)
+    assert done.returncode == 0, done.stdout + done.stderr
+    run = project / "results" / "studies" / "small" / "tiny-dense-base-readme"
+    before = (run / "run.json").read_bytes()
+    assert would_run(project, "study", *asked) == would_run(project, "study", *asked, "replace=1") == {}
+    assert would_run(project) == {"book": 1}  # whose pages they are
+    change(project / "studies" / "small.yaml", "limit: 1", "limit: 1, seed: 5")
+    done = snakemake(project, f"{run.relative_to(project)}/.evaluated", *asked)
+    assert done.returncode != 0
+    assert (
+        "InputError: results/studies/small/tiny-dense-base-readme holds a run with seed=0" in done.stdout + done.stderr
+    )
+    assert (run / "run.json").read_bytes() == before
+    done = snakemake(project, f"{run.relative_to(project)}/.evaluated", *asked, "replace=1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (run / "run.json").read_bytes() != before
+    assert not (run / "evaluate.failed.txt").exists()
+
+
+def made(*words: str) -> str:
+    """What make would run."""
+    return subprocess.run(["make", "-n", *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+
+def test_make_starts_a_study_by_the_module_that_looks_at_it_first() -> None:
+    start = r"python -m study\.start --study 'study\.yaml' --profile 'local' +"
     for target in ("book", "study"):
-        said = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-        assert re.search(r"python -m study\.cluster local && exec .*snakemake", said)
+        assert re.search(rf"{start}{target} ", made(target))
+    assert re.search(rf"{start}study --dry$", made("study", "DRY=1"), re.M)
+    said = made("study", "STUDY=studies/a.yaml", "PROFILE=slurm", "REPLACE=1")
+    assert "study.start --study 'studies/a.yaml' --profile 'slurm' --replace study " in said
+    assert "study.progress 'studies/a.yaml'" in made("progress", "STUDY=studies/a.yaml")
