@@ -1,6 +1,6 @@
 # From a study to its results and, for the book's own study, to the book: evaluate each condition, compare, build.
 # `make book` and `make study` run it through `study.start`, here or on a cluster. `--config study=FILE` names another
-# study than the book's; replace=1 lets its jobs replace finished draws.
+# study than the book's; replace=[NAME, …] lets the jobs of these conditions replace finished draws.
 #
 # Results are update() outputs: a failed run leaves the last good ones in place. The touch() file beside them says
 # that they are of the present parameters, notebooks and code; without it the rule runs again. Which code that is, is
@@ -22,7 +22,7 @@ FOLDER, RUNS = STUDY.folder, STUDY.conditions
 # What a job asks for that reads the draws of all.
 JOINING = {name: max(each.joining[name] for each in RUNS.values()) for name in ("gpu", "mem_mb", "runtime")}
 # The book's results follow its code and its checkpoints; another study's finished draws go only where that is asked for.
-REPLACE = STUDY.own or bool(config.get("replace"))
+REPLACED = list(RUNS) if STUDY.own else config.get("replace", [])
 
 
 def files(folder, pattern):
@@ -153,7 +153,7 @@ rule evaluate_shard:
     retries: 1
     resources:
         attempt=lambda wildcards, attempt: attempt,
-        replace=str(REPLACE).lower(),
+        replace=lambda wildcards: str(wildcards.run in REPLACED).lower(),
         gpu=asks("gpu"),
         mem_mb=asks("mem_mb"),
         runtime=asks("runtime"),
@@ -180,7 +180,7 @@ rule evaluate:
     retries: 1
     resources:
         attempt=lambda wildcards, attempt: attempt,
-        replace=str(REPLACE).lower(),
+        replace=lambda wildcards: str(wildcards.run in REPLACED).lower(),
         gpu=asks("gpu", whole=True),
         mem_mb=asks("mem_mb", whole=True),
         runtime=asks("runtime", whole=True),

@@ -38,13 +38,13 @@ class Outlook:
     why: str
 
 
-def outlook(study: Study, job: Job) -> Outlook:
-    """What a start would do with a job of `study`, as far as that can be told without reading large weights.
+def outlook(study: Study, job: Job, *, weights: bool = False) -> Outlook:
+    """What a start would do with a job of `study`; large `weights`, which take long, are read only if asked for.
 
     The book's own runs follow its code and its checkpoints, so that only what its study.yaml says can be undone.
     """
     parameters = Parameters(**job.parameters)
-    identity, inputs = parts.identifying(parameters), _inputs(parameters)
+    identity, inputs = parts.identifying(parameters), _inputs(parameters, weights)
     try:
         done, begun = (look(job.folder, identity, inputs) for look in (parts.held, parts.begun))
     except OSError as error:
@@ -70,40 +70,39 @@ def _of_the_file(differs: Mapping[str, Any]) -> dict[str, Any]:
     return {name: pair for name, pair in differs.items() if not name.startswith("hashes.")}
 
 
-def _inputs(parameters: Parameters) -> dict[str, Any]:
-    """What draws depend on beside the parameters, but for what takes long to read: the weights of a large model."""
+def _inputs(parameters: Parameters, weights: bool) -> dict[str, Any]:
+    """What draws depend on beside the parameters; the `weights` of a large model only if they are asked for."""
     problems = load_problems(parameters.problems, parameters.limit, parameters.columns)
     if parameters.shard is not None:
         problems = deal_problems(problems, parameters.shards, parameters.shard)
     away, size = served(parameters.model), costs.size(parameters.model, parameters.precision)
-    small = not away and size is not None and size.small
+    read = not away and (weights or (size is not None and size.small))
     return {
         "hashes": {
             "code": parts.code_hash(*(ASKED_BY if away else DRAWN_BY)),
             "problems": parts.problems_hash(problems),
             "template": files.sha256(Path(parameters.template)) if parameters.template else None,
-            **(parts.checkpoint_hashes(parameters.model) if small else {}),
+            **(parts.checkpoint_hashes(parameters.model) if read else {}),
         }
     }
 
 
-def replacements(study: Study) -> list[str]:
-    """A line for each condition of which a start would replace draws, saying how many and why."""
-    lines = []
+def replacements(study: Study, *, weights: bool = False) -> dict[str, str]:
+    """Of each condition of which a start would replace draws, a line that says how many and why; see `outlook`."""
+    lines = {}
     for condition in study.conditions.values():
-        whole, *shards = (outlook(study, job) for job in condition.all_jobs())
+        whole, *shards = (outlook(study, job, weights=weights) for job in condition.all_jobs())
         if found := [each for each in (whole, *shards) if each.replaced]:
             count = max(whole.replaced, sum(each.replaced for each in shards))  # what shards drew was joined
-            lines.append(f"{condition.name}: replaces {count:,} draws: {found[0].why}")
+            lines[condition.name] = f"{condition.name}: replaces {count:,} draws: {found[0].why}"
     return lines
 
 
 def refuse(study: Study) -> None:
     """Raise `InputError` if a start would replace draws that are there."""
     if lines := replacements(study):
-        raise InputError(
-            "\n".join([*lines, "Nothing was started. REPLACE=1 lets them go; a condition of another name keeps them."])
-        )
+        said = "Nothing was started. REPLACE=1 lets them go; a condition of another name keeps them."
+        raise InputError("\n".join([*lines.values(), said]))
 
 
 def due(output: str) -> list[dict[str, str]]:
@@ -153,7 +152,7 @@ def report(study: Study, jobs: Sequence[Mapping[str, str]], measured: costs.Meas
     lines.append(f"{count} jobs{said}" if count else "nothing would run: all is done")
     lines += [f"{folder}: no condition of this study any more; it stays as it is" for folder in study.left()]
     if gone := replacements(study):
-        lines += [*gone, "This is refused without REPLACE=1."]
+        lines += [*gone.values(), "This is refused without REPLACE=1."]
     return "\n".join(lines)
 
 

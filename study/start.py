@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import subprocess
 import sys
@@ -33,9 +34,12 @@ def start(target: str, source: Path, profile: str, *, replace: bool) -> None:
     """
     study = Study.read(source)
     check_profile(profile, study)
-    for each in [study] if study.own or target != "book" else [study, Study.read(BOOK)]:
+    replaced: dict[Path, list[str]] = {}  # by study, the conditions whose draws go: those that must, and no others
+    for path in dict.fromkeys([source, BOOK] if target == "book" else [source]):
+        each = study if path == source else Study.read(path)
         if not replace:
             plan.refuse(each)
+        replaced[path] = list(plan.replacements(each, weights=True)) if replace else []
     jobs = [job for condition in study.conditions.values() for job in condition.all_jobs()]
     earlier = {job.failed: job.failed.stat().st_mtime_ns for job in jobs if job.failed.exists()}
     if study.own:
@@ -45,7 +49,7 @@ def start(target: str, source: Path, profile: str, *, replace: bool) -> None:
     with writing(LOG):
         LOG.parent.mkdir(exist_ok=True)
         LOG.write_bytes(b"")
-    ended = [snakemake(targets, path, profile, replace=replace) for path, targets in steps]
+    ended = [snakemake(targets, path, profile, replaced[path]) for path, targets in steps]
     if any(ended):
         failed = [job for job in jobs if job.failed.exists()]
         failed = [job for job in failed if job.failed.stat().st_mtime_ns != earlier.get(job.failed)]
@@ -63,10 +67,13 @@ def last_words() -> list[str]:
     return ["the study did not end well. Snakemake's last words:", *(f"  {line}" for line in last), f"All are in {LOG}"]
 
 
-def snakemake(targets: Sequence[str], source: Path, profile: str, *, replace: bool = False) -> int:
-    """The exit status of Snakemake. Its own words are added to the log; on a cluster they are shown, too."""
+def snakemake(targets: Sequence[str], source: Path, profile: str, replaced: Sequence[str]) -> int:
+    """The exit status of Snakemake, which may replace the draws of conditions that are named as `replaced`.
+
+    Its own words are added to the log; on a cluster they are shown, too.
+    """
     words = [SNAKEMAKE, *targets, "--profile", str(PROFILES / profile), "--config", f"study={source}"]
-    words += ["replace=1"] if replace else []
+    words += [f"replace={json.dumps(replaced)}"] if replaced else []
     local = read_profile(profile).get("executor") is None
     if local:
         words += ["--resources", f"gpu={max(1, len(devices.gpus()))}", *QUIET]

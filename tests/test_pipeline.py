@@ -175,7 +175,8 @@ def test_another_study_has_its_own_folder_and_its_finished_draws_go_only_if_aske
     assert done.returncode == 0, done.stdout + done.stderr
     run = project / "results" / "studies" / "small" / "tiny-dense-base-readme"
     before = (run / "run.json").read_bytes()
-    assert would_run(project, "study", *asked) == would_run(project, "study", *asked, "replace=1") == {}
+    replaced = 'replace=["tiny-dense-base-readme"]'
+    assert would_run(project, "study", *asked) == would_run(project, "study", *asked, replaced) == {}
     assert would_run(project) == {"book": 1}  # whose pages they are
     change(project / "studies" / "small.yaml", "limit: 1", "limit: 1, seed: 5")
     done = snakemake(project, f"{run.relative_to(project)}/.evaluated", *asked)
@@ -184,7 +185,7 @@ def test_another_study_has_its_own_folder_and_its_finished_draws_go_only_if_aske
         "InputError: results/studies/small/tiny-dense-base-readme holds a run with seed=0" in done.stdout + done.stderr
     )
     assert (run / "run.json").read_bytes() == before
-    done = snakemake(project, f"{run.relative_to(project)}/.evaluated", *asked, "replace=1")
+    done = snakemake(project, f"{run.relative_to(project)}/.evaluated", *asked, replaced)
     assert done.returncode == 0, done.stdout + done.stderr
     assert (run / "run.json").read_bytes() != before
     assert not (run / "evaluate.failed.txt").exists()

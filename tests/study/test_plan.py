@@ -46,7 +46,7 @@ def look(study: Study) -> Outlook:
 
 def said(study: Study) -> str:
     """The one condition of which draws would be replaced."""
-    [line] = plan.replacements(study)
+    [line] = plan.replacements(study).values()
     return line
 
 
@@ -58,7 +58,7 @@ def test_a_new_run_lacks_all_its_draws_and_a_finished_one_none() -> None:
     assert look(study) == Outlook(4, 4, 0, "")
     carry_out(study)
     assert look(study) == Outlook(0, 0, 0, "")
-    assert plan.replacements(study) == []
+    assert plan.replacements(study) == {}
 
 
 def test_an_extension_lacks_what_is_new_alone() -> None:
@@ -111,7 +111,7 @@ def test_a_changed_file_under_the_same_path_replaces_draws(name: str) -> None:
     path.write_text(head + before)
     study = study_of(**{name: str(path)})
     carry_out(study)
-    assert plan.replacements(study) == []
+    assert plan.replacements(study) == {}
     path.write_text(head + now)
     draws = 4 if name == "problems" else DRAWS
     now_due = study_of(**{name: str(path)})
@@ -138,7 +138,7 @@ def test_other_versions_replace_nothing_and_other_code_only_where_draws_are_miss
     versions = record["versions"] | {"pandas": "1.0", "numpy": "1.0", "torch": "1.0"}
     files.write_json(record | {"versions": versions}, path)
     for present in (study, study_of(runs=4)):
-        assert plan.replacements(present) == []
+        assert plan.replacements(present) == {}
     assert look(study_of(runs=4)) == Outlook(4, 1, 0, "")
     monkeypatch.setattr(parts, "code_hash", lambda *_: "0123456789")
     assert look(study) == Outlook(0, 0, 0, "")
@@ -163,7 +163,7 @@ def test_the_draws_of_a_divided_condition_count_once() -> None:
     assert said(study_of(shards=2, seed=1)) == f"{BASE}: replaces {DRAWS} draws: seed 0 → 1"
     carry_out(study)
     assert said(study_of(shards=2, seed=1)) == f"{BASE}: replaces {DRAWS} draws: seed 0 → 1"
-    assert plan.replacements(study) == []
+    assert plan.replacements(study) == {}
 
 
 def test_a_start_that_would_replace_draws_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
