@@ -16,6 +16,7 @@ from lmrel.parameters import served
 from lmrel.registry import TINY, TINY_SUITE
 from study.code import ROOMS, sources
 from study.jobs import BOOK, Study
+from study.plan import to_join
 
 STUDY = Study.read(Path(config.get("study", BOOK)))
 FOLDER, RUNS = STUDY.folder, STUDY.conditions
@@ -41,13 +42,13 @@ def checkpoint(name):
     if place.is_relative_to(Path.cwd()):  # nothing is due because the project was moved
         place = place.relative_to(Path.cwd())
     found = [str(place)] if place.is_file() else files(place, "*")
-    return [path for path in found if path.endswith((".json", ".jinja", ".safetensors", ".gguf"))]
+    return [path for path in found if path.endswith((".json", ".jinja", ".safetensors", ".gguf")) and "{" not in path]
 
 
 def given(wildcards):
     """The files that the run of a condition reads: its problems and template, if they are files here, its checkpoint."""
     parameters = RUNS[wildcards.run].parameters
-    own = [path for path in (parameters.problems, parameters.template) if path and Path(path).is_file()]
+    own = [path for path in (parameters.problems, parameters.template) if path and Path(path).is_file() and "{" not in path]
     return [*own, *checkpoint(parameters.model)]
 
 
@@ -166,7 +167,7 @@ rule evaluate:
         "notebooks/evaluate.ipynb",
         code("notebooks/evaluate.ipynb"),
         given,
-        lambda wildcards: [f"{folder}/.evaluated" for folder in RUNS[wildcards.run].shard_folders()],
+        lambda wildcards: [f"{folder}/.evaluated" for folder in to_join(STUDY, RUNS[wildcards.run])],
     output:
         update(f"{FOLDER}/{{run}}/evaluate.ipynb"),
         update(f"{FOLDER}/{{run}}/draws.parquet"),
@@ -214,13 +215,13 @@ rule report:
         "notebooks/study.ipynb",
         code("notebooks/study.ipynb"),
         files(FOLDER, "*/run.json"),
-        files(FOLDER, "*/evaluate.failed.txt"),
+        files(FOLDER, "**/evaluate.failed.txt"),
     output:
         update(f"{FOLDER}/study.ipynb"),
         touch(f"{FOLDER}/.reported"),
     params:
         parameters=one_line(
-            {"results_dir": str(FOLDER), "runs": list(RUNS), "temperatures": STUDY.temperatures or [0.0, 1.0]}
+            {"results_dir": str(FOLDER), "runs": list(RUNS), "temperatures": STUDY.temperatures}
         ),
         title=STUDY.name,
     log:

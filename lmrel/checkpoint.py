@@ -41,6 +41,9 @@ def resolve(name: str) -> str:
             raise InputError(f"{folder} {said}")
         return folder
     if os.path.isfile(name) and name.endswith(".gguf"):
+        with open(name, "rb") as file:
+            if file.read(4) != b"GGUF":
+                raise InputError(f"{name} is no GGUF file: it does not begin as one.")
         return name
     if re.fullmatch(REPO, base) and Path(base).suffix not in (".safetensors", ".gguf") and (revision or base == name):
         return base

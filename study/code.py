@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import json
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from lmrel.errors import InputError
@@ -49,8 +50,18 @@ def _module(name: str) -> Path | None:
     return next((path for path in candidates if name.split(".")[0] in ROOMS and path.is_file()), None)
 
 
-def _imported(path: Path) -> Iterator[Path]:
+def _imported(path: Path) -> list[Path]:
     """The files of this project that a module or notebook imports, wherever in it that stands."""
+    return _imports(path, path.stat().st_mtime_ns)
+
+
+@cache
+def _imports(path: Path, _: int) -> list[Path]:
+    """What the file imports as it is since it was last changed; a plan asks of each of many jobs."""
+    return list(_read_imports(path))
+
+
+def _read_imports(path: Path) -> Iterator[Path]:
     text = path.read_text(encoding="utf-8")
     if path.suffix == ".ipynb":
         cells = [cell for cell in json.loads(text)["cells"] if cell["cell_type"] == "code"]

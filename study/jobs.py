@@ -29,7 +29,7 @@ from study.shards import shard_folder
 RESULTS = Path("results")
 BOOK = Path("study.yaml")  # the book's own study, whose runs lie in `RESULTS` itself
 STUDIES = "studies"  # the folder there of all other studies
-RESERVED = ("live", STUDIES)  # folders there that are no run's
+RESERVED = ("live", STUDIES, "study.ipynb", "study.log")  # what else lies beside the folders of runs
 NAME = r"\w[\w.-]*"  # what is neither a path nor code anywhere
 ROW_MB = 0.002  # memory of a draw while a run is summarized: 720,240 of them took 1.45 GB
 OWN = ("output_dir", "replace", "shards", "shard")  # parameters that a study gives itself
@@ -136,6 +136,18 @@ class Condition:
         return shards or [whole]
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML in which no name stands twice: of two values the first would be lost without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """The mapping; a ``yaml.YAMLError`` for a name that it has already."""
+        names = [self.construct_object(name, deep=True) for name, _ in node.value]
+        for number, (name, (place, _)) in enumerate(zip(names, node.value, strict=True)):
+            if name in names[:number]:
+                raise yaml.constructor.ConstructorError(None, None, f"{name!r} stands there twice", place.start_mark)
+        return super().construct_mapping(node, deep)
+
+
 @dataclass(frozen=True)
 class Study:
     """A study, ready to be planned: its conditions by name, each with a folder of its own below `folder`."""
@@ -159,22 +171,25 @@ class Study:
         try:
             asked_for = StudyFile(**{str(name): value for name, value in config.items()})
             requests = _requests(asked_for, given := named(asked_for))
-            conditions = {
-                name: _condition(name, each, folder / name, asked_for, requests.get(name, {}))
-                for name, each in given.items()
-            }
         except InputError as error:
             raise InputError(f"{source}: {error}") from error
+        conditions = {}
+        for name, each in given.items():
+            try:
+                conditions[name] = _condition(name, each, folder / name, asked_for, requests.get(name, {}))
+            except InputError as error:
+                which = f" (condition {name})" if len(given) > 1 else ""
+                raise InputError(f"{source}: {error}{which}") from error
         return cls(source.stem, folder, conditions)
 
     @classmethod
     def read(cls, path: Path = BOOK) -> Study:
         """The study that the file at `path` describes."""
         try:
-            config = yaml.safe_load(read_text(path))
+            config = yaml.load(read_text(path), Loader=_Loader)
         except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-            raise InputError(f"{path} cannot be read: {str(error).splitlines()[0]}.") from error
-        return cls.of(config, path)
+            raise InputError(f"{path} cannot be read: {' '.join(str(error).split())}.") from error
+        return cls.of(config, BOOK if path.resolve() == BOOK.resolve() else path)
 
     @property
     def own(self) -> bool:
@@ -183,19 +198,24 @@ class Study:
 
     @property
     def temperatures(self) -> list[float]:
-        """The lowest and the highest temperature that all conditions have, at which they are compared; one, or none."""
+        """The lowest and the highest temperature of those that all conditions have, at which they are compared.
+
+        Where all share fewer than two, of those that any has; one where there is no more.
+        """
         each = [set(condition.parameters.temperatures) for condition in self.conditions.values()]
-        shared = sorted(set.intersection(*each))
-        return list(dict.fromkeys([*shared[:1], *shared[-1:]]))
+        shared, any_of = set.intersection(*each), set.union(*each)
+        found = sorted(shared if len(shared) > 1 else any_of)
+        return list(dict.fromkeys([found[0], found[-1]]))
 
     def jobs(self) -> list[Job]:
         """All jobs that draw, condition by condition."""
         return [job for condition in self.conditions.values() for job in condition.jobs()]
 
     def left(self) -> list[Path]:
-        """The folders of finished runs that are no condition any more: they stay; none for the book's own study."""
-        found = [] if self.own else sorted(path.parent for path in self.folder.glob(f"*/{RUN}"))
-        return [folder for folder in found if folder.name not in self.conditions]
+        """The folders of runs, finished or not, that are no condition any more; none for the book's own study."""
+        begun = [] if self.own else [*self.folder.glob(f"*/**/{RUN}")]
+        names = sorted({path.relative_to(self.folder).parts[0] for path in begun} - set(self.conditions))
+        return [self.folder / name for name in names]
 
 
 def run_name(model: str) -> str:
@@ -211,6 +231,9 @@ def named(asked_for: StudyFile) -> dict[str, dict[str, Any]]:
     each axis, one of the list as it says or like those. `InputError` for a name that two would have, or that is none.
     """
     shared, found = asked_for.parameters or {}, dict[str, dict[str, Any]]()
+    for model in [*(asked_for.models or []), *(each.get("model") for each in asked_for.conditions or [])]:
+        if isinstance(model, str):
+            Parameters(model)  # an address that may hold a password is refused before it names anything
     listed = [*_grid(asked_for), *_listed(asked_for)]
     if own := [name for name in (*OWN, "model") if name in shared]:
         raise InputError(f"parameters has {own[0]!r}, which the study gives to each job itself.")
@@ -220,14 +243,17 @@ def named(asked_for: StudyFile) -> dict[str, dict[str, Any]]:
         if own := [each for each in OWN if each in given]:
             raise InputError(f"condition {quoted(name)} has {own[0]!r}, which the study gives to each job itself.")
         if not isinstance(name, str) or not re.fullmatch(NAME, name) or len(name.encode()) > LONGEST_NAME:
-            allowed = f"letters, digits, '_', '-' and '.', at most {LONGEST_NAME} bytes"
+            allowed = (
+                f"letters, digits, '_', '-' and '.', in quotes if it is a number or such, at most {LONGEST_NAME} bytes"
+            )
             raise InputError(
                 f"the condition of {quoted(given['model'])} has the name {quoted(name)}; it may have {allowed}."
             )
         if name in RESERVED:
             raise InputError(f"a condition has the name {name!r}, which is that of a folder that the book keeps.")
-        if name in found:
-            raise InputError(f"two conditions have the name {name!r}; give each a name of its own, or leave one out.")
+        if twin := [other for other in found if other.casefold() == name.casefold()]:  # one folder, on some systems
+            both = f"the name {name!r}" if name in twin else f"the names {twin[0]!r} and {name!r}"
+            raise InputError(f"two conditions have {both}; give each a name of its own, or leave one out.")
         found[name] = {str(key): value for key, value in {**shared, **given}.items()}
     return found
 
@@ -251,8 +277,10 @@ def _axis(name: str, values: Any) -> list[tuple[str, dict[str, Any]]]:
     """Name and parameters of each level of an axis."""
     if isinstance(values, list) and values:
         return [(_word(name, value, number), {name: value}) for number, value in enumerate(values, start=1)]
-    if isinstance(values, dict) and values and all(isinstance(level, dict) for level in values.values()):
-        return [(str(level), parameters) for level, parameters in values.items()]
+    if isinstance(values, dict) and values and all(isinstance(level, dict | None) for level in values.values()):
+        if odd := [level for level in values if not isinstance(level, str)]:
+            raise InputError(f"grid has {quoted(name)} with a level named {quoted(odd[0])}; put it in quotes.")
+        return [(level, parameters or {}) for level, parameters in values.items()]
     raise InputError(f"grid has {quoted(name)}: {quoted(values)}; it must be {AXIS}.")
 
 
@@ -267,11 +295,11 @@ def _word(name: str, value: Any, number: int) -> str:
 
 def _listed(asked_for: StudyFile) -> Iterator[tuple[Any, dict[str, Any]]]:
     """Name and parameters of each condition that is listed."""
-    for each in asked_for.conditions or []:
+    for number, each in enumerate(asked_for.conditions or [], start=1):
         if not is_path(each.get("model")):
             raise InputError(f"conditions has {quoted(each)}; each must have a model.")
         given = {name: value for name, value in each.items() if name != "name"}
-        words = [_word(str(name), value, 1) for name, value in given.items() if name != "model"]
+        words = [_word(str(name), value, number) for name, value in given.items() if name != "model"]
         yield each.get("name", "-".join([run_name(each["model"]), *words])), given
 
 

@@ -127,6 +127,13 @@ def held(folder: Path, parameters: Mapping[str, Any], inputs: Mapping[str, Any])
     return Held(record, differences(record, parameters, inputs))
 
 
+def recorded(folder: Path, parameters: Mapping[str, Any]) -> Held:
+    """What the run.json in `folder` says of the run with these `parameters`; unlike `held`, its draws are not read."""
+    path = folder / RUN
+    record = _read_record(path) if path.exists() else {}
+    return Held(record, differences(record, parameters, {}) if record else {})
+
+
 def begun(folder: Path, parameters: Mapping[str, Any], inputs: Mapping[str, Any]) -> Held:
     """What `folder` holds of an unfinished run, as `held` says it of a finished one; ``draws`` counts what is there."""
     path = folder / PARTS / RUN
@@ -138,6 +145,13 @@ def begun(folder: Path, parameters: Mapping[str, Any], inputs: Mapping[str, Any]
     pairs = differences(record, parameters, inputs)
     pairs |= {name: (theirs[name], now) for name, now in _as_read(parameters).items() if name in RUNS}
     return Held({**record, "draws": draws}, {name: pair for name, pair in pairs.items() if pair[0] != pair[1]})
+
+
+def count_draws(folder: Path) -> int:
+    """How many draws `folder` holds, of a finished run or in the parts of another."""
+    if (folder / RUN).exists():
+        return int(_read_record(folder / RUN)["draws"])
+    return sum(map(_rows, (folder / PARTS).glob("[!.]*-*.parquet")))
 
 
 def differences(
@@ -374,12 +388,11 @@ def _read_record(path: Path) -> dict[str, Any]:
     try:
         found = files.read_object(path, "parameters")
     except InputError as error:
-        raise InputError(f"{error} Remove it to start again.") from error
+        raise InputError(f"{error} Remove it, and all is drawn again.") from error
     for name, like in (UNFINISHED if path.parent.name == PARTS else FINISHED).items():
         if not _is_like(found.get(name), like):
-            raise InputError(
-                f"{path} is no record of a run: its {name} is {quoted(found.get(name))}. Remove it to start again."
-            )
+            lack = f"its {name} is {quoted(found.get(name))}"
+            raise InputError(f"{path} is no record of a run: {lack}. Remove it, and all is drawn again.")
     return found
 
 

@@ -16,12 +16,17 @@ from lmrel import files
 from lmrel.errors import InputError
 from lmrel.parameters import Parameters, served
 from lmrel.problems import load_problems
+from lmrel.records import RUN
 from study import costs, parts
 from study.code import ASKED_BY, DRAWN_BY
 from study.jobs import Condition, Job, Study
 from study.progress import duration
 from study.shards import deal_problems
 
+LETS_GO = (
+    "Nothing was started. REPLACE=1 lets them go; a condition of another name keeps them; what is unfinished may be "
+    "finished first, as it was begun, and then extended."
+)
 DATA = Path(__file__).resolve().parent.parent / "book" / "data"
 
 
@@ -87,22 +92,48 @@ def _inputs(parameters: Parameters, weights: bool) -> dict[str, Any]:
     }
 
 
+def to_join(study: Study, condition: Condition) -> list[Path]:
+    """The folders of the shards that a run is joined of; none where it is not divided, or is complete already."""
+    folders = condition.shard_folders()
+    whole, *_ = condition.all_jobs() if folders else [None]
+    if whole is not None and (found := outlook(study, whole)).missing == 0 and not found.replaced:
+        return []
+    return folders
+
+
+def _stranded(condition: Condition) -> tuple[int, str]:
+    """Draws that were made among another number of jobs, and would be made again; and what is to be said of them.
+
+    Where the run was joined they are in it, and are none of these.
+    """
+    if (condition.folder / RUN).exists():
+        return 0, ""
+    known = {job.folder for job in condition.jobs()}
+    found: dict[int, int] = {}
+    for path in [condition.folder, *condition.folder.glob("shards/*-of-*")]:
+        if path not in known and (count := parts.count_draws(path)):
+            shards = 1 if path == condition.folder else int(path.name.rpartition("-")[2])
+            found[shards] = found.get(shards, 0) + count
+    return sum(found.values()), ", ".join(f"shards {before} → {condition.shards}" for before in found)
+
+
 def replacements(study: Study, *, weights: bool = False) -> dict[str, str]:
     """Of each condition of which a start would replace draws, a line that says how many and why; see `outlook`."""
     lines = {}
     for condition in study.conditions.values():
         whole, *shards = (outlook(study, job, weights=weights) for job in condition.all_jobs())
-        if found := [each for each in (whole, *shards) if each.replaced]:
-            count = max(whole.replaced, sum(each.replaced for each in shards))  # what shards drew was joined
-            lines[condition.name] = f"{condition.name}: replaces {count:,} draws: {found[0].why}"
+        left, why = _stranded(condition)
+        found = [each.why for each in (whole, *shards) if each.replaced] + [why] * bool(left)
+        if found:
+            count = max(whole.replaced, sum(each.replaced for each in shards)) + left  # what shards drew was joined
+            lines[condition.name] = f"{condition.name}: replaces {count:,} draws: {found[0]}"
     return lines
 
 
 def refuse(study: Study) -> None:
     """Raise `InputError` if a start would replace draws that are there."""
     if lines := replacements(study):
-        said = "Nothing was started. REPLACE=1 lets them go; a condition of another name keeps them."
-        raise InputError("\n".join([*lines.values(), said]))
+        raise InputError("\n".join([*lines.values(), LETS_GO]))
 
 
 def due(output: str) -> list[dict[str, str]]:

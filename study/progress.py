@@ -6,19 +6,16 @@ It only reads results/, so it can be asked from anywhere that sees them; it know
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from filelock import lock_descriptor
 
 from lmrel import records
 from lmrel.errors import InputError, command
-from lmrel.files import read_object
 from lmrel.parameters import Parameters
 from study import parts
 from study.jobs import BOOK, Job, Study
@@ -35,38 +32,35 @@ class State:
     problems: int
     events: tuple[tuple[float, int], ...]  # when a lot was done, in seconds since 1970, and how many problems it had
     what: str  # "finished", "running", "failed", "stopped" or "waiting"
+    why: str = ""  # it failed
 
 
 def state_of_job(job: Job) -> State:
-    """How far a job is, from what its folder holds; `InputError` if that may not be read."""
+    """How far a job is, from what its folder holds; a file there that is no record of a run is named as `why`."""
     try:
         return _state_in(job)
     except OSError as error:
-        raise InputError(f"{job.folder} cannot be read: {error.strerror}.") from error
+        return State(job, 0, job.problems, (), "failed", f"{job.folder} cannot be read: {error.strerror}.")
+    except InputError as error:
+        return State(job, 0, job.problems, (), "failed", str(error))
 
 
 def _state_in(job: Job) -> State:
-    problems, record, draws = job.problems, job.folder / records.RUN, job.folder / records.DRAWS
-    if record.exists() and _is_of(record, job.parameters) and draws.exists():
+    problems, draws = job.problems, job.folder / records.DRAWS
+    identity = parts.identifying(Parameters(**job.parameters))
+    found = parts.recorded(job.folder, identity)
+    if found.same and found.complete(identity) and draws.exists():
         return State(job, problems, problems, ((draws.stat().st_mtime, problems),), "finished")
-    begun, events = job.folder / parts.PARTS / records.RUN, []
-    if begun.exists() and _is_of(begun, job.parameters):
-        block = read_object(begun).get("block")
-        if type(block) is int and block > 0:  # the file may have been edited
-            times = sorted(path.stat().st_mtime for path in begun.parent.glob("*-*.parquet"))
-            counts = [min(block, problems - start) for start in range(0, problems, block)]
-            events = list(zip(times, counts, strict=False))
+    begun, events = parts.begun(job.folder, identity, {}), []
+    if begun.same:
+        block = begun.record["block"]
+        times = sorted(path.stat().st_mtime for path in (job.folder / parts.PARTS).glob("*-*.parquet"))
+        counts = [min(block, problems - start) for start in range(0, problems, block)]
+        events = list(zip(times, counts, strict=False))
     running = _is_locked(job.folder / ".evaluate.lock")
     failed = job.failed.exists()
     what = "running" if running else "failed" if failed else "stopped" if events else "waiting"
-    return State(job, sum(count for _, count in events), problems, tuple(events), what)
-
-
-def _is_of(record: Path, parameters: Mapping[str, Any]) -> bool:
-    """Whether the run.json at `record` is of a run with these parameters, wherever that wrote."""
-    found = read_object(record).get("parameters")
-    asked = json.loads(json.dumps(parts.identifying(Parameters(**parameters))))  # as a run writes them
-    return isinstance(found, dict) and all(found.get(name) == asked[name] for name in parameters if name in asked)
+    return State(job, sum(count for _, count in events), problems, tuple(events), what, job.why if failed else "")
 
 
 def _is_locked(path: Path) -> bool:
@@ -112,7 +106,7 @@ def report(states: Sequence[State], now: float, left: Sequence[Path] = ()) -> st
         if each.what in ("running", "failed", "stopped"):
             lines.append(f"{each.job.name}: {each.what}, {each.done} of {each.problems} problems")
         if each.what == "failed":
-            lines += [f"  {each.job.why}", f"  Its log is {each.job.log}"]
+            lines += [f"  {each.why}", f"  Its log is {each.job.log}"]
     return "\n".join(
         [*lines, *(f"{folder}: no condition of this study any more; it stays as it is" for folder in left)]
     )

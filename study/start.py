@@ -16,7 +16,7 @@ from pathlib import Path
 
 from lmrel.errors import InputError, command
 from lmrel.files import writing
-from study import costs, devices, plan
+from study import costs, devices, parts, plan
 from study.cluster import PROFILES, check_profile, read_profile
 from study.jobs import BOOK, RESULTS, Study
 
@@ -40,6 +40,7 @@ def start(target: str, source: Path, profile: str, *, replace: bool) -> None:
         if not replace:
             plan.refuse(each)
         replaced[path] = list(plan.replacements(each, weights=True)) if replace else []
+    parts.check_writable(study.folder)
     jobs = [job for condition in study.conditions.values() for job in condition.all_jobs()]
     earlier = {job.failed: job.failed.stat().st_mtime_ns for job in jobs if job.failed.exists()}
     if study.own:
@@ -72,7 +73,7 @@ def snakemake(targets: Sequence[str], source: Path, profile: str, replaced: Sequ
 
     Its own words are added to the log; on a cluster they are shown, too.
     """
-    words = [SNAKEMAKE, *targets, "--profile", str(PROFILES / profile), "--config", f"study={source}"]
+    words = [SNAKEMAKE, *targets, "--profile", str(PROFILES / profile), "--config", _given(source)]
     words += [f"replace={json.dumps(replaced)}"] if replaced else []
     local = read_profile(profile).get("executor") is None
     if local:
@@ -91,11 +92,16 @@ def snakemake(targets: Sequence[str], source: Path, profile: str, replaced: Sequ
     return running.returncode
 
 
+def _given(source: Path) -> str:
+    """How Snakemake is told of the study: it reads values as YAML, where a path may mean something else."""
+    return f"study={json.dumps(str(source))}"
+
+
 def dry_run(source: Path) -> str:
     """What a start would do, in words."""
     study = Study.read(source)
     words = [SNAKEMAKE, "study", "--dry-run", "--cores", "1", "--nolock", "--rerun-incomplete"]
-    done = subprocess.run([*words, "--config", f"study={source}"], capture_output=True, text=True, check=False)
+    done = subprocess.run([*words, "--config", _given(source)], capture_output=True, text=True, check=False)
     if done.returncode:
         raise InputError(f"Snakemake could not plan the study: {(done.stdout + done.stderr).strip()}")
     return plan.report(study, plan.due(done.stdout), costs.read_measured(plan.DATA))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
@@ -22,8 +23,8 @@ from lmrel.errors import SHOWN, InputError, quoted
 from lmrel.files import as_path, read_object, read_text
 from lmrel.parameters import Comparing, as_list, is_path
 from lmrel.stats.comparison import WORSE, Comparison, compare
-from lmrel.stats.contrasts import clusters_of, equivalence, paired, paired_difference
-from lmrel.stats.inference import ALIKE, LEVEL, summarize_with_intervals, t_interval, with_interval
+from lmrel.stats.contrasts import clusters_of, equivalence, paired
+from lmrel.stats.inference import ALIKE, LEVEL, bounded_interval, summarize_with_intervals, with_interval
 from lmrel.stats.metrics import DRAWN
 from study.results import decoders_of, find_runs, started
 
@@ -95,11 +96,11 @@ def _together(tables: list[pd.DataFrame]) -> pd.DataFrame:
 
 
 def _failure(folder: Path) -> str:
-    """Why the last try failed, on one line; empty where none did."""
-    try:
-        return " ".join(read_text(folder / FAILED).removeprefix("InputError: ").split())
-    except (OSError, ValueError):
-        return ""
+    """Why the last try failed, of the run or else of one of its shards, on one line; empty where none did."""
+    for path in (folder / FAILED, *sorted(folder.glob(f"shards/*/{FAILED}"))):
+        with suppress(OSError, ValueError):
+            return " ".join(read_text(path).removeprefix("InputError: ").split())
+    return ""
 
 
 def _record(folder: Path) -> dict[str, Any]:
@@ -194,8 +195,9 @@ def drops(found: Found) -> pd.DataFrame:
     for run, own in _by_condition(found):
         if len(found.asked.temperatures) == 2 and set(found.asked.temperatures) <= set(own["temperature"]):
             first, second = found.asked.temperatures
-            one = paired_difference(own, "share", second, first)
-            rows.append({"condition": run, "drop": one.pop("difference"), **one})
+            falls = paired(_at(found, run, second), _at(found, run, first), "share")
+            drop, low, high = bounded_interval(falls, clusters_of(falls))
+            rows.append({"condition": run, "drop": drop, "low": low, "high": high, "problems": len(falls)})
     return pd.DataFrame(rows, columns=["condition", "drop", "low", "high", "problems"])
 
 
@@ -203,7 +205,8 @@ def shown_drops(found: Found) -> pd.DataFrame | str:
     """The `drops` in percentage points, as text."""
     table = drops(found)
     if table.empty:
-        return "no finished condition has draws at two chosen temperatures"
+        chosen = " and ".join(f"T = {t:g}" for t in found.asked.temperatures)
+        return f"no finished condition has draws at two temperatures of those that are compared, {chosen}"
     points = [_points(*row) for row in table[["drop", "low", "high"]].to_numpy()]
     problems = table["problems"].map("{:,}".format)
     return plain(
@@ -296,7 +299,7 @@ def levels(found: Found) -> pd.DataFrame | str:
         return NOTHING + " on the same problems"
     corrected, rows = _corrected(tested, mean_test), []
     for (a, b, t), differences in tested.items():
-        difference = t_interval(differences.to_numpy(), clusters=clusters_of(differences))
+        difference = bounded_interval(differences, clusters_of(differences))
         better, worse = int((differences > ALIKE).sum()), int((differences < -ALIKE).sum())
         rows.append(
             {

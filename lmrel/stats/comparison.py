@@ -22,7 +22,15 @@ from lmrel.files import as_path, read_object
 from lmrel.parameters import Comparing
 from lmrel.stats import agreement, design
 from lmrel.stats.contrasts import floor
-from lmrel.stats.inference import ALIKE, LEVEL, clustered_wilson, t_interval, variance_of_mean, with_interval
+from lmrel.stats.inference import (
+    ALIKE,
+    LEVEL,
+    bounded_interval,
+    clustered_wilson,
+    unseen_share,
+    variance_of_mean,
+    with_interval,
+)
 from lmrel.stats.metrics import SETTING
 
 ACROSS = ("prompt_style", "system", "answer", "decoder")  # what must be alike, unless told
@@ -258,7 +266,9 @@ def _copies(sides: list[Side]) -> list[str]:
     notes = [f"{said}." for said in map(agreement.copies, texts) if said]
     first, second = (table.set_index(["temperature", "problem_id", "run"])["text"].sort_index() for table in texts)
     if first.equals(second):
-        notes.append("all texts of the two runs are the same: they are one run, or copies.")
+        # Two prompts of a model may well have the same answers, if these are short and the problems easy.
+        alike = all(texts[0][name].iloc[0] == texts[1][name].iloc[0] for name in SETTING if name != "temperature")
+        notes.append(f"all texts of the two runs are the same{': they are one run, or copies' if alike else ''}.")
     return notes
 
 
@@ -278,13 +288,13 @@ def _compared(sides: list[Side], names: tuple[str, str], asked: Comparing, notes
     rows = []
     for quantity, values in quantities.items():
         for of, one in zip("ab", values, strict=True):
-            interval = _t_interval if quantity == DROP else _share_interval
+            interval = bounded_interval if quantity == DROP else _share_interval
             rows.append((quantity, of, *interval(one, clusters)))
         reach = 2.0 if quantity == DROP else 1.0
-        rows.append((quantity, "difference", *_t_interval(values[0] - values[1], clusters, reach)))
+        rows.append((quantity, "difference", *bounded_interval(values[0] - values[1], clusters, reach)))
     differences = drops[0] - drops[1]
-    difference, low, high = _t_interval(differences, clusters, 2.0)
-    _, low_90, high_90 = _t_interval(differences, clusters, 2.0, level=0.9)  # inside the margin: both tests at 5 %
+    difference, low, high = bounded_interval(differences, clusters, 2.0)
+    _, low_90, high_90 = bounded_interval(differences, clusters, 2.0, level=0.9)  # inside the margin: both tests at 5 %
     equivalent = max(-low_90, high_90) < asked.margin
     variances = design.variances([(side[cold], side[hot]) for side in sides], "metric")
     variance = variance_of_mean(differences.to_numpy(), clusters)[0] * len(differences)
@@ -295,7 +305,7 @@ def _compared(sides: list[Side], names: tuple[str, str], asked: Comparing, notes
     if k == 1:
         notes.append("a problem has one draw at the higher temperature; what more would gain or agree on is not known.")
     if np.ptp(differences) < ALIKE:
-        unseen = f"of others up to {_unseen(units, LEVEL):.1%} may differ, on which the interval rests."
+        unseen = f"of others up to {unseen_share(units, LEVEL):.1%} may differ, on which the interval rests."
         notes.append(f"the difference of drops is the same in all {len(differences):,} problems; {unseen}")
     return Comparison(
         names=names,
@@ -334,28 +344,8 @@ def _repeats(side: Side, temperature: float, k: int) -> dict[str, pd.Series]:
     return found
 
 
-def _t_interval(
-    values: pd.Series, clusters: pd.Series, reach: float = 1.0, level: float = LEVEL
-) -> tuple[float, float, float]:
-    """Mean and Student's t interval of numbers from ``-reach`` to `reach`, which it does not leave.
-
-    Where all are the same, t would be certain; then it is as far as problems that were not seen may move the mean.
-    """
-    numbers = values.to_numpy(float)
-    mean, low, high = t_interval(numbers, level, clusters)
-    if np.ptp(numbers) < ALIKE:
-        unseen = _unseen(clusters.nunique(), level)
-        low, high = mean - unseen * (reach + mean), mean + unseen * (reach - mean)
-    return mean, max(low, -reach), min(high, reach)
-
-
 def _share_interval(values: pd.Series, clusters: pd.Series) -> tuple[float, float, float]:
     return clustered_wilson(values.to_numpy(float), clusters=clusters)
-
-
-def _unseen(units: int, level: float) -> float:
-    """The largest share of problems that may differ although none of `units` did (Clopper and Pearson 1934)."""
-    return float(1.0 - (0.5 - level / 2) ** (1.0 / units))
 
 
 def _wins(a: pd.Series, b: pd.Series) -> tuple[int, int, int]:

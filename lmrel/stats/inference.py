@@ -80,6 +80,26 @@ def t_interval(
     return mean, mean - half, mean + half
 
 
+def bounded_interval(
+    values: pd.Series, clusters: Sequence[Any] | pd.Series | None = None, reach: float = 1.0, level: float = LEVEL
+) -> tuple[float, float, float]:
+    """Mean and Student's t interval of one number per problem from ``-reach`` to `reach`, which it does not leave.
+
+    Where all are the same, t would be certain; then it is as far as problems that were not seen may move the mean.
+    """
+    numbers = values.to_numpy(float)
+    mean, low, high = t_interval(numbers, level, clusters)
+    if np.ptp(numbers) < ALIKE:
+        unseen = unseen_share(len(numbers) if clusters is None else pd.Series(clusters).nunique(), level)
+        low, high = mean - unseen * (reach + mean), mean + unseen * (reach - mean)
+    return mean, max(low, -reach), min(high, reach)
+
+
+def unseen_share(units: int, level: float = LEVEL) -> float:
+    """The largest share of problems that may differ although none of `units` did (Clopper and Pearson 1934)."""
+    return float(1.0 - (0.5 - level / 2) ** (1.0 / units))
+
+
 def with_interval(
     estimate: float, low: float = math.nan, high: float = math.nan, *, form: str = "{:+.1f}", ends: str = ""
 ) -> str:

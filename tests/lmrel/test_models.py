@@ -310,7 +310,7 @@ def test_what_is_asked_of_transformers_for_a_gguf_file(tmp_path: Path, monkeypat
             raise ImportError("it needs gguf")
 
     path = tmp_path / "it.gguf"
-    path.touch()
+    path.write_bytes(b"GGUF")
     monkeypatch.setattr(models.AutoTokenizer, "from_pretrained", note)
     monkeypatch.setattr(models.AutoModelForCausalLM, "from_pretrained", note)
     with pytest.raises(InputError, match="it needs gguf"):

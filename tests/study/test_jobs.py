@@ -86,9 +86,10 @@ def test_what_fits_no_name_stands_there_by_its_number() -> None:
 
 def test_an_axis_may_have_named_levels_with_parameters_of_their_own() -> None:
     levels = {"paper": None, "mine": {"prompt_style": "readme", "system": "Be brief."}}
-    said = refused({"models": [BASE], "grid": {"prompt": levels}})
-    assert said.startswith("study.yaml: grid has 'prompt': {'mine': {")  # None is no level
-    study = Study.of({"models": [BASE], "grid": {"prompt": levels | {"paper": {}}, "seed": [1, 2]}})
+    for odd in (False, 5):  # as YAML reads a bare off, or a number
+        said = refused({"models": [BASE], "grid": {"prompt": {odd: {"seed": 1}}}})
+        assert said == f"study.yaml: grid has 'prompt' with a level named {odd}; put it in quotes."
+    study = Study.of({"models": [BASE], "grid": {"prompt": levels, "seed": [1, 2]}})
     assert list(study.conditions) == [f"{BASE}-{p}-seed-{s}" for p in ("paper", "mine") for s in (1, 2)]
     assert study.conditions[f"{BASE}-paper-seed-1"].given == {"model": BASE, "seed": 1}
     mine = study.conditions[f"{BASE}-mine-seed-2"].parameters
@@ -106,6 +107,37 @@ def test_conditions_are_listed_with_a_name_or_one_as_the_grid_gives() -> None:
     assert study.conditions["calm"].given == {"model": INSTRUCT, "temperatures": [0.0], "seed": 1}
     assert [each.parameters.seed for each in study.conditions.values()] == [1, 1, 3, 1]
     assert names({"conditions": listed[:1]}) == ["calm"]
+
+
+def test_conditions_that_share_too_few_temperatures_are_compared_at_those_that_any_has() -> None:
+    def between(*temperatures: list[float]) -> list[float]:
+        listed = [{"model": BASE, "name": f"c{n}", "temperatures": each} for n, each in enumerate(temperatures)]
+        return Study.of({"conditions": listed}).temperatures
+
+    assert between([0.0, 0.5, 1.0], [0.5, 1.0, 2.0]) == [0.5, 1.0]
+    assert between([0.0, 1.0], [1.0]) == between([0.0, 0.5], [0.7, 1.0]) == [0.0, 1.0]
+    assert between([0.7]) == [0.7]
+
+
+@pytest.mark.parametrize(
+    "twice", ["models: [a]\nmodels: [b]", "parameters: {runs: 2, runs: 3}", "grid: {p: {a: {}, a: {}}}"]
+)
+def test_a_name_that_stands_twice_is_refused_with_its_place(twice: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(twice)
+    with pytest.raises(InputError, match=r"mine.yaml cannot be read: '\w+' stands there twice in .*, line \d"):
+        Study.read(path)
+
+
+def test_names_that_are_one_folder_on_some_systems_are_two_of_one(tmp_path: Path) -> None:
+    listed = [{"model": BASE, "name": name} for name in ("Calm", "calm")]
+    assert "two conditions have the names 'Calm' and 'calm'" in refused({"conditions": listed})
+
+
+def test_the_books_own_study_is_known_by_any_path_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    assert Study.read(ROOT / "study.yaml").own
+    assert Study.read(Path("studies/../study.yaml")).own
 
 
 def test_what_all_conditions_share_yields_to_what_one_says() -> None:
@@ -173,7 +205,8 @@ def test_conditions_that_cannot_be_end_in_a_sentence(config: dict[str, Any], sai
 
 def test_models_are_looked_at_before_any_is_loaded(tmp_path: Path) -> None:
     said = refused({"models": [BASE, "tiny-dense-bass"]})
-    assert said.endswith("no known name, no folder and no repo id. Did you mean 'tiny-dense-base'?")
+    assert "no known name, no folder and no repo id. Did you mean 'tiny-dense-base'?" in said
+    assert said.endswith(" (condition tiny-dense-bass)")
     broken = shutil.copytree(CHECKPOINTS / BASE, tmp_path / "broken")
     (broken / "model.safetensors").unlink()
     assert refused({"models": [str(broken)]}).startswith(f"study.yaml: {broken} has no weights: no *.safetensors file.")
@@ -337,9 +370,12 @@ def test_runs_that_are_no_condition_any_more_are_left_alone_and_listed(
         folder = Path("results", "studies", study, run)
         folder.mkdir(parents=True)
         (folder / "run.json").touch()
-    Path("results/studies/small/unfinished").mkdir()
+    Path("results/studies/small/empty").mkdir()
+    for unfinished in ("d/.parts", "e/shards/0-of-2"):
+        Path("results/studies/small", unfinished).mkdir(parents=True)
+        Path("results/studies/small", unfinished, "run.json").touch()
     small = Study.of({"models": [BASE]}, Path("studies/small.yaml"))
-    assert small.left() == [Path("results/studies/small/a"), Path("results/studies/small/b")]
+    assert small.left() == [Path("results/studies/small", name) for name in "abde"]
     Path("results/mine").mkdir()
     Path("results/mine/run.json").touch()
     assert Study.of({"models": [BASE]}).left() == []  # the book shows whatever else was run

@@ -373,7 +373,7 @@ def test_a_run_json_that_can_be_none_is_named(
         interrupted(tmp_path, monkeypatch, after=1)
     path = tmp_path / file
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
-    with pytest.raises(InputError, match=rf"run.json is no record of a run: {said}.*\. Remove it to start again"):
+    with pytest.raises(InputError, match=rf"run.json is no record of a run: {said}.*\. Remove it, and"):
         carry_out(tmp_path, replace=True)
 
 

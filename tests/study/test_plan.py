@@ -166,6 +166,40 @@ def test_the_draws_of_a_divided_condition_count_once() -> None:
     assert plan.replacements(study) == {}
 
 
+def test_draws_that_were_dealt_out_among_another_number_of_jobs_are_not_drawn_again_without_a_word(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    study = study_of()
+    monkeypatch.setattr(parts, "BLOCK", 3)
+    real, drawn = origins.draw, []
+
+    def failing(*given: Any) -> Any:
+        if drawn:
+            raise KeyboardInterrupt
+        drawn.append(1)
+        return real(*given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(origins, "draw", failing)
+        with pytest.raises(KeyboardInterrupt):
+            carry_out(study)
+    assert plan.replacements(study) == {}
+    assert said(study_of(shards=2)) == f"{BASE}: replaces 12 draws: shards 1 → 2"  # the part of three problems
+    carry_out(study)
+    assert plan.replacements(study_of(shards=2)) == {}
+    divided = study_of(source=Path("studies/other.yaml"), shards=2)
+    Run(**divided.jobs()[0].parameters).carry_out(progress=False)
+    assert said(study_of(source=Path("studies/other.yaml"))) == f"{BASE}: replaces 8 draws: shards 2 → 1"
+
+
+def test_a_complete_run_is_joined_of_nothing_however_it_is_divided() -> None:
+    carry_out(study_of())
+    for runs, folders in ((3, 0), (4, 2)):
+        study = study_of(shards=2, runs=runs)
+        assert len(plan.to_join(study, study.conditions[BASE])) == folders
+    assert plan.to_join(study_of(), study_of().conditions[BASE]) == []
+
+
 def test_a_start_that_would_replace_draws_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     study = study_of()
     plan.refuse(study)
@@ -175,10 +209,10 @@ def test_a_start_that_would_replace_draws_is_refused(monkeypatch: pytest.MonkeyP
         plan.refuse(study_of(seed=1, models=[BASE]))
     assert str(found.value).splitlines() == [
         f"{BASE}: replaces {DRAWS} draws: seed 0 → 1",
-        "Nothing was started. REPLACE=1 lets them go; a condition of another name keeps them.",
+        plan.LETS_GO,
     ]
     (study.folder / BASE / records.RUN).write_text("5")
-    with pytest.raises(InputError, match="Remove it to start again"):
+    with pytest.raises(InputError, match="Remove it, and all is drawn again"):
         plan.refuse(study)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from lmrel import InputError, records
+from lmrel import records
 from lmrel.registry import CHECKPOINTS
 from study import origins, parts, progress, runner
 from study.jobs import Job, Study
@@ -76,18 +76,23 @@ def test_a_job_is_waiting_then_stopped_then_finished(job: Job, monkeypatch: pyte
     ],
     ids=str,
 )
-def test_a_record_that_was_edited_is_of_no_run(job: Job, edited: dict[str, Any]) -> None:
-    for place in (job.folder, job.folder / parts.PARTS):
-        place.mkdir(parents=True)
-        (place / records.RUN).write_text(json.dumps({"parameters": job.parameters, "block": 3} | edited))
-        (place / "part-0000.parquet").touch()
-    assert progress.state_of_job(job) == State(job, 0, 4, (), "waiting")
+def test_a_record_that_was_edited_is_named_and_keeps_no_other_job_from_being_told(
+    job: Job, edited: dict[str, Any]
+) -> None:
+    place = job.folder / parts.PARTS
+    place.mkdir(parents=True)
+    (place / records.RUN).write_text(json.dumps({"parameters": job.parameters, "block": 3, "begun": []} | edited))
+    (place / "part-0000.parquet").touch()
+    found = progress.state_of_job(job)
+    assert (found.done, found.what) == (0, "failed")
+    assert f"run.json is no record of a run: its {next(iter(edited))} is " in progress.report([found], 0.0)
 
 
 def test_more_parts_than_there_are_problems_count_once_and_a_lock_may_be_anything(job: Job) -> None:
     place = job.folder / parts.PARTS
     place.mkdir(parents=True)
-    (place / records.RUN).write_text(json.dumps({"parameters": job.parameters, "block": 3}))
+    identity = parts.identifying(Run(**job.parameters))
+    (place / records.RUN).write_text(json.dumps({"parameters": identity, "block": 3, "begun": []}))
     (job.folder / ".evaluate.lock").mkdir()
     for number in range(5):
         (place / f"part-{number:04d}.parquet").touch()
@@ -97,8 +102,17 @@ def test_more_parts_than_there_are_problems_count_once_and_a_lock_may_be_anythin
 
 def test_results_that_may_not_be_read_end_in_a_sentence(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Path, "exists", lambda _: (_ for _ in ()).throw(PermissionError(13, "Permission denied")))
-    with pytest.raises(InputError, match="results/tiny-dense-base/shards/1-of-2 cannot be read: Permission denied"):
-        progress.state_of_job(job)
+    found = progress.state_of_job(job)
+    assert (found.what, found.done) == ("failed", 0)
+    assert found.why == "results/tiny-dense-base/shards/1-of-2 cannot be read: Permission denied."
+
+
+def test_what_a_file_leaves_out_and_the_order_of_temperatures_count(job: Job) -> None:
+    Run(**job.parameters).carry_out(progress=False)
+    turned = replace(job, parameters=job.parameters | {"temperatures": [0.5, 0.0]})
+    assert progress.state_of_job(turned).what == "finished"
+    more = replace(job, parameters={name: value for name, value in job.parameters.items() if name != "limit"})
+    assert progress.state_of_job(more).what == "waiting"  # it is of more problems than those
 
 
 def test_the_time_left_is_at_the_rate_since_the_first_of_the_last_hour(job: Job) -> None:

@@ -51,7 +51,7 @@ def asked() -> list[list[str]]:
 def targets() -> list[tuple[list[str], str]]:
     """Of each call, what it was to make and which study it was told."""
     return [
-        (words[: words.index("--profile")], words[words.index("--config") + 1].removeprefix("study="))
+        (words[: words.index("--profile")], words[words.index("--config") + 1].removeprefix("study=").strip('"'))
         for words in asked()
     ]
 
@@ -104,10 +104,10 @@ def test_on_this_machine_as_many_jobs_run_as_there_are_gpus_and_snakemake_is_qui
     carry_out(replace=True)
     carry_out(profile="cluster")
     alone, two, cluster = asked()
-    assert alone[2:6] == ["--profile", "study/profiles/local", "--config", "study=study.yaml"]
+    assert alone[2:6] == ["--profile", "study/profiles/local", "--config", 'study="study.yaml"']
     assert alone[6:] == ["--resources", "gpu=1", *start.QUIET]
     assert two[6:] == ["--resources", "gpu=2", *start.QUIET]  # there were no draws to replace
-    assert cluster[2:] == ["--profile", "study/profiles/cluster", "--config", "study=study.yaml"]
+    assert cluster[2:] == ["--profile", "study/profiles/cluster", "--config", 'study="study.yaml"']
 
 
 def test_a_job_that_failed_is_named_with_its_sentence_and_its_log(project: Path) -> None:
@@ -175,7 +175,7 @@ def test_nothing_starts_that_would_replace_draws_or_cannot_be(project: Path) -> 
     OWN.write_text(TEXT.replace("limit: 2", "limit: 2, seed: 5"))
     assert refused() == [
         f"{BASE}: replaces 4 draws: seed 0 → 5",
-        "Nothing was started. REPLACE=1 lets them go; a condition of another name keeps them.",
+        plan.LETS_GO,
     ]
     assert refused(profile="slrum") == ["PROFILE is 'slrum'; study/profiles has cluster, local."]
     assert refused("book", SMALL)[0] == f"{BASE}: replaces 4 draws: seed 0 → 5"  # the book's own, which follows
@@ -200,7 +200,7 @@ def test_a_dry_run_reports_what_snakemake_would_run_and_runs_nothing(
     assert last.startswith("1 jobs; drawing takes about ")
     [words] = asked()
     assert words[:2] == ["study", "--dry-run"]
-    assert words[-2:] == ["--config", f"study={SMALL}"]
+    assert words[-2:] == ["--config", f'study="{SMALL}"']
     snakemake("echo one; echo two >&2; exit 1")
     with pytest.raises(InputError, match="^Snakemake could not plan the study: one\ntwo$"):
         start.dry_run(SMALL)

@@ -67,7 +67,8 @@ def test_what_has_not_finished_is_said_and_the_others_are_compared(tmp_path: Pat
     (tmp_path / "again" / compare.FAILED).write_text("It broke\nlater.\n")
     for name in ("failed", "damaged"):
         (tmp_path / name).mkdir()
-    (tmp_path / "failed" / compare.FAILED).write_text(f"InputError: {HOSTILE}\x1b\n")
+    (tmp_path / "failed" / "shards" / "1-of-2").mkdir(parents=True)
+    (tmp_path / "failed" / "shards" / "1-of-2" / compare.FAILED).write_text(f"InputError: {HOSTILE}\x1b\n")
     (tmp_path / "damaged" / records.RUN).write_text("{}")
     found = compare.read(tmp_path, [*names[:3], "failed", "damaged", "later"])
     said = dict(line.split(": ", 1) for line in compare.missing(found))
@@ -93,6 +94,16 @@ def test_with_fewer_than_two_finished_runs_nothing_is_compared(tmp_path: Path, c
     assert compare.levels(found) == f"{compare.NOTHING} on the same problems"
     assert isinstance(compare.conditions(found), str if count == 0 else pd.DataFrame)
     assert isinstance(compare.shown_drops(found), str if count == 0 else pd.DataFrame)
+
+
+def test_a_drop_that_is_the_same_in_all_problems_is_not_certain(tmp_path: Path) -> None:
+    a, _ = two(problems=12)
+    found = compare.read(tmp_path, study(tmp_path, one=a.assign(correct=True), two=a.assign(correct=True)))
+    [one, _] = compare.drops(found).to_dict("records")
+    assert (one["drop"], one["high"]) == (0.0, pytest.approx(1 - 0.025 ** (1 / 12)))
+    [[_, _, _, difference, *_], _] = cells(compare.levels(found))
+    assert "[" in difference
+    assert "[+0.0, +0.0]" not in difference
 
 
 def test_drops_are_paired_and_fall_where_accuracy_does(tmp_path: Path) -> None:

@@ -191,7 +191,9 @@ def test_a_run_against_itself_differs_by_nothing_and_the_interval_rests_on_the_n
     assert found.high == -found.low == pytest.approx(2 * stats.binomtest(0, 240).proportion_ci(method="exact").high)
     assert found.verdict == "equivalent within ±5 points"
     assert found.names == ("one (a)", "one (b)")
-    assert any("all texts of the two runs are the same" in note for note in found.notes)
+    assert any("all texts of the two runs are the same: they are one run" in note for note in found.notes)
+    other = lmrel.compare(a, a.assign(prompt_style="another"), across=["prompt_style"])
+    assert "all texts of the two runs are the same." in other.notes  # two prompts may have the same answers
     few = lmrel.compare(*[a[a["problem_id"] < "p0010"]] * 2)
     assert (few.difference, few.verdict) == (0.0, "not settled")
     assert few.needed.empty
