@@ -118,7 +118,7 @@ def _stranded(condition: Condition) -> tuple[int, str]:
 
 
 def replacements(study: Study, *, weights: bool = False) -> dict[str, str]:
-    """Of each condition of which a start would replace draws, a line that says how many and why; see `outlook`."""
+    """A line for each condition of which a start would replace draws, saying how many and why; see `outlook`."""
     lines = {}
     for condition in study.conditions.values():
         whole, *shards = (outlook(study, job, weights=weights) for job in condition.all_jobs())

@@ -216,7 +216,7 @@ def run_folder(app: Sphinx, pagename: str) -> Path | None:
 
 def write_downloads(app: Sphinx, exception: Exception | None) -> None:
     """Put the files of each run beside its page: draws as Parquet and as CSV, and the summary."""
-    for pagename in sorted(app.env.found_docs) if exception is None and app.builder.format == "html" else []:
+    for pagename in sorted(app.env.found_docs) if exception is None and app.builder.name == "html" else []:
         if folder := run_folder(app, pagename):
             target = Path(app.outdir, pagename).parent
             for name in (DRAWS, SUMMARY):
@@ -267,7 +267,8 @@ def finish_body(app: Sphinx, pagename: str, templatename: str, context: dict[str
     body = re.sub(r'<a data-function="([\w.]+)"', to_reference, body)
     body = re.sub(r"<table\b.*?</table>", r'<div class="wide-table" tabindex="0">\g<0></div>', body, flags=re.DOTALL)
     body = body.replace('<th class="head"><p></p></th>', "<td></td>")  # what heads nothing is no header
-    if run_folder(app, pagename):
+    body = body.replace("<th></th>", '<td class="blank"></td>')
+    if run_folder(app, pagename) and app.builder.name == "html":  # one page for all has no folders beside it
         links = ", ".join(f'<a href="{name}" download>{name}</a>' for name in (DRAWS, CSV, SUMMARY))
         body = re.sub(r'(<p class="lmrel-downloads">).*?(?=</p>)', rf"\1Download: {links}", body, flags=re.DOTALL)
     # Sphinx puts these roles on elements that may not have them.

@@ -123,7 +123,7 @@ def drawing(slurm: Slurm, project: Path, but: tuple[str, ...] = ()) -> tuple[str
 
 
 def assert_same(results: Path, local: Path, conditions: Mapping[str, str]) -> None:
-    """Of each condition here, its draws are those of that one there."""
+    """Assert that each condition here has the draws of that one there."""
     for name, other in conditions.items():
         ours, theirs = (pd.read_parquet(path / "draws.parquet") for path in (results / name, local / other))
         assert len(ours) == 2 * PARAMETERS["limit"] * (1 + PARAMETERS["runs"])

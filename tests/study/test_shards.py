@@ -250,7 +250,7 @@ def test_what_is_damaged_is_drawn_again(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def with_pandas(monkeypatch: pytest.MonkeyPatch, version: str) -> None:
-    """From now on, a run is made with that version of pandas."""
+    """Let runs be made with that version of pandas from now on."""
     real = origins.versions
     monkeypatch.setattr(origins, "versions", lambda *names: real(*names) | {"pandas": version})
 
