@@ -213,7 +213,7 @@ def app(tmp_path: Path) -> Any:
         (tmp_path / "site" / "results" / name).mkdir(parents=True)
     pages = {"results/a b/evaluate", "results/elsewhere/evaluate", "index"}
     env = SimpleNamespace(found_docs=pages)
-    return SimpleNamespace(srcdir=tmp_path, outdir=tmp_path / "site", env=env, builder=SimpleNamespace(format="html"))
+    return SimpleNamespace(srcdir=tmp_path, outdir=tmp_path / "site", env=env, builder=SimpleNamespace(name="html"))
 
 
 def test_a_runs_files_lie_beside_its_page(app: Any) -> None:
