@@ -89,11 +89,14 @@ def test_a_request_for_another_machine_reruns_nothing(project: Path) -> None:
 
 def test_shards_are_jobs_and_the_plan_says_so(project: Path) -> None:
     change(project / "study.yaml", "problems: paper", "problems: paper\nrequests: {tiny-dense-base: {shards: 3}}")
-    assert would_run(project) == {"evaluate_shard": 3, "evaluate": 1, "compare": 1, "live": 1, "book": 1}
+    assert would_run(project) == {"evaluate": 1, "compare": 1, "live": 1, "book": 1}  # what is complete needs no shards
+    change(project / "study.yaml", "runs: 4", "runs: 5")
+    assert would_run(project) == {"evaluate_shard": 3, "evaluate": 4, "compare": 1, "live": 1, "book": 1}
     said = python(project, "study.start", "study", "--dry")
-    assert "tiny-dense-base, shard 2 of 3: evaluate, 1,040 draws, about " in said
-    assert "tiny-dense-base: join 3 shards\n4 jobs; drawing takes about " in said
-    assert python(project, "study.progress").startswith("6 jobs: 3 finished; 720 of 960 problems (75%)")
+    assert "tiny-dense-base, shard 2 of 3: evaluate, 1,280 draws, about " in said
+    assert "tiny-dense-instruct: evaluate, 720 draws, about " in said  # three more of each problem
+    assert "7 jobs; drawing takes about " in said
+    assert python(project, "study.progress").startswith("6 jobs: 0 finished; 0 of 960 problems (0%)")
 
 
 def python(project: Path, *words: str) -> str:
@@ -123,7 +126,7 @@ def test_changed_weights_rerun_their_model_and_the_pages_that_show_it_only(proje
 
 def test_a_removed_model_runs_no_other_again(project: Path) -> None:
     change(project / "study.yaml", ", tiny-sparse-instruct]", "]")
-    assert would_run(project) == {"compare": 1, "book": 1}
+    assert would_run(project) == {"book": 1}
 
 
 def test_a_failed_run_keeps_the_last_good_results_and_is_tried_again(project: Path) -> None:
