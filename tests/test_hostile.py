@@ -352,7 +352,7 @@ def test_a_run_is_a_folder_below_results_whatever_its_model_is_called(
     assert job.parameters["model"] == model
     Path(job.folder).mkdir(parents=True)
     job.failed.write_text("KeyError: \x1b[31m\u202e\n")
-    said = progress.report([progress.State(job, 0, 1, (), "failed")], 0.0)
+    said = progress.report([progress.State(job, 0, 1, (), "failed", job.why)], 0.0)
     assert "KeyError: \\x1b" in said
     assert visible(said) == said
 
