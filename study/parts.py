@@ -32,6 +32,7 @@ from lmrel.records import DRAWS, RUN, SUMMARY, read_draws, schema, write_draws
 from study.code import sources
 
 PARTS, LOCK = ".parts", ".lock"
+HOW = ("output_dir", "replace", "shards", "shard", "determinism", "requests_at_once")  # no draw depends on these
 BLOCK = 64  # problems in a part, at most
 # What run.json says of how draws were made, and does not make them those of another run: a new version of pandas or
 # another GPU throws nothing away.
@@ -56,8 +57,7 @@ FINISHED: dict[str, Any] = {
 
 def identifying(parameters: Parameters) -> dict[str, Any]:
     """Those of the `parameters` that make a run this one and no other; into how many shards it was divided does not."""
-    other = {"output_dir", "replace", "determinism", "requests_at_once"}
-    other |= {"shards", "shard"} if parameters.shard is None else set()
+    other = set(HOW) - (set() if parameters.shard is None else {"shards", "shard"})
     return {name: value for name, value in asdict(parameters).items() if name not in other}
 
 

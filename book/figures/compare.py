@@ -16,7 +16,6 @@ from typing import Any
 import pandas as pd
 
 from book.analysis.trends import holm, mean_test
-from book.figures.shipped import HOW
 from book.figures.text import Lines, plain, rests_on
 from lmrel import records
 from lmrel.errors import SHOWN, InputError, quoted
@@ -26,6 +25,7 @@ from lmrel.stats.comparison import WORSE, Comparison, compare
 from lmrel.stats.contrasts import clusters_of, equivalence, paired
 from lmrel.stats.inference import ALIKE, LEVEL, bounded_interval, summarize_with_intervals, with_interval
 from lmrel.stats.metrics import DRAWN
+from study.parts import HOW
 from study.results import decoders_of, find_runs, started
 
 FAILED = "evaluate.failed.txt"  # why the last try of a condition failed
@@ -317,7 +317,7 @@ def levels(found: Found) -> pd.DataFrame | str:
 
 
 def examples(found: Found, a: str, b: str, count: int = 2) -> pd.DataFrame | str:
-    """Of two conditions, at each chosen temperature, up to `count` problems in which each is better by most.
+    """Up to `count` problems in which each of two conditions is better by most, at each chosen temperature.
 
     The numbers are shares of draws.
     """

@@ -518,7 +518,7 @@ def classed(draws: pd.DataFrame, problems: pd.DataFrame, record: Mapping[str, An
 
 
 def failures(draws: pd.DataFrame, problems: pd.DataFrame, examples: int = 3) -> Block:
-    """Of all wrong answers, the share of each class with its interval, and some examples: the largest class first."""
+    """The share of each class among all wrong answers, with its interval and some examples, the largest class first."""
     wrong = draws[~draws["correct"]]
     if wrong.empty:
         return said("No answer was wrong.")

@@ -11,6 +11,7 @@ from lmrel.errors import InputError, quoted
 from lmrel.files import as_path, read_object
 from lmrel.parameters import Parameters
 from lmrel.registry import CHECKPOINTS, TINY_SUITE
+from study.parts import HOW
 
 # The book's protocol, here as well as in study.yaml: who edits that leaves the words of the pages as they are.
 PROTOCOL: dict[str, Any] = {
@@ -24,7 +25,6 @@ PROTOCOL: dict[str, Any] = {
     "answer": "first",
     "problems": "paper",
 }
-HOW = ("output_dir", "replace", "shards", "shard", "determinism", "requests_at_once")  # no draw depends on these
 
 
 def shipped(results: Path | str) -> tuple[str, ...]:

@@ -9,12 +9,13 @@ import pytest
 
 from lmrel import InputError, files, records
 from lmrel.registry import CHECKPOINTS
-from study import costs, origins, parts, plan, progress
+from study import costs, parts, plan, progress
 from study.jobs import Study
 from study.plan import Outlook
 from study.run import Run
 from tests.conftest import ROOT
 from tests.study.test_jobs import BASE, CONFIG, LARGE
+from tests.study.test_progress import killed_after_a_part
 
 SOURCE = Path("studies/small.yaml")
 SMALL: dict[str, Any] = {"temperatures": [0.0, 1.0], "runs": 3, "limit": 2, "determinism": False}
@@ -71,18 +72,8 @@ def test_an_extension_lacks_what_is_new_alone() -> None:
 def test_a_killed_run_lacks_the_problems_that_have_no_part(monkeypatch: pytest.MonkeyPatch) -> None:
     study = study_of()
     monkeypatch.setattr(parts, "BLOCK", 3)
-    real, drawn = origins.draw, []
-
-    def failing(*given: Any) -> Any:
-        if drawn:
-            raise KeyboardInterrupt
-        drawn.append(1)
-        return real(*given)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(origins, "draw", failing)
-        with pytest.raises(KeyboardInterrupt):
-            carry_out(study)
+    with killed_after_a_part(monkeypatch):
+        carry_out(study)
     assert look(study) == Outlook(1, 4, 0, "")
     assert look(study_of(seed=1)) == Outlook(4, 4, 3 * 4, "seed 0 → 1")
     assert look(study_of(runs=4)) == Outlook(4, 5, 3 * 4, "runs 3 → 4")  # what is unfinished is not extended
@@ -171,18 +162,8 @@ def test_draws_that_were_dealt_out_among_another_number_of_jobs_are_not_drawn_ag
 ) -> None:
     study = study_of()
     monkeypatch.setattr(parts, "BLOCK", 3)
-    real, drawn = origins.draw, []
-
-    def failing(*given: Any) -> Any:
-        if drawn:
-            raise KeyboardInterrupt
-        drawn.append(1)
-        return real(*given)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(origins, "draw", failing)
-        with pytest.raises(KeyboardInterrupt):
-            carry_out(study)
+    with killed_after_a_part(monkeypatch):
+        carry_out(study)
     assert plan.replacements(study) == {}
     assert said(study_of(shards=2)) == f"{BASE}: replaces 12 draws: shards 1 → 2"  # the part of three problems
     carry_out(study)

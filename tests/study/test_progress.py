@@ -4,6 +4,8 @@ import json
 import os
 import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,23 @@ from tests.study.test_jobs import CONFIG
 HOUR = 3600.0
 
 
+@contextmanager
+def killed_after_a_part(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let what is carried out within draw one part, and be killed at the second."""
+    real, drawn = origins.draw, []
+
+    def failing(*given: Any) -> Any:
+        if drawn:
+            raise KeyboardInterrupt
+        drawn.append(1)
+        return real(*given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(origins, "draw", failing)
+        with pytest.raises(KeyboardInterrupt):
+            yield
+
+
 @pytest.fixture
 def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
     """The second of two shards of a small run, in an empty folder."""
@@ -32,16 +51,7 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
 def test_a_job_is_waiting_then_stopped_then_finished(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     assert progress.state_of_job(job) == State(job, 0, 4, (), "waiting")
     monkeypatch.setattr(parts, "BLOCK", 3)
-    real, drawn = origins.draw, []
-
-    def failing(*given: Any) -> Any:
-        if drawn:
-            raise KeyboardInterrupt
-        drawn.append(1)
-        return real(*given)
-
-    monkeypatch.setattr(origins, "draw", failing)
-    with pytest.raises(KeyboardInterrupt):
+    with killed_after_a_part(monkeypatch):
         Run(**job.parameters).carry_out(progress=False)
     stopped = progress.state_of_job(job)
     assert (stopped.done, stopped.what, [count for _, count in stopped.events]) == (3, "stopped", [3])
@@ -57,7 +67,6 @@ def test_a_job_is_waiting_then_stopped_then_finished(job: Job, monkeypatch: pyte
     ]
     with runner.only_one(job.folder / "evaluate.ipynb"):
         assert progress.state_of_job(job).what == "running"
-    monkeypatch.setattr(origins, "draw", real)
     Run(**job.parameters).carry_out(progress=False)
     finished = progress.state_of_job(job)
     moment = os.stat(job.folder / records.DRAWS).st_mtime

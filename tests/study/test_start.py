@@ -49,7 +49,7 @@ def asked() -> list[list[str]]:
 
 
 def targets() -> list[tuple[list[str], str]]:
-    """Of each call, what it was to make and which study it was told."""
+    """What each call was to make, and which study it was told."""
     return [
         (words[: words.index("--profile")], words[words.index("--config") + 1].removeprefix("study=").strip('"'))
         for words in asked()
