@@ -93,12 +93,16 @@ def _inputs(parameters: Parameters, weights: bool) -> dict[str, Any]:
 
 
 def to_join(study: Study, condition: Condition) -> list[Path]:
-    """The folders of the shards that a run is joined of; none where it is not divided, or is complete already."""
+    """The folders of the shards that a run is joined of; none where it is not divided.
+
+    A complete run needs no shards that are not there; those that are stay, as other inputs would make it due again.
+    """
     folders = condition.shard_folders()
-    whole, *_ = condition.all_jobs() if folders else [None]
-    if whole is not None and (found := outlook(study, whole)).missing == 0 and not found.replaced:
-        return []
-    return folders
+    if not folders or all((folder / RUN).exists() for folder in folders):
+        return folders
+    whole, *_ = condition.all_jobs()
+    found = outlook(study, whole)
+    return folders if found.missing or found.replaced else []
 
 
 def _stranded(condition: Condition) -> tuple[int, str]:

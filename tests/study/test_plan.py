@@ -181,6 +181,13 @@ def test_a_complete_run_is_joined_of_nothing_however_it_is_divided() -> None:
     assert plan.to_join(study_of(), study_of().conditions[BASE]) == []
 
 
+def test_what_a_run_was_joined_of_stays_so_that_it_is_not_due_again() -> None:
+    study = study_of(shards=2)
+    before = plan.to_join(study, study.conditions[BASE])
+    carry_out(study)
+    assert plan.to_join(study, study.conditions[BASE]) == before != []
+
+
 def test_a_start_that_would_replace_draws_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     study = study_of()
     plan.refuse(study)
