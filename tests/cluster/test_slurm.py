@@ -170,7 +170,7 @@ def test_a_study_whose_coordinator_is_killed_goes_on_where_it_was(slurm: Slurm, 
     for each in coordinators:  # who began one before it, so that nobody sees it end
         each.kill()
     assert study.wait() != 0
-    subprocess.run(["flock", project / ".venv" / ".lock", "true"], check=True)  # who was killed holds it till it is gone
+    subprocess.run(["flock", project / ".venv" / ".lock", "true"], check=True)  # the killed hold it till they are gone
     before = finished()
     assert 0 < len(before) < len(styles) * shards
     assert slurm.study(project).wait(PATIENCE) == 0, (project / "said").read_text()
