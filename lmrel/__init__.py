@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from lmrel.enumeration import enumerate_outcomes as enumerate_outcomes
     from lmrel.errors import InputError as InputError
     from lmrel.models import load_model as load_model
+    from lmrel.outputs import read_outputs as read_outputs
     from lmrel.problems import load_problems as load_problems
     from lmrel.problems import paper_problems as paper_problems
     from lmrel.rescoring import rescore as rescore
@@ -37,6 +38,7 @@ _HOMES = {
     "load_problems": "problems",
     "paper_problems": "problems",
     "power": "stats.design",
+    "read_outputs": "outputs",
     "rescore": "rescoring",
     "sample": "sampling",
 }

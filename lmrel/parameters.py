@@ -413,4 +413,15 @@ class Comparing:
     margin: Annotated[float, SHARE]
 
 
+@table
+class Importing:
+    """What `lmrel.read_outputs` takes beside a path."""
+
+    model: Annotated[str | None, optional(TEXT)]
+    temperature: Annotated[float | None, optional(TEMPERATURE)]
+    columns: Annotated[Any, optional(COLUMNS)]
+    verdict: Annotated[str | None, optional(TEXT)]
+    answer: Annotated[str | None, optional(ANSWER)]
+
+
 PRECISIONS, PROMPT_STYLES, DECODINGS = map(get_args, (Precision, PromptStyle, Decoding))

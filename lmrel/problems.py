@@ -226,7 +226,7 @@ def _checked_row(row: Any, solved: bool, number: str | None) -> dict[str, Any]:
         there = ", ".join(quoted(name) for name in row if name != "problem_id") or "nothing"
         raise ValueError(f"it has neither a question nor a task, but {there}; columns says which is the question")
     if "answer" in row:
-        row["answer"] = _answer(row["answer"])
+        row["answer"] = right_answer(row["answer"])
     row = {name: value if name in COLUMNS else _extra(name, value) for name, value in row.items()}
     if "question" in row:
         if row.keys() & set(COLUMNS[3:-2]) or row.get("task") in (*OPERANDS, "all"):
@@ -248,7 +248,7 @@ def _checked_row(row: Any, solved: bool, number: str | None) -> dict[str, Any]:
     return row
 
 
-def _answer(value: Any) -> Answer:
+def right_answer(value: Any) -> Answer:
     """A right answer as tables hold it: an int, or a decimal, a fraction, a letter or a text, as text.
 
     Of a worked solution that ends in ``#### 42`` it is what stands there.

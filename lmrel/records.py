@@ -45,6 +45,9 @@ DRAWS_SCHEMA = pa.schema(
     ]
 )
 ANSWERS = ("expected", "extracted")
+# What draws of other tools say: a word that nobody said, and in `answer` whose verdict it is. Of counts the order of a
+# problem's runs means nothing.
+UNKNOWN, IMPORTED, COUNTS = "unknown", "imported", "counts"
 DRAWS, SUMMARY, RUN = "draws.parquet", "summary.parquet", "run.json"
 
 
@@ -70,7 +73,11 @@ def read_draws(folder: Path, columns: Sequence[str] | None = None) -> pd.DataFra
 
 def read_part(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
     """The draws in one file; `InputError` if it is missing or damaged."""
-    table = read_table(path, columns)
+    return as_draws(path, read_table(path, columns))
+
+
+def as_draws(path: Path, table: pa.Table) -> pd.DataFrame:
+    """The draws in a `table` that came from `path`, as pandas holds them."""
     found = as_pandas(path, table)
     if "extracted" in table.column_names and pa.types.is_integer(table["extracted"].type):  # a float would lose digits
         found["extracted"] = table["extracted"].to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get)

@@ -49,10 +49,14 @@ def rescore(draws: pd.DataFrame, answer: str) -> pd.DataFrame:
     """`draws`, read again by the rule `answer` (see `extract_answer`), without the model.
 
     New are the columns ``answer, extracted, correct, compliant, runaway`` and ``failure``: the paper's classes under
-    its rule, under others those of `answers.failure`. Raises `InputError` for a rule that is none, and for texts that
-    were cut short where their first integer was decided.
+    its rule, under others those of `answers.failure`. How a text ended may be missing, as in outputs of other tools:
+    then ``runaway`` is. Raises `InputError` for a rule that is none, for draws without a text or a right answer, and
+    for texts that were cut short where their first integer was decided.
     """
     check_rule(answer)
+    for name, what in (("text", "text"), ("expected", "right answer")):
+        if lacking := int(draws[name].isna().sum()):
+            raise InputError(f"{lacking:,} of {len(draws):,} draws have no {what}, so they cannot be read by a rule.")
     if (draws["ended"] == "decided").any():
         raise InputError(
             "these texts were cut short where their first integer was decided, and other rules need whole ones; draw "
@@ -78,13 +82,15 @@ def judged(draws: pd.DataFrame, answer: str) -> pd.DataFrame:
 
 def _judge(
     rule: str, text: str, expected: Answer, finished: bool, ended: str
-) -> tuple[Answer | None, bool, bool, bool, str | None]:
+) -> tuple[Answer | None, bool, bool, bool | None, str | None]:
     right = expected if isinstance(expected, str) else int(expected)
     extracted, compliant = read_answer(text, rule, kind_of(right))
-    correct, runaway = is_right(extracted, right), ended == "length" and in_loop(text)
+    known = isinstance(ended, str)  # missing where a tool does not say
+    correct, runaway = is_right(extracted, right), ended == "length" and in_loop(text) if known else None
     if rule == "first" and isinstance(right, int):
         return extracted, correct, compliant, runaway, paper_failure(text, extracted, correct, compliant)
-    return extracted, correct, compliant, runaway, None if correct else failure(text, extracted, finished, runaway)
+    why = None if correct else failure(text, extracted, finished if known else True, bool(runaway))
+    return extracted, correct, compliant, runaway, why
 
 
 def _in_64_bits(value: Answer | Number | None) -> int | None:

@@ -40,7 +40,7 @@ def read_rows(source: str, columns: Mapping[str, str] | None = None) -> Rows:
         raise InputError(f"problems is {str(path)!r}; its name must end in {', '.join(READERS)}.")
     if not (rows := READERS[path.suffix](path)):
         raise InputError(f"{path} holds no problems.")
-    return _renamed(rows, columns or {}, path)
+    return renamed(rows, columns or {}, path)
 
 
 def rows_of(table: pd.DataFrame) -> list[dict[str, Any]]:
@@ -51,8 +51,11 @@ def rows_of(table: pd.DataFrame) -> list[dict[str, Any]]:
     return [{name: value for name, value in row.items() if not _missing(value)} for row in rows]
 
 
-def _renamed(rows: Rows, columns: Mapping[str, str], path: Path) -> Rows:
-    """The rows with `columns` under our names; a column of the file that has one of these names gives way."""
+def renamed(rows: Rows, columns: Mapping[str, str], path: Path) -> Rows:
+    """The rows with `columns` under our names; a column of the file that has one of these names gives way.
+
+    Raises `InputError` for a column that no row has.
+    """
     there = {name: None for _, row in rows if isinstance(row, dict) for name in row}
     for theirs in columns.values():
         if theirs not in there:
