@@ -21,13 +21,15 @@ from lmrel.errors import InputError, command, visible
 from lmrel.problems import RANGES, Problem, new_problems
 from lmrel.stats.comparison import ACROSS, compare
 from lmrel.stats.inference import failure_shares, summarize_with_intervals
-from lmrel.stats.metrics import by_run
+from lmrel.stats.metrics import by_run, summarize
 
 
 def as_csv(table: pd.DataFrame) -> str:
     """`table` as CSV: lists as JSON, and all texts in quotes, since a model may have written any line end."""
-    lists = {name: table[name].map(lambda ids: json.dumps(ids.tolist())) for name in ("token_ids",) if name in table}
-    return table.assign(**lists).to_csv(index=False, quoting=csv.QUOTE_NONNUMERIC)
+    if "token_ids" in table:
+        lists = [None if ids is None else json.dumps(ids.tolist()) for ids in table["token_ids"]]
+        table = table.assign(token_ids=pd.Series(lists, table.index, dtype="str"))
+    return table.to_csv(index=False, quoting=csv.QUOTE_NONNUMERIC)
 
 
 WRITERS: dict[str, Callable[[pd.DataFrame], str]] = {
@@ -132,9 +134,9 @@ def _count_failures(arguments: argparse.Namespace) -> None:
         print("no answer was wrong")
     else:
         printed(shares[["model", "temperature", "failure", "count", "share", "low", "high"]].round(3))
-    whole = draws.groupby("temperature")[["finished", "runaway"]].mean()
+    whole = summarize(draws).query("task == 'all'")[["temperature", "finished_share", "runaway_share"]]
     print("\nof all texts, finished and in a loop:")
-    printed(whole.reset_index().round(3))
+    printed(whole.round(3))
     if arguments.output:
         print(write_as(shares, files.as_path("output", arguments.output)))
 
@@ -143,22 +145,32 @@ def figures(draws: pd.DataFrame) -> dict[str, Any]:
     """The figures of one run's `draws` by name: charts, or a sentence where there is nothing to draw."""
     draws = draws.assign(model=draws["model"].map(visible))  # SVG holds no control characters
     summary, model = summarize_with_intervals(draws).query("task == 'all'"), draws["model"].iloc[0]
-    found = {
-        name: charts.response(summary, name, title, f"Line chart: {title.lower()} of {model}, with 95 % intervals.")
+    found: dict[str, Callable[[], Any]] = {
+        name: partial(
+            charts.response, summary, name, title, f"Line chart: {title.lower()} of {model}, with 95 % intervals."
+        )
         for name, title in {
             "accuracy": "Accuracy by temperature",
             "compliance": "Compliance by temperature",
             "runaway_share": "Texts cut off in a loop, by temperature",
         }.items()
     }
-    runs = by_run(draws).query("task == 'all'")
-    found["runs"] = charts.runs(runs, "Accuracy of each run", f"Dots: the accuracy of each run of {model}.")
+    runs, dots = "Accuracy of each run", f"Dots: the accuracy of each run of {model}."
+    found["runs"] = lambda: charts.runs(by_run(draws).query("task == 'all'"), runs, dots)
     wrong = "Wrong answers by class"
-    found["failures"] = charts.failures(failure_shares(draws), wrong, f"{wrong} of {model}, by temperature.")
+    found["failures"] = lambda: charts.failures(failure_shares(draws), wrong, f"{wrong} of {model}, by temperature.")
     if summary["confidence"].notna().all():
-        title = "Confidence by temperature"
-        found["confidence"] = charts.confidence(summary, title, f"Mean log-probability of {model}'s tokens.")
-    return found
+        title, tokens = "Confidence by temperature", f"Mean log-probability of {model}'s tokens."
+        found["confidence"] = lambda: charts.confidence(summary, title, tokens)
+    return {name: _drawn(draw) for name, draw in found.items()}
+
+
+def _drawn(draw: Callable[[], Any]) -> Any:
+    """A figure, or the sentence that says what it lacks: another tool's draws may leave out what it shows."""
+    try:
+        return draw()
+    except InputError as error:
+        return f"not shown: {error}"
 
 
 def _plot(commands: Any) -> None:

@@ -15,7 +15,7 @@ from scipy import stats
 from lmrel.errors import InputError
 from lmrel.stats.contrasts import clusters_of
 from lmrel.stats.inference import ALIKE, variance_of_mean
-from lmrel.stats.metrics import unit
+from lmrel.stats.metrics import clusters
 
 
 def logistic(outcome: pd.Series, predictors: pd.DataFrame, problem: pd.Series) -> pd.DataFrame:
@@ -49,7 +49,7 @@ def trend(draws: pd.DataFrame) -> dict[str, float]:
 
     Greedy draws count as well.
     """
-    found = logistic(draws["correct"], draws[["temperature"]], draws[unit(draws)])
+    found = logistic(draws["correct"], draws[["temperature"]], clusters(draws))
     return {str(name): float(values.iloc[0]) for name, values in found.items()}
 
 

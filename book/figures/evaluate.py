@@ -36,7 +36,7 @@ from lmrel.stats.agreement import (
 )
 from lmrel.stats.contrasts import paired_difference
 from lmrel.stats.inference import clustered_wilson, failure_shares, t_interval, with_interval
-from lmrel.stats.metrics import unit
+from lmrel.stats.metrics import clusters
 
 REPORTS = ("logprobs", "return_token_ids")  # fields of a request that change what a server tells, and no draw
 LIMIT = 1_400_000  # bytes of problems and draws that a page holds
@@ -546,6 +546,8 @@ def failures(draws: pd.DataFrame, problems: pd.DataFrame, examples: int = 3) -> 
 
 def failures_by_temperature(draws: pd.DataFrame, knobs: str) -> Any:
     """The chart of the classes by temperature; None where there are not several."""
+    if draws["failure"].isna().all():  # all right, or cut short where decided
+        return None
     shares = failure_shares(draws)
     if shares["failure"].nunique() < 2:
         return None
@@ -589,7 +591,7 @@ def repeats(draws: pd.DataFrame) -> Block:
         others = against[against["temperature"] == temperature].groupby("problem_id")["flipped"].mean()
         if len(others):
             found["unlike greedy"] = others
-        cluster = some.groupby("problem_id")[unit(some)].first()
+        cluster = clusters(some).groupby(some["problem_id"]).first()
         rows.append({"T": f"{temperature:g}"} | {name: _interval(found[name].dropna(), cluster) for name in found})
     return tabled(plain(pd.DataFrame(rows)))
 
@@ -632,7 +634,7 @@ def calibrated(draws: pd.DataFrame, record: Mapping[str, Any]) -> Block:
         return said(f"Not shown: no text at {at} has a probability of {LEAST:.0%} as a whole; they are too long.")
     bins = calibration.reliability(confident, right, min(10, len(whole) // FEWEST))
     bins = bins.rename(columns={"low": "accuracy_low", "high": "accuracy_high"})
-    score = t_interval((confident - right) ** 2, clusters=whole[unit(whole)])
+    score = t_interval((confident - right) ** 2, clusters=clusters(whole))
     error = calibration.expected_calibration_error(confident, right, len(bins))
     rows = {
         "probability of the text": bins["confidence"].map("{:.2f}".format),

@@ -17,11 +17,13 @@ import pandas as pd
 from scipy import stats
 
 from lmrel.errors import InputError, check_number, needs_columns
-from lmrel.stats.metrics import GROUP, SETTING, with_all
+from lmrel.stats.metrics import GROUP, SETTING, check_runs, has_answers, with_all
 
 _BUT_TEMPERATURE = [
     column for column in SETTING if column not in ("decoder", "temperature")
 ]  # what a greedy draw shares
+
+RIGHT = ("right",)  # an answer, in whatever form another tool's verdict took it
 
 
 def pass_at_k(n: int, c: int, k: int) -> float:
@@ -69,20 +71,21 @@ def _check_counts(n: int, c: int, k: int) -> None:
     check_number("k", k, 1, n, whole=True)
 
 
-@needs_columns(*GROUP, "problem_id", "run", "correct", "extracted", "expected", "text", empty=True)
+@needs_columns(*GROUP, "problem_id", "run", "correct", "extracted", "text", empty=True)
 def repeated(draws: pd.DataFrame, k: int = 2) -> pd.DataFrame:
     """One row per setting with several runs, and task (and ``all``): the means over problems of
 
     - ``same_text`` and ``same_answer``: whether all draws agree, in every character or in the answer (TARr@N and TARa@N
       of arXiv 2408.04667);
     - ``answer_entropy``: of the answers' frequencies, in bits; the plug-in value, too low with few runs;
-    - ``pass_at_k``, ``pass_power_k`` and ``majority_at_k``.
+    - ``pass_at_k``, ``pass_power_k`` and ``majority_at_k``. Answers that were judged right are one answer.
 
     And the split of the variance of a single draw's correctness: ``problem_variance`` between problems' chances of
-    success, and ``sampling_variance`` within them; unbiased, so the former may come out negative.
+    success, and ``sampling_variance`` within them; unbiased, so the former may come out negative. What rests on texts
+    or answers is NaN where they are not known.
     """
     several = draws.groupby([*SETTING, "problem_id"])["run"].transform("size") > 1
-    of_problem = draws[several].groupby([*GROUP, "problem_id"]).apply(_of_problem, k=k)
+    of_problem = draws[several].groupby([*GROUP, "problem_id"]).apply(_of_problem, k=k, answered=has_answers(draws))
     if of_problem.empty:
         raise InputError("there is no setting with several runs.")
     table = with_all(of_problem.reset_index())
@@ -93,20 +96,21 @@ def repeated(draws: pd.DataFrame, k: int = 2) -> pd.DataFrame:
     return means.assign(problem_variance=problem_variance).reset_index()
 
 
-def _of_problem(draws: pd.DataFrame, k: int) -> pd.Series:
+def _of_problem(draws: pd.DataFrame, k: int, answered: bool) -> pd.Series:
     n, c = len(draws), int(draws["correct"].sum())
-    answers = [None if pd.isna(answer) else answer for answer in draws["extracted"]]
+    pairs = zip(draws["correct"], draws["extracted"], strict=True)
+    answers = [RIGHT if correct else (None if pd.isna(answer) else answer,) for correct, answer in pairs]
     frequencies = np.array(list(Counter(answers).values())) / n
     share = c / n
     return pd.Series(
         {
             "runs": n,
-            "same_text": float(draws["text"].nunique() == 1),
-            "same_answer": float(len(frequencies) == 1),
-            "answer_entropy": abs(float(-(frequencies * np.log2(frequencies)).sum())),
+            "same_text": math.nan if draws["text"].isna().any() else float(draws["text"].nunique() == 1),
+            "same_answer": float(len(frequencies) == 1) if answered else math.nan,
+            "answer_entropy": abs(float(-(frequencies * np.log2(frequencies)).sum())) if answered else math.nan,
             "pass_at_k": pass_at_k(n, c, k),
             "pass_power_k": pass_power_k(n, c, k),
-            "majority_at_k": majority_at_k(answers, draws["expected"].iloc[0], k),
+            "majority_at_k": majority_at_k(answers, RIGHT, k) if answered else math.nan,
             "share": share,
             "sampling_variance": share * (1 - share) * n / (n - 1),
         }
@@ -127,6 +131,8 @@ def flips(draws: pd.DataFrame) -> pd.DataFrame:
 @needs_columns(*SETTING, "problem_id", "correct", "extracted")
 def against_greedy(draws: pd.DataFrame) -> pd.DataFrame:
     """The draws above temperature 0 whose problem has a greedy draw, with the three outcomes of `flips` for each."""
+    if not has_answers(draws):
+        raise InputError("of these draws only the verdicts are known, so their answers cannot be compared.")
     asked = [*_BUT_TEMPERATURE, "problem_id"]
     greedy = draws[draws["temperature"] == 0].set_index(asked)[["extracted", "correct"]]
     if greedy.index.has_duplicates:
@@ -160,8 +166,11 @@ def independence(draws: pd.DataFrame) -> pd.DataFrame:
     Columns: those of the setting, ``runs``, ``problems`` (with several runs), ``identical`` (the problems whose runs
     wrote one text), of that pair ``first, second, left`` (problems in which the first left the greedy text) and
     ``same`` (in which the second wrote what it wrote), and ``p``: 1 where no problem was left, or none has a greedy
-    draw.
+    draw. Raises `InputError` for draws without texts.
     """
+    check_runs(draws, "independence")
+    if lacking := int(draws["text"].isna().sum()):
+        raise InputError(f"independence compares texts, and {lacking:,} of {len(draws):,} draws have none.")
     asked = [*_BUT_TEMPERATURE, "problem_id"]
     greedy = pd.MultiIndex.from_frame(draws.loc[draws["temperature"] == 0, [*asked, "text"]])
     has_greedy = pd.MultiIndex.from_frame(draws[asked]).isin(greedy.droplevel("text"))

@@ -15,7 +15,14 @@ from lmrel.stats.inference import wilson
 
 @needs_columns("mean_logprob", "n_tokens")
 def text_probability(draws: pd.DataFrame) -> np.ndarray:
-    """The model's probability of each drawn text, in [0, 1]: exp of its summed raw log-probs."""
+    """The model's probability of each drawn text, in [0, 1]: exp of its summed raw log-probs.
+
+    Raises `InputError` for draws without log-probabilities or lengths, as other tools and servers may leave them.
+    """
+    if lacking := int(draws[["mean_logprob", "n_tokens"]].isna().any(axis=1).sum()):
+        raise InputError(
+            f"{lacking:,} of {len(draws):,} draws have no log-probability, so their confidence is not known."
+        )
     return np.exp((draws["mean_logprob"] * draws["n_tokens"]).to_numpy(float)).clip(0.0, 1.0)
 
 

@@ -31,7 +31,7 @@ from lmrel.stats.inference import (
     variance_of_mean,
     with_interval,
 )
-from lmrel.stats.metrics import SETTING
+from lmrel.stats.metrics import SETTING, has_answers
 
 ACROSS = ("prompt_style", "system", "answer", "decoder")  # what must be alike, unless told
 NEEDED = (*SETTING, "problem_id", "run", "expected", "text", "extracted", "correct")
@@ -170,7 +170,8 @@ def compare(
     _check_alike(sides[0], sides[1], asked, across)
     known = [draws.set_index("problem_id")["cluster"].dropna() for draws in (first, second) if "cluster" in draws]
     clusters = pd.concat(known).to_dict() if known else {}
-    return _compared([_clustered(side, clusters) for side in sides], (first_name, second_name), asked, _copies(sides))
+    notes = [*_unknown(sides, (first_name, second_name), across), *_copies(sides)]
+    return _compared([_clustered(side, clusters) for side in sides], (first_name, second_name), asked, notes)
 
 
 def _table(name: str, given: Any) -> tuple[pd.DataFrame, str]:
@@ -260,10 +261,28 @@ def _clustered(side: Side, clusters: Mapping[Any, Any]) -> Side:
     return {t: draws.assign(cluster=[clusters.get(p, p) for p in draws["problem_id"]]) for t, draws in side.items()}
 
 
+def _unknown(sides: list[Side], names: tuple[str, str], across: Collection[str]) -> list[str]:
+    """What to say of a run that another tool drew: what was not said of it is not known to be alike."""
+    columns = [name for name in ("prompt_style", "decoder") if name not in across]
+    notes = []
+    for side, name in zip(sides, names, strict=True):
+        lacking = [
+            c.replace("_", " ") for c in columns if any((draws[c] == records.UNKNOWN).any() for draws in side.values())
+        ]
+        if lacking:
+            notes.append(f"the {' and the '.join(lacking)} of {name} are not known, so they were not compared.")
+        if any(draws["text"].isna().any() for draws in side.values()):
+            notes.append(f"{name} has no texts, so whether its repeats are copies was not tried.")
+    return notes
+
+
 def _copies(sides: list[Side]) -> list[str]:
     """What to say of draws that are copies, of others of their run or of the other run."""
+    sides = [side for side in sides if not any(draws["text"].isna().any() for draws in side.values())]
     texts = [pd.concat([draws[[*SETTING, "problem_id", "run", "text"]] for draws in side.values()]) for side in sides]
     notes = [f"{said}." for said in map(agreement.copies, texts) if said]
+    if len(texts) < 2:
+        return notes
     first, second = (table.set_index(["temperature", "problem_id", "run"])["text"].sort_index() for table in texts)
     if first.equals(second):
         # Two prompts of a model may well have the same answers, if these are short and the problems easy.
@@ -334,8 +353,11 @@ def _repeats(side: Side, temperature: float, k: int) -> dict[str, pd.Series]:
     if k > 1:
         right = groups["correct"].agg(["size", "sum"]).astype(int)
         passed = [agreement.pass_at_k(n, c, k) for n, c in right.itertuples(index=False)]
-        answers = groups["extracted"].agg(lambda some: agreement.same_at_k(some.astype(object).fillna("").tolist(), k))
         found = {f"right in one of {k} draws {at} (pass@{k})": pd.Series(passed, right.index)}
+    if not has_answers(draws):
+        return found
+    if k > 1:
+        answers = groups["extracted"].agg(lambda some: agreement.same_at_k(some.astype(object).fillna("").tolist(), k))
         found |= {f"same answer in {k} draws {at}": answers.astype(float)}
     if 0.0 in side and set(side[0.0]["problem_id"]) >= set(draws["problem_id"]):
         columns = [*SETTING, "problem_id", "correct", "extracted"]

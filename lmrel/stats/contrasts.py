@@ -16,14 +16,14 @@ from scipy import stats
 
 from lmrel.errors import InputError, check_number, needs_columns, quoted
 from lmrel.stats.inference import t_interval, variance_of_mean
-from lmrel.stats.metrics import SETTING
+from lmrel.stats.metrics import SETTING, clusters
 
 
 @needs_columns("problem_id", empty=True)
 def paired(first: pd.DataFrame, second: pd.DataFrame, column: str = "correct") -> pd.Series:
     """The mean of `column` in `second` minus that in `first`, by ``problem_id``, for the problems of both tables.
 
-    Where both tables name a ``cluster`` of each problem, it is in the index, too.
+    Where both tables have a column ``cluster``, it is in the index, too: a problem of none known is one by itself.
 
     A difference of two such results is paired by problem again. The lower of the two means over problems is in
     ``attrs["level"]``. Raises `InputError` for a table of several settings, or if no problem is in both.
@@ -35,8 +35,15 @@ def paired(first: pd.DataFrame, second: pd.DataFrame, column: str = "correct") -
             values = table[name].unique().tolist()
             if len(values) > 1:
                 raise InputError(f"the draws to pair are of {len(values)} settings, with {name} {quoted(values)}.")
-    by = [name for name in ("problem_id", "cluster") if name in first and name in second]
-    means = pd.concat([table.groupby(by)[column].mean() for table in (first, second)], axis=1, join="inner")
+    by, tables = ["problem_id"], [first, second]
+    if "cluster" in first and "cluster" in second:
+        known = pd.concat([table.set_index("problem_id")["cluster"].dropna() for table in tables]).to_dict()
+        told = [table["cluster"].fillna(table["problem_id"].map(known)) for table in tables]  # by the other table
+        by, tables = (
+            [*by, "cluster"],
+            [t.assign(cluster=clusters(t.assign(cluster=c))) for t, c in zip(tables, told, strict=True)],
+        )
+    means = pd.concat([table.groupby(by)[column].mean() for table in tables], axis=1, join="inner")
     before, after = (means.dropna().iloc[:, side].astype(float) for side in (0, 1))
     if before.empty:
         raise InputError("the two tables have no problem in common.")

@@ -18,6 +18,7 @@ from lmrel.errors import InputError, check_count, check_number, quoted
 from lmrel.parameters import MAX_RUNS
 from lmrel.stats.contrasts import clusters_of, paired
 from lmrel.stats.inference import variance_of_mean
+from lmrel.stats.metrics import are_counts
 
 MAX_PROBLEMS = 10**9
 LEAST_DIFFERENCE = 1e-9
@@ -83,14 +84,15 @@ def variances(drops: Sequence[tuple[pd.DataFrame, pd.DataFrame]], column: str = 
     A drop is a pair of tables, the draws before and the draws after, as of two temperatures. Draws at temperature 0
     that are single count as certain; where other draws of a problem are single, both are NaN. Runs of one number
     may have been drawn with the same random numbers, at every temperature and by every model, so their differences are
-    taken run by run before their variance. Where numbers of runs differ, it is as if all had the smallest.
+    taken run by run before their variance; runs of counts have no numbers. Where numbers of runs differ, it is as if
+    all had the smallest.
     """
     first, *second = [paired(after, before, column) for before, after in drops]
     differences = first - second[0] if second else first
     problems = differences.index.get_level_values("problem_id")
     residuals, smallest = [], math.inf
     signed = [(sign, side) for drop, signs in zip(drops, [(1, -1), (-1, 1)]) for sign, side in zip(signs, drop)]  # noqa: B905
-    for sign, draws in signed:
+    for place, (sign, draws) in enumerate(signed):
         side = draws[draws["problem_id"].isin(problems)]
         outcomes = side[column].astype(float)
         groups = outcomes.groupby(side["problem_id"])
@@ -98,9 +100,10 @@ def variances(drops: Sequence[tuple[pd.DataFrame, pd.DataFrame]], column: str = 
         # Scaled so that the sum of a problem's squares is the variance of its mean; unknown of a single draw.
         residual = sign * (outcomes - groups.transform("mean")) / (n * (n - 1)).pow(0.5).replace(0.0, math.nan)
         certain = (n == 1) & (side["temperature"] == 0)
-        residuals.append(side[["problem_id", "run"]].assign(residual=residual.mask(certain, 0.0)))
+        paired_with = place if are_counts(side) else -1
+        residuals.append(side[["problem_id", "run"]].assign(side=paired_with, residual=residual.mask(certain, 0.0)))
         smallest = min(smallest, n[~certain].min())
-    of_runs = pd.concat(residuals).groupby(["problem_id", "run"])["residual"].sum(skipna=False)
+    of_runs = pd.concat(residuals).groupby(["problem_id", "run", "side"])["residual"].sum(skipna=False)
     sampling = float((of_runs**2).sum(skipna=False)) / len(differences)
     total = variance_of_mean(differences.to_numpy(), clusters_of(differences))[0] * len(differences)
     return {

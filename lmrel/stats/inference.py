@@ -129,9 +129,15 @@ def failure_shares(draws: pd.DataFrame) -> pd.DataFrame:
     """Of the wrong draws at each setting, the share of each class: columns ``failure, count, share, low, high``.
 
     The 95 % interval is Wilson's for as many trials as problems, or their clusters, were missed: these fail alike.
+    Raises `InputError` where no wrong draw has a class.
     """
     wrong = draws[~draws["correct"]]
-    problems = wrong.groupby(metrics.SETTING)[metrics.unit(wrong)].nunique()
+    if len(wrong) and wrong["failure"].isna().all():
+        raise InputError(
+            "no wrong draw has a class of failure: texts were cut short where decided, or another tool judged them; "
+            "lmrel.rescore gives classes to whole texts."
+        )
+    problems = wrong.assign(cluster=metrics.clusters(wrong)).groupby(metrics.SETTING)["cluster"].nunique()
     counts = wrong.groupby([*metrics.SETTING, "failure"], sort=True).size().rename("count").reset_index()
     shares = counts["count"] / counts.groupby(metrics.SETTING)["count"].transform("sum")
     trials = counts.join(problems.rename("trials"), on=metrics.SETTING)["trials"]

@@ -5,10 +5,13 @@ A table has a row per setting and task. It knows the columns of a draw, and no i
 
 from __future__ import annotations
 
+import math
+
 import pandas as pd
 from scipy import stats
 
 from lmrel.errors import InputError, check_count, needs_columns
+from lmrel.records import COUNTS, IMPORTED
 
 SETTING = ["model", "precision", "prompt_style", "decoding", "temperature", "decoder"]
 GROUP = [*SETTING, "task"]
@@ -28,26 +31,54 @@ def with_all(table: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([table, table.assign(task="all")], ignore_index=True)
 
 
-def unit(draws: pd.DataFrame) -> str:
-    """The column that says which draws are not independent: ``cluster``, or where there is none ``problem_id``."""
-    return "cluster" if "cluster" in draws else "problem_id"
+def clusters(draws: pd.DataFrame) -> pd.Series:
+    """The unit that each draw is of, which are independent: its ``cluster``, or where none is known its problem."""
+    problems = draws["problem_id"]
+    if "cluster" not in draws:
+        return problems
+    named = draws["cluster"]
+    return named if named.notna().all() else named.astype(object).fillna(problems)
+
+
+def has_answers(draws: pd.DataFrame) -> bool:
+    """Whether it is known what was answered: another tool may have said no more than whether that was right."""
+    own = "answer" not in draws or not draws["answer"].isin([IMPORTED, COUNTS]).all()
+    return bool(own or draws["extracted"].notna().any())
+
+
+def are_counts(draws: pd.DataFrame) -> bool:
+    """Whether the draws come from counts, where the order of a problem's runs means nothing."""
+    return "answer" in draws and bool((draws["answer"] == COUNTS).any())
+
+
+def check_runs(draws: pd.DataFrame, name: str) -> None:
+    """Raise `InputError` where the function `name` would look at single runs of `draws` that come from counts."""
+    if are_counts(draws):
+        raise InputError(f"{name} looks at single runs, and of counts the order of a problem's runs means nothing.")
 
 
 @needs_columns(*DRAWN)
 def by_problem(draws: pd.DataFrame) -> pd.DataFrame:
     """One row per setting, task (and ``all``) and problem with its ``cluster``: means over runs of all rates.
 
-    Those are `SHARES` and `CONFIDENCES`.
+    Those are `SHARES` and `CONFIDENCES`, NaN where nothing is known of them.
     """
-    judged = draws.assign(strict=draws["correct"] & draws["compliant"], cluster=draws[unit(draws)])
+    known = {name: _numbers(draws[name]) for name in SHARES.values() if name in draws}
+    judged = draws.assign(**known, strict=known["correct"] * known["compliant"], cluster=clusters(draws))
     columns = SHARES | CONFIDENCES
     means = with_all(judged).groupby([*GROUP, "problem_id", "cluster"])[list(columns.values())].mean()
     return means.rename(columns={column: name for name, column in columns.items()}).reset_index()
 
 
+def _numbers(outcome: pd.Series) -> pd.Series:
+    """An outcome as numbers; NaN where it is missing."""
+    return pd.to_numeric(outcome.astype(object), errors="coerce").astype(float)
+
+
 @needs_columns(*GROUP, "run", "correct")
 def by_run(draws: pd.DataFrame) -> pd.DataFrame:
-    """One row per setting, task (and ``all``) and run: its ``accuracy``."""
+    """One row per setting, task (and ``all``) and run: its ``accuracy``. Raises `InputError` for counts."""
+    check_runs(draws, "by_run")
     return with_all(draws).groupby([*GROUP, "run"])["correct"].mean().rename("accuracy").reset_index()
 
 
@@ -57,16 +88,16 @@ def summarize(draws: pd.DataFrame) -> pd.DataFrame:
 
     ``accuracy`` (right under the rule in the column ``answer``), ``compliance`` (only the answer), ``strict_accuracy``
     (both), ``runaway_share`` (cut off in a loop) and ``finished_share`` (end of text reached). ``consistency`` is the
-    paper's: the standard deviation (ddof 0) of the runs' accuracies, 0 for one run. ``confidence`` is the mean over
-    draws of the mean log-prob of the sampled tokens, raw, in nats; ``confidence_processed`` the same under the
-    decoder's own distribution. ``tokens`` is per draw.
+    paper's: the standard deviation (ddof 0) of the runs' accuracies, 0 for one run, and NaN for counts. ``confidence``
+    is the mean over draws of the mean log-prob of the sampled tokens, raw, in nats; ``confidence_processed`` the same
+    under the decoder's own distribution. ``tokens`` is per draw. What is not known of any draw is NaN.
     """
     groups = with_all(draws).groupby(GROUP)
     columns = {
         "problems": groups["problem_id"].nunique(),
         "runs": groups["run"].nunique(),
         **dict(by_problem(draws).groupby(GROUP)[[*SHARES, *CONFIDENCES]].mean().items()),
-        "consistency": by_run(draws).groupby(GROUP)["accuracy"].std(ddof=0),
+        "consistency": math.nan if are_counts(draws) else by_run(draws).groupby(GROUP)["accuracy"].std(ddof=0),
         "tokens": groups["n_tokens"].mean(),
     }
     return pd.DataFrame(columns).reset_index()
