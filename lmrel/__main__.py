@@ -1,6 +1,6 @@
 """The command ``lmrel``: a study of one's own from the command line; each command is a call of the library.
 
-``lmrel evaluate`` and ``lmrel rescore`` come from the room ``study``, which the library does not know.
+``lmrel evaluate``, ``rescore`` and ``import`` come from the room ``study``, which the library does not know.
 """
 
 from __future__ import annotations

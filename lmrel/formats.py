@@ -32,6 +32,7 @@ TOOLS: dict[frozenset[str], Callable[[Rows, Path, str | None], Found]] = {  # by
     frozenset({"doc_id", "resps", "filtered_resps"}): logs.read_harness,
     frozenset({"evaluation_id", "sample_id", "interaction_type"}): logs.read_ever,
 }
+DRAWN = {"decoder", "decoding", "prompt_style"}  # of a draws table of our own
 KNOWN = (logs.HARNESS, logs.INSPECT, logs.EVER)
 LOG = {"status", "eval"}  # of Inspect
 BESIDE = ({"results", "configs"}, {"evaluation_id", "evaluation_results"})  # say something of draws in other files
@@ -86,9 +87,8 @@ def _rows(path: Path, start: bytes) -> Rows:
     text = start.decode("utf-8", "replace").lstrip("\ufeff \t\r\n")
     if not text.startswith("{"):
         return READERS[".json" if text.startswith("[") else ".csv"](path)
-    line = text.partition("\n")[0]
-    whole = line.rstrip() == "{" or len(line) == len(text) < len(start)  # written over several lines, or in one
-    return [(str(path), read_object(path))] if whole else READERS[".jsonl"](path)
+    over_lines = text.partition("\n")[0].rstrip() == "{"
+    return [(str(path), read_object(path))] if over_lines else READERS[".jsonl"](path)
 
 
 def _table(rows: Rows, path: Path, columns: Mapping[str, str], verdict: str | None) -> Found:
@@ -106,4 +106,6 @@ def _table(rows: Rows, path: Path, columns: Mapping[str, str], verdict: str | No
             f"{path} has no problem_id but {there or 'nothing'}: it is neither a plain table, whose columns may have "
             f"other names, nor written by {', '.join(KNOWN)}."
         )
+    if {name for _, row in rows for name in row} >= DRAWN:
+        raise InputError(f"{path} is a table of draws already; lmrel.records.read_draws reads it.")
     return Found("counts" if any("draws" in row for row in said) else "table", None, said)

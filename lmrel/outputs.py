@@ -41,9 +41,7 @@ from lmrel.rescoring import INT64, rescore
 MOST = 10**7  # draws
 SURROGATE = re.compile("[\ud800-\udfff]")
 WRITTEN = Allowed("a text of valid Unicode", lambda found: isinstance(found, str) and not SURROGATE.search(found))
-NAME = Allowed(
-    "a text or an integer", TEXT.fits, lambda value: value if isinstance(value, (float, bool)) else str(value)
-)
+NAME = Allowed("a text or an integer", TEXT.fits, lambda value: str(value) if type(value) is int else value)
 COUNT = whole(0, MAX_RUNS)
 CHECKS: dict[str, Allowed] = {  # of what a row says under our names; answers and verdicts are read
     "model": TEXT,
@@ -58,9 +56,9 @@ CHECKS: dict[str, Allowed] = {  # of what a row says under our names; answers an
     "ended": TEXT,
     "mean_logprob": real(-1e6, 0.0),
     "draws": whole(1, MOST),
-    "right": COUNT,
+    "correct": COUNT,  # of counts
 }
-NUMBERS = {"temperature", "run", "n_tokens", "mean_logprob", "draws", "right"}
+NUMBERS = {"temperature", "run", "n_tokens", "mean_logprob", "draws", "correct"}
 SETTING = ("model", "temperature", "decoder")  # all that tells draws of a problem apart
 KNOBS = {"top_k": TOP_K, "top_p": SHARE, "min_p": SHARE_OR_NONE, "repetition_penalty": PENALTY}
 NO_KNOBS = {"temperature", "do_sample"}  # the temperature has a column, and the other says whether it counts
@@ -151,7 +149,7 @@ def _draws(source: Path, rows: Sequence[Row], form: str, asked: Importing) -> pd
 def _checked(row: Row, asked: Importing) -> Row:
     """What one row says, each value checked, with what was given for what it does not say."""
     where = row["where"]
-    there = {name: value for name, value in row.items() if name in CHECKS and value is not None}
+    there = {name: row[name] for name in CHECKS.keys() - {"correct"} if row.get(name) is not None}
     said = {name: _fitting(where, name, value) for name, value in there.items()}
     for name, given in (("model", asked.model), ("temperature", asked.temperature)):
         if given is not None and said.setdefault(name, given) != given:
@@ -220,7 +218,7 @@ def _judged(row: Row, checked: Row, form: str, rule: str | None, answered: bool)
     if form == COUNTS:
         if rule is not None or said is None or "draws" not in checked:
             raise InputError(f"{where}: counts are draws and how many of them are correct, and no texts for a rule.")
-        right = _fitting(where, "right", said)
+        right = _fitting(where, "correct", said)
         if right > checked["draws"]:
             raise InputError(f"{where}: of {checked['draws']} draws {right} are correct.")
         return checked | {"answer": COUNTS, "right": right}
@@ -272,5 +270,5 @@ def _check_alike(draws: pd.DataFrame, where: np.ndarray) -> None:
         other = (first.notna() & draws[name].notna() & (draws[name] != first)).to_numpy()
         if other.any():
             at = int(other.argmax())
-            both = f"{quoted(first[at])} and {quoted(draws.loc[at, name])}"
+            both = " and ".join(quoted(column.tolist()[at]) for column in (first, draws[name]))
             raise InputError(f"{where[at]}: the problem {quoted(draws.loc[at, 'problem_id'])} has two {what}, {both}.")

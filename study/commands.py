@@ -1,4 +1,4 @@
-"""The commands that draw: ``lmrel evaluate``, a run from the command line, and ``lmrel rescore``, one read again."""
+"""The commands that make runs: ``lmrel evaluate`` draws one, ``rescore`` reads one again, ``import`` another tool's."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import argparse
 import ast
 from contextlib import suppress
 from dataclasses import MISSING, fields
+from pathlib import Path
 from typing import Any
 
 from lmrel import files, records
 from lmrel.__main__ import add_run, printed, run_of
-from lmrel.errors import InputError
+from lmrel.errors import InputError, quoted
+from lmrel.outputs import imported
 from lmrel.parameters import Parameters, in_words
 from lmrel.rescoring import rescore
 from lmrel.stats.inference import summarize_with_intervals, with_interval
@@ -49,11 +51,19 @@ OTHER_NAMES = {"temperatures": ("--temperature", "--temperatures"), "output_dir"
 TABLE: Any = Parameters.__pydantic_fields__  # type: ignore[attr-defined]
 PAIRS = ("columns", "chat_template_kwargs")
 LISTS = ("temperatures", "stop_strings", *PAIRS)
-AS_WRITTEN = ("model", "template", "system", "answer", "problems", "output_dir")  # texts that may look like numbers
+AS_WRITTEN = (
+    "model",
+    "template",
+    "system",
+    "answer",
+    "problems",
+    "output_dir",
+    "verdict",
+)  # texts that may look like numbers
 
 
 def add(commands: Any) -> None:
-    """Add both commands to those of ``lmrel``."""
+    """Add the three commands to those of ``lmrel``."""
     parser = commands.add_parser("evaluate", help="draw a model's answers at several temperatures")
     for field in fields(Parameters):
         names = OTHER_NAMES.get(field.name, (f"--{field.name.replace('_', '-')}",))
@@ -79,6 +89,17 @@ def add(commands: Any) -> None:
     parser.add_argument("--answer", required=True, help="first, last, marked, sole, or regex:…")
     parser.add_argument("--output", metavar="FOLDER", help="default: beside the run, its name and the rule's")
     parser.set_defaults(carry_out=rescored)
+    parser = commands.add_parser("import", help="make a run of what another tool drew, from its files")
+    parser.add_argument(
+        "path", help="a file of lm-evaluation-harness, Inspect, every_eval_ever or a table; or a folder"
+    )
+    parser.add_argument("--output", required=True, metavar="FOLDER", help="where the run is written")
+    parser.add_argument("--model", help="where the files do not say it")
+    parser.add_argument("--temperature", help="where the files do not say it")
+    parser.add_argument("--columns", nargs="+", metavar="KEY=VALUE", help=f"of a table: {HELP['columns']}")
+    parser.add_argument("--verdict", help="which of the files' own, such as exact_match,strict-match, or a scorer")
+    parser.add_argument("--answer", help="a rule that reads the texts, instead of the files' verdicts")
+    parser.set_defaults(carry_out=import_outputs)
 
 
 def evaluate(arguments: argparse.Namespace) -> None:
@@ -112,7 +133,7 @@ def _shown(default: Any) -> str:
 def _say(summary: Any) -> None:
     whole = summary[summary["task"] == "all"]
     columns = {"T": whole["temperature"], "problems": whole["problems"], "runs": whole["runs"]}
-    for name in ("accuracy", "compliance", "runaway_share"):
+    for name in whole[["accuracy", "compliance", "runaway_share"]].dropna(axis="columns", how="all"):
         ends = 100 * whole[[name, f"{name}_low", f"{name}_high"]].to_numpy()
         columns[name.replace("_", " ")] = [with_interval(*row, form="{:.1f} %", ends="{:.1f}") for row in ends]
     printed(whole[[]].assign(**columns))
@@ -130,18 +151,39 @@ def rescored(arguments: argparse.Namespace) -> None:
         raise InputError(f"{target} holds a run that was drawn; give another output.")
     if target.resolve() == folder.resolve():
         raise InputError(f"{target} is what is read again; give another output.")
-    with files.writing(target):
-        target.mkdir(parents=True, exist_ok=True)
-    summary = summarize_with_intervals(after)
-    hashes = {
-        "draws": files.sha256(records.write_draws(after, target / records.DRAWS)),
-        "summary": files.sha256(files.write_table(summary, target / records.SUMMARY)),
-    }
     parameters = {**record["parameters"], "answer": arguments.answer, "output_dir": str(target)}
-    said = {"parameters": parameters, "sha256": hashes, "rescored_from": origin}
-    files.write_json(record | said, target / records.RUN)
+    summary = _write(after, record | {"parameters": parameters, "rescored_from": origin}, target)
     _say(summary)
     changed = (before["correct"] != after["correct"]).to_numpy()
     right = int((after["correct"].to_numpy() & changed).sum())
     print(f"\n{changed.sum():,} of {len(after):,} verdicts changed, {right:,} of them to right")
     print(f"{target}: {records.DRAWS}, {records.SUMMARY}, {records.RUN}")
+
+
+def import_outputs(arguments: argparse.Namespace) -> None:
+    """Write the draws of another tool as a run, and say what is not known of them."""
+    names = ("model", "temperature", "columns", "verdict", "answer")
+    given = {name: _value(name, value) for name in names if (value := getattr(arguments, name)) is not None}
+    target = files.as_path("output", arguments.output)
+    if (target / records.RUN).exists() and files.read_object(target / records.RUN).get("imported_from") is None:
+        raise InputError(f"{target} holds a run that was not imported; give another output.")
+    draws, origin = imported(arguments.path, **given)
+    if len(models := draws["model"].unique().tolist()) > 1:
+        raise InputError(f"{arguments.path} holds draws of {len(models)} models, {quoted(models)}; a run is of one.")
+    summary = _write(draws, {"parameters": given, "draws": len(draws), "imported_from": origin}, target)
+    _say(summary)
+    print(f"\nof these draws of {origin['format']} is not known: {', '.join(origin['missing']) or 'nothing'}")
+    print(f"{target}: {records.DRAWS}, {records.SUMMARY}, {records.RUN}")
+
+
+def _write(draws: Any, record: dict[str, Any], target: Path) -> Any:
+    """Write a run into the folder `target`: its draws, their summary, which is returned, and what it says of itself."""
+    with files.writing(target):
+        target.mkdir(parents=True, exist_ok=True)
+    summary = summarize_with_intervals(draws)
+    hashes = {
+        "draws": files.sha256(records.write_draws(draws, target / records.DRAWS)),
+        "summary": files.sha256(files.write_table(summary, target / records.SUMMARY)),
+    }
+    files.write_json(record | {"sha256": hashes}, target / records.RUN)
+    return summary

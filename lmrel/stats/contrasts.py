@@ -38,7 +38,9 @@ def paired(first: pd.DataFrame, second: pd.DataFrame, column: str = "correct") -
     by, tables = ["problem_id"], [first, second]
     if "cluster" in first and "cluster" in second:
         known = pd.concat([table.set_index("problem_id")["cluster"].dropna() for table in tables]).to_dict()
-        told = [table["cluster"].fillna(table["problem_id"].map(known)) for table in tables]  # by the other table
+        told = [
+            table["cluster"].astype(object).fillna(table["problem_id"].map(known)) for table in tables
+        ]  # by the other table
         by, tables = (
             [*by, "cluster"],
             [t.assign(cluster=clusters(t.assign(cluster=c))) for t, c in zip(tables, told, strict=True)],
