@@ -263,15 +263,13 @@ def _clustered(side: Side, clusters: Mapping[Any, Any]) -> Side:
 
 def _unknown(sides: list[Side], names: tuple[str, str], across: Collection[str]) -> list[str]:
     """What to say of a run that another tool drew: what was not said of it is not known to be alike."""
-    columns = [name for name in ("prompt_style", "decoder") if name not in across]
     notes = []
     for side, name in zip(sides, names, strict=True):
-        lacking = [
-            c.replace("_", " ") for c in columns if any((draws[c] == records.UNKNOWN).any() for draws in side.values())
-        ]
-        if lacking:
-            notes.append(f"the {' and the '.join(lacking)} of {name} are not known, so they were not compared.")
-        if any(draws["text"].isna().any() for draws in side.values()):
+        draws = pd.concat(list(side.values()))
+        for column in ("prompt_style", "decoder"):
+            if column not in across and (draws[column] == records.UNKNOWN).any():
+                notes.append(f"the {column.replace('_', ' ')} of {name} is not known, so it was not compared.")
+        if draws["text"].isna().any():
             notes.append(f"{name} has no texts, so whether its repeats are copies was not tried.")
     return notes
 

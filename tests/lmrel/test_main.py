@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lmrel import compare, load_problems, paper_problems
+from lmrel import compare, load_problems, paper_problems, read_outputs
 from lmrel.__main__ import main
+from lmrel.files import sha256
 from lmrel.parameters import Parameters
 from lmrel.records import read_draws, write_draws
 from study.commands import HELP
 from study.run import Run
+from tests.conftest import ROOT
 from tiny.split import is_held_out, problem_key
 
 ASKED = "question,gold,level\nTom has 3 apples and buys 4. How many?,7,easy\nWhat is 23 - 7?,16,hard\n"
@@ -165,6 +168,80 @@ def test_a_folder_without_a_run_is_named(tmp_path: Path) -> None:
     for name in ("failures", "plot", "export"):
         assert f"{tmp_path} holds no finished run" in refusal(name, tmp_path)
         assert "give the folder of one finished run" in refusal(name)
+
+
+OUTPUTS = ROOT / "tests" / "data" / "outputs"
+
+
+def test_what_another_tool_drew_becomes_a_run_for_all_commands(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log, target = OUTPUTS / "inspect", tmp_path / "run"
+    text = said(capsys, "import", log, "--output", target)
+    assert "T  problems  runs" in text
+    assert "compliance" not in text  # nothing is known of it
+    assert "of these draws of inspect_ai is not known: top_k, min_p" in text
+    record = json.loads((target / "run.json").read_text())
+    assert record["parameters"] == {}
+    assert record["draws"] == 12
+    origin = record["imported_from"]
+    [file] = log.iterdir()
+    assert {name: origin[name] for name in ("format", "version", "files")} == {
+        "format": "inspect_ai",
+        "version": "0.3.285",
+        "files": {file.name: sha256(file)},
+    }
+    assert record["sha256"]["draws"] == sha256(target / "draws.parquet")
+    assert str(tmp_path) not in json.dumps(record)
+    known = set(re.findall(r"`(\w+)`", (ROOT / "book" / "data.md").read_text(encoding="utf-8")))
+    assert {*record, *origin, *record["sha256"]} <= known
+    pd.testing.assert_frame_equal(read_draws(target), read_outputs(log))
+    assert "no wrong draw has a class of failure" in refusal("failures", target)
+    text = said(capsys, "plot", target, "--output", tmp_path / "figures")
+    assert {path.stem for path in (tmp_path / "figures").iterdir()} == {"accuracy", "runs"}
+    assert "compliance: not shown: there is no compliance with an interval" in text
+    assert "failures: not shown: no wrong draw has a class" in text
+    rows = pd.read_csv(said(capsys, "export", target).strip(), dtype={"text": str})
+    assert rows["text"].tolist() == read_draws(target)["text"].tolist()
+    assert rows["token_ids"].isna().all()
+    assert "a at temperature 0 has no draw; its temperatures are [0.7]" in refusal("compare", target, target)
+    assert "of 12 verdicts changed" in said(capsys, "rescore", target, "--answer", "last")
+    again = tmp_path / "run-last"
+    assert json.loads((again / "run.json").read_text())["imported_from"] == origin
+    assert "wrong_answer" in said(capsys, "failures", again)
+
+
+def test_import_takes_what_the_files_do_not_say_and_leaves_other_runs_alone(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "rows.csv").write_text("id,t,gold,said\nq1,0.5,7,7\nq1,0.5,7,8\nq2,0.5,8,8\n")
+    command = ["import", tmp_path / "rows.csv", "--columns", "problem_id=id", "expected=gold", "answer=said"]
+    assert "it does not say the model; give it as model" in refusal(*command, "--output", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    for _ in range(2):  # once more, over what it wrote
+        text = said(capsys, *command, "--model", "m", "--temperature", "0.5", "--output", tmp_path / "run")
+    assert "75.0 %" in text
+    given = {"model": "m", "temperature": 0.5, "columns": "problem_id=id expected=gold answer=said"}
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["parameters"] == given
+    assert "holds a run that was not imported" in refusal(*command, "--model", "m", "--temperature", 1, "--output", run)
+    (tmp_path / "rows.csv").write_text("model,problem_id,temperature,correct\na,1,0,1\nb,1,0,0\n")
+    two = refusal("import", tmp_path / "rows.csv", "--output", tmp_path / "two")
+    assert "holds draws of 2 models, ['a', 'b']; a run is of one" in two
+    greedy = ["import", OUTPUTS / "lm_eval-greedy", "--output", tmp_path / "greedy"]
+    assert "name one of its own" in refusal(*greedy)
+    assert "25.0 %" in said(capsys, *greedy, "--verdict", "exact_match,strict-match")
+    assert "25.0 %" in said(capsys, *greedy, "--answer", "last")
+
+
+def test_counts_are_drawn_and_compared_but_not_by_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [f"m,{i},{t},9,{9 - i % 3 - 4 * t:g}" for i in range(12) for t in (0, 1)]
+    (tmp_path / "counts.csv").write_text("\n".join(["model,problem_id,temperature,draws,correct", *rows]))
+    assert "88.9 %" in said(capsys, "import", tmp_path / "counts.csv", "--output", tmp_path / "run")
+    text = said(capsys, "plot", tmp_path / "run", "--output", tmp_path / "figures")
+    assert "runs: not shown: by_run looks at single runs, and of counts the order" in text
+    text = said(capsys, "compare", tmp_path / "run", tmp_path / "run")
+    assert "correct drops by +44.4" in text
+    assert "run (a) has no texts, so whether its repeats are copies was not tried" in text
 
 
 def test_problems_are_the_papers_or_new_ones(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
