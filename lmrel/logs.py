@@ -162,6 +162,14 @@ class Instance(Shape):
     token_usage: dict[str, Any] | None = None
 
 
+class Evaluation(Shape):
+    """The file of an evaluation of every_eval_ever, which its instances refer to."""
+
+    evaluation_id: StrictStr
+    eval_library: dict[str, Any]
+    evaluation_results: list[dict[str, Any]]
+
+
 def read_ever(rows: Rows, path: Path, verdict: str | None) -> Found:
     """Instances of every_eval_ever; temperature and version stand in the file of the evaluation beside them."""
     lines = [(where, shaped(Instance, row, where, EVER)) for where, row in rows]
@@ -203,14 +211,14 @@ def _evaluation_of(path: Path, evaluation: str) -> tuple[str | None, Row]:
     beside = path.with_name(f"{path.stem.removesuffix('_samples')}.json")
     if not beside.is_file():
         return None, {}
-    found = read_object(beside, "evaluation_id", "eval_library", "evaluation_results")
-    if found["evaluation_id"] != evaluation:
+    found = shaped(Evaluation, read_object(beside), str(beside), EVER)
+    if found.evaluation_id != evaluation:
         raise InputError(f"{path} is of the evaluation {quoted(evaluation)}, and {beside.name} of another.")
-    library, results = found["eval_library"], found["evaluation_results"]
-    knobs = [_inside(result, "generation_config", "generation_args") for result in results]
-    known = {name: knobs[0][name] for name in KNOBS if knobs and knobs[0].get(name) is not None}
-    said = " ".join(filter(None, (text_or_none(_inside(library, "name")), text_or_none(library.get("version")))))
-    return said or None, known
+    said = [_inside(result, "generation_config", "generation_args") for result in found.evaluation_results]
+    knobs = [{name: one[name] for name in KNOBS if one.get(name) is not None} for one in said]
+    alike = all(one == knobs[0] for one in knobs)  # else it is not known with which an instance was drawn
+    tool = [found.eval_library.get(name) for name in ("name", "version")]
+    return " ".join(filter(None, map(text_or_none, tool))) or None, knobs[0] if knobs and alike else {}
 
 
 class Output(Shape):
@@ -303,10 +311,9 @@ def _knobs_of(sample: Sample, message: Any, log: Log) -> Row:
     """The knobs with which a sample's output was drawn: those of the call that gave it, or else of the whole log."""
     config = log.eval.model_generate_config | {name: knob for name, knob in log.plan.config.items() if knob is not None}
     for event in sample.events:
-        output = event.get("output")
-        given = output.get("choices") if isinstance(output, dict) else None
-        if message is not None and given and message in map(_message_id, given):
-            config = event.get("config") or config
+        given, knobs = _inside(event, "output").get("choices"), _inside(event, "config")
+        if message is not None and isinstance(given, list) and message in map(_message_id, given):
+            config = knobs or config
     return {name: config[name] for name in KNOBS if config.get(name) is not None}
 
 

@@ -208,6 +208,8 @@ def _read(value: Any) -> Answer | None:
     """An answer that a tool read; None where that is blank, or nothing but marks."""
     if not isinstance(value, str):
         return right_answer(value)
+    if not WRITTEN.fits(value):
+        raise ValueError(f"answer is {quoted(value)}; it must be {WRITTEN.words}")
     found = only_answer(value)
     return as_text(found) if isinstance(found, Fraction) else found
 

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import struct
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -257,7 +259,8 @@ def test_every_eval_ever_has_one_score_an_instance() -> None:
     assert set(draws["model"]) == {"lmrel/tiny-dense-instruct"}
     with pytest.raises(InputError, match="keeps one score for all 3 repeats"):
         read_outputs(DATA / "ever-inspect")  # whose `is_correct` is True where one of three was right
-    again = read_outputs(DATA / "ever-inspect", answer="last")
+    again, origin = imported(DATA / "ever-inspect", answer="last")
+    assert origin["version"] == "inspect inspect_ai:0.3.285"
     assert again["correct"].tolist() == read_outputs(EVAL)["correct"].tolist()
     assert set(again["temperature"]) == {0.7}
 
@@ -376,6 +379,7 @@ ROW = {"model": "m", "problem_id": "p", "temperature": 1, "correct": 1}
         ({"expected": [7]}, r"expected is \[7\]; it must be a number"),
         ({"text": 7}, "text is 7; it must be a text of valid Unicode"),
         ({"text": "\ud800"}, "text is .*; it must be a text of valid Unicode"),
+        ({"answer": "\ud800"}, "answer is .*; it must be a text of valid Unicode"),
         ({"n_tokens": "many"}, "n_tokens is 'many'; it must be an integer"),
         ({"mean_logprob": 0.5}, "mean_logprob is 0.5; it must be a number"),
         ({"draws": 0}, "draws is 0; it must be an integer from 1"),
@@ -420,6 +424,8 @@ def test_a_log_that_older_versions_packed_is_read(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(read_outputs(path), read_outputs(EVAL))
 
 
+with zipfile.ZipFile(EVAL) as log:
+    CHECKSUM = struct.pack("<I", log.getinfo("header.json").CRC)
 LINE = json.loads(SAMPLES.read_text().splitlines()[1])
 FILES: dict[str, tuple[bytes | Callable[[Path], bytes], str]] = {
     "nothing": (b"", "holds no rows"),
@@ -446,6 +452,7 @@ FILES: dict[str, tuple[bytes | Callable[[Path], bytes], str]] = {
     "a score of its own": (lines(LINE | {"exact_match": 0.3}), "correct is 0.3; it must be 1, for right, or 0"),
     "a zip cut off": (EVAL.read_bytes()[:9000], "is damaged"),
     "a zip of other bytes": (EVAL.read_bytes()[:3000] + b"\0" * 9 + EVAL.read_bytes()[3009:], "is damaged"),
+    "another checksum": (EVAL.read_bytes().replace(CHECKSUM, bytes(4)), "is damaged: header.json has another checksum"),
     "a zip of something else": (zipped(lambda members: {"a.txt": b"a"}), "it has no header.json"),
     "a member outside": (zipped(lambda members: members | {"../a.json": b"{}"}), "it holds a file named '../a.json'"),
     "a member from the root": (zipped(lambda members: members | {"/a.json": b"{}"}), "it holds a file named '/a.json'"),
@@ -501,8 +508,6 @@ def test_arguments_that_contradict_a_file_or_each_other_are_refused(tmp_path: Pa
 
 @UNIX
 def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
-    import os
-
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "pipe", tmp_path / "nowhere"):
         with pytest.raises(InputError, match="is no file or folder that can be read"):
