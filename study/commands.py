@@ -15,6 +15,7 @@ from lmrel.errors import InputError, quoted
 from lmrel.outputs import imported
 from lmrel.parameters import Parameters, in_words
 from lmrel.rescoring import rescore
+from lmrel.stats.independence import doubts
 from lmrel.stats.inference import summarize_with_intervals, with_interval
 
 HELP = {  # of each parameter, a line; what it may be follows from the table
@@ -173,6 +174,8 @@ def import_outputs(arguments: argparse.Namespace) -> None:
     summary = _write(draws, {"parameters": given, "draws": len(draws), "imported_from": origin}, target)
     _say(summary)
     print(f"\nof these draws of {origin['format']} is not known: {', '.join(origin['missing']) or 'nothing'}")
+    for doubt in doubts(draws):
+        print(f"note: {doubt}")
     print(f"{target}: {records.DRAWS}, {records.SUMMARY}, {records.RUN}")
 
 

@@ -26,7 +26,6 @@ from lmrel.sources import rows_of
 from lmrel.stats import calibration
 from lmrel.stats.agreement import (
     against_greedy,
-    copies,
     flips,
     majority_at_k,
     pass_at_k,
@@ -35,6 +34,7 @@ from lmrel.stats.agreement import (
     same_at_k,
 )
 from lmrel.stats.contrasts import paired_difference
+from lmrel.stats.independence import doubts
 from lmrel.stats.inference import clustered_wilson, failure_shares, t_interval, with_interval
 from lmrel.stats.metrics import clusters
 
@@ -219,7 +219,7 @@ def cautions(draws: pd.DataFrame, record: Mapping[str, Any]) -> str:
         alone = "how far draws depend on what is drawn together was not tried"
     else:
         alone = f"drawn alone instead of together, {probe['flipped']} of {probe['draws']} draws changed"
-    return "; ".join(filter(None, [cut, alone, copies(draws)]))
+    return "; ".join([cut, alone, *doubts(draws)])
 
 
 def _of_server(draws: pd.DataFrame, server: Mapping[str, Any], tried: Mapping[str, Any]) -> str:

@@ -14,14 +14,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from lmrel.errors import InputError, check_number, needs_columns
-from lmrel.stats.metrics import GROUP, SETTING, check_runs, has_answers, with_all
-
-_BUT_TEMPERATURE = [
-    column for column in SETTING if column not in ("decoder", "temperature")
-]  # what a greedy draw shares
+from lmrel.stats.metrics import BUT_TEMPERATURE, GROUP, SETTING, has_answers, with_all
 
 RIGHT = ("right",)  # an answer, in whatever form another tool's verdict took it
 
@@ -133,7 +128,7 @@ def against_greedy(draws: pd.DataFrame) -> pd.DataFrame:
     """The draws above temperature 0 whose problem has a greedy draw, with the three outcomes of `flips` for each."""
     if not has_answers(draws):
         raise InputError("of these draws only the verdicts are known, so their answers cannot be compared.")
-    asked = [*_BUT_TEMPERATURE, "problem_id"]
+    asked = [*BUT_TEMPERATURE, "problem_id"]
     greedy = draws[draws["temperature"] == 0].set_index(asked)[["extracted", "correct"]]
     if greedy.index.has_duplicates:
         raise InputError(
@@ -149,75 +144,3 @@ def against_greedy(draws: pd.DataFrame) -> pd.DataFrame:
         "wrong_to_right": ~was_right & right,
     }
     return others.assign(**found)
-
-
-@needs_columns(*SETTING, "problem_id", "run", "text", empty=True)
-def independence(draws: pd.DataFrame) -> pd.DataFrame:
-    """A test of whether repeats are copies, as of one seed or a cache: one row per setting with several runs.
-
-    The null hypothesis is that the draws of a problem are independent, and so are problems. A text that is not the
-    greedy one parts from it at some token, where it took another than the likeliest, whose probability is at most one
-    half; so whatever the model, an independent draw gives that text again with a probability of at most one half. (Not
-    so for `typical_p`, which may drop the likeliest token.) Of the problems in which a run left the greedy text, the
-    number in which another run wrote the same is therefore at most binomial with 1/2: ``p`` is its tail for the most
-    striking pair of runs, times the number of pairs. Real draws agree far less than that, so a false alarm is rarer
-    than ``p``; and copies are found as soon as some twenty problems were left.
-
-    Columns: those of the setting, ``runs``, ``problems`` (with several runs), ``identical`` (the problems whose runs
-    wrote one text), of that pair ``first, second, left`` (problems in which the first left the greedy text) and
-    ``same`` (in which the second wrote what it wrote), and ``p``: 1 where no problem was left, or none has a greedy
-    draw. Raises `InputError` for draws without texts.
-    """
-    check_runs(draws, "independence")
-    if lacking := int(draws["text"].isna().sum()):
-        raise InputError(f"independence compares texts, and {lacking:,} of {len(draws):,} draws have none.")
-    asked = [*_BUT_TEMPERATURE, "problem_id"]
-    greedy = pd.MultiIndex.from_frame(draws.loc[draws["temperature"] == 0, [*asked, "text"]])
-    has_greedy = pd.MultiIndex.from_frame(draws[asked]).isin(greedy.droplevel("text"))
-    as_greedy = pd.MultiIndex.from_frame(draws[[*asked, "text"]]).isin(greedy)
-    coded = draws.assign(code=pd.factorize(draws["text"])[0], left=has_greedy & ~as_greedy)
-    if coded.duplicated([*SETTING, "problem_id", "run"]).any():
-        raise InputError("the draws hold a run of a problem twice at one setting; each needs a number of its own.")
-    rows: list[dict[Any, Any]] = []
-    for _, some in coded[coded["temperature"] > 0].groupby(SETTING):
-        wide = some.pivot(index="problem_id", columns="run", values=["code", "left"])
-        codes, left = wide["code"].fillna(-1).to_numpy(int), wide["left"].eq(True).to_numpy()
-        several = (codes >= 0).sum(axis=1) > 1
-        if not several.any():
-            continue
-        alike = some.groupby("problem_id")["code"].nunique().to_numpy() == 1
-        counts = {"runs": some["run"].nunique(), "problems": several.sum(), "identical": (alike & several).sum()}
-        rows.append(some[SETTING].iloc[0].to_dict() | counts | _most_alike(codes, left, list(wide["code"])))
-    found = ["runs", "problems", "identical", "first", "second", "left", "same", "p"]
-    return pd.DataFrame(rows, columns=[*SETTING, *found])
-
-
-def _most_alike(codes: np.ndarray, gone: np.ndarray, runs: list[int]) -> dict[str, Any]:
-    """The most striking pair of `runs`: `codes` of texts (problems, runs), -1 for none; `gone` left the greedy one."""
-    found: list[tuple[float, int, int, int, int]] = []
-    for one in range(len(runs) - 1):
-        drawn = gone[:, [one]] & (codes[:, one + 1 :] >= 0)
-        left, same = drawn.sum(axis=0), (drawn & (codes[:, one + 1 :] == codes[:, [one]])).sum(axis=0)
-        tails = stats.binom.sf(same - 1, left, 0.5)
-        other = int(tails.argmin())
-        found.append((float(tails[other]), one, one + 1 + other, int(left[other]), int(same[other])))
-    p, one, other, left, same = min(found)
-    pairs = math.comb(len(runs), 2)
-    return {"first": runs[one], "second": runs[other], "left": left, "same": same, "p": min(1.0, pairs * p)}
-
-
-def copies(draws: pd.DataFrame, level: float = 0.001) -> str:
-    """One sentence about the setting whose repeats look most like copies; nothing where none has ``p`` below `level`.
-
-    `level` is shared among the settings; see `independence`.
-    """
-    found = independence(draws).sort_values("p")
-    if found.empty or found["p"].iloc[0] * len(found) >= level:
-        return ""
-    row = found.iloc[0]
-    return (
-        f"the repeats of {row['model']} at temperature {row['temperature']:g} are copies, as of one seed or a cache: "
-        f"runs {row['first']} and {row['second']} wrote the same in {row['same']} of the {row['left']} problems in "
-        f"which the former left the greedy text, independent draws would in at most half, and all runs wrote one text "
-        f"in {row['identical']} of {row['problems']} problems; what repeats gain or agree on means nothing here"
-    )

@@ -22,6 +22,7 @@ from lmrel.files import as_path, read_object
 from lmrel.parameters import Comparing
 from lmrel.stats import agreement, design
 from lmrel.stats.contrasts import floor
+from lmrel.stats.independence import doubts
 from lmrel.stats.inference import (
     ALIKE,
     LEVEL,
@@ -270,15 +271,15 @@ def _unknown(sides: list[Side], names: tuple[str, str], across: Collection[str])
             if column not in across and (draws[column] == records.UNKNOWN).any():
                 notes.append(f"the {column.replace('_', ' ')} of {name} is not known, so it was not compared.")
         if draws["text"].isna().any():
-            notes.append(f"{name} has no texts, so whether its repeats are copies was not tried.")
+            notes.append(f"{name} has no texts, so that its repeats are copies shows in their answers at most.")
     return notes
 
 
 def _copies(sides: list[Side]) -> list[str]:
-    """What to say of draws that are copies, of others of their run or of the other run."""
+    """What to say of draws that are not independent, or copies of those of the other run."""
+    notes = [f"{said}." for side in sides for said in doubts(pd.concat(list(side.values())))]
     sides = [side for side in sides if not any(draws["text"].isna().any() for draws in side.values())]
     texts = [pd.concat([draws[[*SETTING, "problem_id", "run", "text"]] for draws in side.values()]) for side in sides]
-    notes = [f"{said}." for said in map(agreement.copies, texts) if said]
     if len(texts) < 2:
         return notes
     first, second = (table.set_index(["temperature", "problem_id", "run"])["text"].sort_index() for table in texts)

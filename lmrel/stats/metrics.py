@@ -14,6 +14,7 @@ from lmrel.errors import InputError, check_count, needs_columns
 from lmrel.records import COUNTS, IMPORTED
 
 SETTING = ["model", "precision", "prompt_style", "decoding", "temperature", "decoder"]
+BUT_TEMPERATURE = SETTING[:4]  # what a greedy draw shares with the others: an id of a decoder has its temperature in it
 GROUP = [*SETTING, "task"]
 CONFIDENCES = {"confidence": "mean_logprob", "confidence_processed": "mean_logprob_processed"}
 SHARES = {

@@ -241,7 +241,7 @@ def test_counts_are_drawn_and_compared_but_not_by_run(tmp_path: Path, capsys: py
     assert "runs: not shown: by_run looks at single runs, and of counts the order" in text
     text = said(capsys, "compare", tmp_path / "run", tmp_path / "run")
     assert "correct drops by +44.4" in text
-    assert "run (a) has no texts, so whether its repeats are copies was not tried" in text
+    assert "run (a) has no texts, so that its repeats are copies shows in their answers at most" in text
 
 
 def test_problems_are_the_papers_or_new_ones(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

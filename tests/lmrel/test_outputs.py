@@ -15,7 +15,7 @@ import pytest
 from lmrel import InputError, compare, logs, read_outputs, rescore
 from lmrel.outputs import imported
 from lmrel.records import DRAWS_SCHEMA, read_draws, write_draws
-from lmrel.stats import agreement, calibration, contrasts, inference, metrics
+from lmrel.stats import agreement, calibration, contrasts, independence, inference, metrics
 from tests.conftest import ROOT, UNIX
 
 DATA = ROOT / "tests" / "data" / "outputs"
@@ -270,7 +270,7 @@ def test_counts_are_draws_whose_order_means_nothing(tmp_path: Path) -> None:
     assert len(draws) == 30 * 2 * 8
     assert draws.groupby(["temperature", "problem_id"])["correct"].sum().tolist()[:1] == [7]
     assert set(draws["answer"]) == {"counts"}
-    for refusing in (metrics.by_run, agreement.independence):
+    for refusing in (metrics.by_run, independence.independence):
         with pytest.raises(InputError, match="of counts the order of a problem's runs means nothing"):
             refusing(draws)
     summary = inference.summarize_with_intervals(draws).query("task == 'all'")
@@ -304,7 +304,7 @@ def test_all_statistics_work_on_answers_alone_or_say_what_they_lack(tmp_path: Pa
     assert agreement.flips(draws)["flipped"].iloc[0] == pytest.approx(2 / 3)
     assert contrasts.paired_difference(draws, "correct", 0, 1)["problems"] == 30
     with pytest.raises(InputError, match="independence compares texts, and 120 of 120 draws have none"):
-        agreement.independence(draws)
+        independence.independence(draws)
     with pytest.raises(InputError, match="120 of 120 draws have no log-probability"):
         calibration.text_probability(draws)
     with pytest.raises(InputError, match="no wrong draw has a class of failure"):

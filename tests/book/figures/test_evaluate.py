@@ -36,7 +36,7 @@ def test_tasks_that_only_some_runs_have_leave_cells_empty() -> None:
 def test_cautions_name_copies_only_where_there_are_any() -> None:
     record = {"parameters": {"max_new_tokens": 16, "stop": "eos"}, "determinism": {"draws": 0}}
     greedy, hot = table(text="1", temperature=0.0), table(text=list("11123344"), temperature=1.0)
-    greedy = greedy[greedy["run"] == 0]
+    greedy, hot = (draws.assign(extracted=draws["text"]) for draws in (greedy[greedy["run"] == 0], hot))
     apart = pd.concat([greedy, hot])
     assert evaluate.cautions(apart, record).endswith("together was not tried")
     many = [t.assign(problem_id=t["problem_id"] + str(i)) for i in range(20) for t in (greedy, hot.assign(text="7"))]
