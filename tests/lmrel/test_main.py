@@ -244,6 +244,15 @@ def test_counts_are_drawn_and_compared_but_not_by_run(tmp_path: Path, capsys: py
     assert "run (a) has no texts, so that its repeats are copies shows in their answers at most" in text
 
 
+def test_an_import_says_what_speaks_against_independent_draws(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [f"m,{i},0,{run},{run},1" for i in range(5) for run in range(2)]
+    (tmp_path / "draws.csv").write_text("\n".join(["model,problem_id,temperature,run,answer,expected", *rows]))
+    text = said(capsys, "import", tmp_path / "draws.csv", "--output", tmp_path / "run")
+    assert "note: of m the greedy draws of 100.0 % of the problems differ from each other" in text
+
+
 def test_problems_are_the_papers_or_new_ones(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "data.jsonl"
     said(capsys, "problems", "--num-examples", 120, "--seed", 42, "--output", path)
