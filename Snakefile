@@ -93,7 +93,9 @@ READS = {
 READS |= dict.fromkeys(
     ("targets", "targets_appendix"), [files("book/data/arms", "*.parquet"), "book/data/experts.parquet"]
 )
-LEAVES = {"targets": ["results/targets-numbers.json"], "factorial": ["results/factorial-numbers.json", "results/cost.json"]}
+READS |= dict.fromkeys(("real", "reread"), files("book/data/outputs", "*.parquet"))
+LEAVES = {page: [f"results/{page}-numbers.json"] for page in ("targets", "real", "reread")}
+LEAVES |= {"factorial": ["results/factorial-numbers.json", "results/cost.json"]}
 
 
 wildcard_constraints:

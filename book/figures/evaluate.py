@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from book.analysis import taxonomy
-from book.figures.text import percent_with_interval, plain, rests_on
+from book.figures.text import listed, percent_with_interval, plain, rests_on
 from lmrel import charts
 from lmrel.answers import kind_of
 from lmrel.errors import needs_columns, visible
@@ -150,7 +150,7 @@ def asked(draws: pd.DataFrame, record: Mapping[str, Any]) -> str:
     problems, runs = draws["problem_id"].nunique(), draws.groupby("temperature")["run"].nunique()
     often = []
     for n, at in runs.groupby(runs, sort=False):
-        temperatures = _listed([f"{temperature:g}" for temperature in at.index])
+        temperatures = listed([f"{temperature:g}" for temperature in at.index])
         each = "each of " if len(at) > 1 else ""
         often.append(f"{'once' if n == 1 else f'{n:,} times'} at {each}T = {temperatures}")
     each = "It was asked" if problems == 1 else "Each was asked"
@@ -164,10 +164,6 @@ def asked(draws: pd.DataFrame, record: Mapping[str, Any]) -> str:
         f"{problems:,} problem{'s' * (problems > 1)}{part}, {len(draws):,} answers. {each} {', '.join(often)}, "
         f"{style}, {form}."
     )
-
-
-def _listed(words: Sequence[str]) -> str:
-    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
 
 
 def read_by(draws: pd.DataFrame, rule: str) -> str:
@@ -430,7 +426,7 @@ def _fitting(draws: pd.DataFrame, rows: pd.DataFrame, limit: int) -> dict[str, A
     cuts += [f"the {left:,} of {shown:,} problems with the fewest right answers"] if left < shown else []
     cuts += [f"{characters:,} characters of each longer text"] if characters else []
     if cuts:
-        data["notes"] = [f"To keep the page light, the grid holds only {_listed(cuts)}. All are in {DRAWS}."]
+        data["notes"] = [f"To keep the page light, the grid holds only {listed(cuts)}. All are in {DRAWS}."]
         if kept < runs:
             data["notes"].append("The shares in the grid are of all runs.")
     return data

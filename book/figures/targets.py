@@ -26,7 +26,7 @@ from book.analysis.targets import (
     refuted,
     units,
 )
-from book.figures.text import plain
+from book.figures.text import listed, plain
 from lmrel.charts import PALETTE, figure, themed, titled
 from lmrel.stats.inference import t_interval, with_interval
 
@@ -340,7 +340,7 @@ def numbers(
     found = {"targets plan": PLAN, "targets bases": counted(most, "base model")}
     found["targets headline"] = headline(table, compared)
     found["targets not run"] = not_run(compared)
-    found["targets failed"] = _listed([NAMES[arm] for arm in NAMES if arm in failed]) or "none"
+    found["targets failed"] = listed([NAMES[arm] for arm in NAMES if arm in failed]) or "none"
     for number, key in {1: "rule", 2: "slips over rule", 3: "beyond", 4: "forms", 5: "soft", 6: "own"}.items():
         found[f"targets {key}"] = _ends(*ends.loc[number, ["estimate", "low", "high"]]) or "not measured yet"
     found["targets verdict"] = verdict(refuted(table, compared))
@@ -355,7 +355,7 @@ def headline(table: pd.DataFrame, compared: pd.DataFrame) -> str:
     n = len(whole)
     parts = [f"{_points(whole[stage])} after {_PHRASES[str(stage)]}" for stage in whole]
     said = (
-        f"On a task that all base models learned, temperature 1 costs {_listed(parts)}" if n else "Nothing is measured"
+        f"On a task that all base models learned, temperature 1 costs {listed(parts)}" if n else "Nothing is measured"
     )
     first = compared.drop_duplicates("number").set_index("number")
     if n and (first.loc[[1, 2, 3], "verdict"].isin(["shown", "not shown"])).all():
@@ -382,10 +382,6 @@ def _points(values: pd.Series) -> str:
     return f"{with_interval(*t_interval(values.to_numpy()), form='{:.1f}')} points"
 
 
-def _listed(parts: list[str]) -> str:
-    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}" if parts else ""
-
-
 def not_run(compared: pd.DataFrame) -> str:
     """Which comparisons lack base models, and how many each has, in a sentence."""
     missing = compared[compared["verdict"] == "not run"]
@@ -393,7 +389,7 @@ def not_run(compared: pd.DataFrame) -> str:
         return "All ten comparisons were run."
     so_far = missing["units"].astype(str) + " of " + missing["planned"].astype(str)
     groups = missing["name"].groupby(so_far, sort=False)
-    each = [f"{_listed(list(names))} ({had} units so far)" for had, names in groups]
+    each = [f"{listed(list(names))} ({had} units so far)" for had, names in groups]
     return f"Not run in full: {'; '.join(each)}."
 
 
@@ -402,7 +398,7 @@ def verdict(found: Mapping[str, bool | None]) -> str:
     so = [what for what, is_so in found.items() if is_so]
     open_ = sum(is_so is None for is_so in found.values())
     if so:
-        return f"Our reading is refuted in {counted(len(so), 'way')}: {_listed(so)}."
+        return f"Our reading is refuted in {counted(len(so), 'way')}: {listed(so)}."
     if open_ == len(found):
         return "None of the plan's six ways in which our reading could be wrong can be judged yet."
     rest = f"; {counted(open_, 'other')} cannot be judged yet" if open_ else ""
@@ -432,4 +428,4 @@ def beyond_sharpening(outcomes: pd.DataFrame) -> str:
         some = found.loc[found["stage"] == stage, "difference"]
         if len(some):
             parts.append(f"{with_interval(*t_interval(some.to_numpy()))} points after {name}")
-    return _listed(parts) or "an amount that is not measured yet"
+    return listed(parts) or "an amount that is not measured yet"

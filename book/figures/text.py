@@ -36,6 +36,11 @@ def temperature_name(temperature: float) -> str:
     return f"T = {temperature:g}" if temperature else "greedy"
 
 
+def listed(parts: Sequence[str]) -> str:
+    """``a, b and c``; nothing for no parts."""
+    return " and ".join(filter(None, [", ".join(parts[:-1]), *parts[-1:]]))
+
+
 def plain(table: pd.DataFrame) -> pd.DataFrame:
     """A copy of `table` in which every cell is text on which no character acts, empty where it was missing.
 

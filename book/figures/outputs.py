@@ -1,0 +1,357 @@
+"""The pages on published outputs: figures, tables, and the sentences that their prose takes from the data.
+
+What is estimated comes from `book.analysis.outputs` and is stored. Accuracies and what is lost of them are in points.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import altair as alt
+import numpy as np
+import pandas as pd
+
+from book.analysis.outputs import COOL, COT, HOT, MARGIN, NO_CHANGE
+from book.figures.text import listed, plain
+from lmrel.charts import PALETTE, figure, themed, titled
+from lmrel.stats.inference import with_interval
+
+DATA = Path("book/data/outputs")  # below the project's folder
+PLAN = "9b396aa"  # the commit that put the plan down, before code read the data
+TUNED_BY_OTHERS = ("codetulu", "phind", "wizard", "magicoder", "gpt")
+KINDS = {"base": "#8a8a8a", "tuned to instructions": PALETTE[0], "tuned, thinking step by step": PALETTE[3]}
+QUESTIONS = {  # of the comparisons, in their order
+    "instruction tuning": "base \N{MINUS SIGN} instruct",
+    "other tuning": "before \N{MINUS SIGN} after other tuning",
+    "sparsity": "dense \N{MINUS SIGN} sparse",
+    "chain of thought": "direct \N{MINUS SIGN} step by step",
+}
+HOTTER = (1.0, 1.2, 1.4, 1.6)
+AGREE, ACCURACY = "two answers agree", "answer is right"
+
+
+def read(name: str) -> pd.DataFrame:
+    """One of the stored tables."""
+    return pd.read_parquet(DATA / f"{name}.parquet")
+
+
+def kind_of(model: str) -> str:
+    """What a model of CRUXEval's set is, by its name there."""
+    tuned = "instruct" in model or model.startswith(TUNED_BY_OTHERS)
+    names = list(KINDS)
+    return names[2] if tuned and model.endswith(COT) else names[1] if tuned else names[0]
+
+
+def short(model: str) -> str:
+    """A model's name without the date of its version."""
+    return re.sub(r"-(preview-)?[0-9]{4,8}", "", model)
+
+
+@figure
+def losses(table: pd.DataFrame, title: str, description: str, *, subtitle: str = "") -> Any:
+    """What each model loses, with its 95 % interval, the largest loss first: rows of `losses` over all problems."""
+    rows = table[table["task"] == "all"].sort_values("loss", ascending=False).round(2)
+    rows = rows.assign(kind=rows["model"].map(kind_of), model=rows["model"].map(short))[
+        ["model", "kind", "cool", "hot", "loss", "low", "high"]
+    ]
+    x: dict[str, Any] = {
+        "title": f"points lost from T = {COOL:g} to T = {HOT:g}",
+        "scale": alt.Scale(zero=True),
+        "axis": alt.Axis(tickCount=6),
+    }
+    there = [kind for kind in KINDS if kind in set(rows["kind"])]
+    base = alt.Chart(rows).encode(
+        y=alt.Y("model:N", sort=None, title=None, axis=alt.Axis(labelLimit=140, minExtent=125)),
+        color=alt.Color("kind:N", scale=alt.Scale(domain=there, range=[KINDS[kind] for kind in there])),
+    )
+    line = base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", **x), x2="high")
+    dot = base.mark_point(filled=True, size=60, opacity=1).encode(
+        x=alt.X("loss:Q", **x),
+        tooltip=[
+            "model:N",
+            *(alt.Tooltip(f"{name}:Q", format=".1f") for name in ("cool", "hot", "loss", "low", "high")),
+        ],
+    )
+    return themed((line + dot).properties(title=titled(title, subtitle)), description).properties(
+        height=max(120, 19 * len(rows))
+    )
+
+
+@figure
+def differences(table: pd.DataFrame, title: str, description: str, *, subtitle: str = "") -> Any:
+    """The planned comparisons with their 95 % intervals, beside the margin within which losses count as equal."""
+    rows = table.assign(model=table["second"].map(short), question=table["kind"].map(QUESTIONS))
+    rows = rows[["model", "question", "difference", "low", "high", "verdict"]].round(2)
+    rows = rows.assign(less=-MARGIN, more=MARGIN)
+    order = [question for question in QUESTIONS.values() if question in set(rows["question"])]
+    x: dict[str, Any] = {"title": "how many points less the second loses", "axis": alt.Axis(tickCount=6)}
+    base = alt.Chart(rows).encode(
+        y=alt.Y("model:N", sort=None, title=None, axis=alt.Axis(labelLimit=140, minExtent=125)),
+        color=alt.Color(
+            "question:N", sort=order, scale=alt.Scale(domain=order, range=[PALETTE[i] for i in (0, 4, 1, 3)])
+        ),
+    )
+    band = base.mark_bar(color=PALETTE[2], opacity=0.15, size=24).encode(
+        x=alt.X("less:Q", **x), x2="more", color=alt.ColorValue(PALETTE[2])
+    )
+    line = base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", **x), x2="high")
+    dot = base.mark_point(filled=True, size=60, opacity=1).encode(
+        x=alt.X("difference:Q", **x),
+        tooltip=[
+            "model:N",
+            "verdict:N",
+            *(alt.Tooltip(f"{name}:Q", format="+.1f") for name in ("difference", "low", "high")),
+        ],
+    )
+    return themed((band + line + dot).properties(title=titled(title, subtitle)), description).properties(
+        height=max(120, 24 * len(rows))
+    )
+
+
+@figure
+def changed(table: pd.DataFrame, title: str, description: str, *, subtitle: str = "") -> Any:
+    """The change of accuracy from T = 0 to T = 1 by model: paired by problem, and as if other problems were asked.
+
+    The thin line is the second interval, the thick one the first; the band is the margin of equivalence.
+    """
+    rows = table.sort_values("change")[["model", "change", "low", "high", "apart_low", "apart_high"]].round(2)
+    rows = rows.assign(model=rows["model"].map(short), less=-NO_CHANGE, more=NO_CHANGE)
+    x: dict[str, Any] = {"title": "points of accuracy, T = 1 minus T = 0", "axis": alt.Axis(tickCount=6)}
+    base = alt.Chart(rows).encode(
+        y=alt.Y("model:N", sort=None, title=None, axis=alt.Axis(labelLimit=140, minExtent=125))
+    )
+    band = base.mark_bar(color=PALETTE[2], opacity=0.15, size=28).encode(x=alt.X("less:Q", **x), x2="more")
+    thin = base.mark_rule(strokeWidth=1.5, color="#8a8a8a").encode(x=alt.X("apart_low:Q", **x), x2="apart_high")
+    line = base.mark_rule(strokeWidth=4, color=PALETTE[0]).encode(x=alt.X("low:Q", **x), x2="high")
+    dot = base.mark_point(filled=True, size=70, opacity=1, color=PALETTE[0]).encode(
+        x=alt.X("change:Q", **x),
+        tooltip=["model:N", *(alt.Tooltip(f"{name}:Q", format="+.1f") for name in ("change", "low", "high"))],
+    )
+    return themed((band + thin + line + dot).properties(title=titled(title, subtitle)), description).properties(
+        height=max(120, 28 * len(rows))
+    )
+
+
+@figure
+def moved(table: pd.DataFrame, title: str, description: str, *, subtitle: str = "") -> Any:
+    """Where accuracy goes from T = 0 to T = 1, and the agreement of two draws from T = 0.1: rows of `consistency`.
+
+    A ring is the lower temperature, a dot the higher one.
+    """
+    wide = (
+        table.assign(model=table["model"].map(short)).pivot(
+            index="model", columns="temperature", values=["accuracy", "agree"]
+        )
+        / 100
+    )
+    order = wide["accuracy", 0.0].sort_values(ascending=False).index
+    ends = {ACCURACY: ("accuracy", 0.0), AGREE: ("agree", 0.1)}
+    rows = pd.concat(
+        [
+            pd.DataFrame({"what": what, "cold": cold, "from": wide[name, cold], "to": wide[name, 1.0]}, order)
+            for what, (name, cold) in ends.items()
+        ]
+    )
+    what = list(ends)
+    base = alt.Chart(rows.reset_index().round(4)).encode(
+        y=alt.Y("model:N", sort=list(order), title=None, axis=alt.Axis(labelLimit=140, minExtent=125)),
+        yOffset=alt.YOffset("what:N", sort=what),
+        color=alt.Color("what:N", sort=what, scale=alt.Scale(domain=what, range=[PALETTE[2], PALETTE[0]])),
+        tooltip=["model:N", "what:N", "cold:Q", *(alt.Tooltip(f"{end}:Q", format=".1%") for end in ("from", "to"))],
+    )
+    x: dict[str, Any] = {"title": None, "axis": alt.Axis(format=".0%", tickCount=5), "scale": alt.Scale(domain=[0, 1])}
+    line = base.mark_rule(strokeWidth=2).encode(x=alt.X("from:Q", **x), x2="to")
+    ring = base.mark_point(size=55, strokeWidth=2, opacity=1).encode(x=alt.X("from:Q", **x))
+    dot = base.mark_point(filled=True, size=70, opacity=1).encode(x=alt.X("to:Q", **x))
+    return themed((line + ring + dot).properties(title=titled(title, subtitle)), description).properties(
+        height=max(120, 40 * len(order))
+    )
+
+
+@figure
+def by_temperature(table: pd.DataFrame, title: str, description: str, *, subtitle: str = "") -> Any:
+    """One model by temperature: how often it is right, two draws agree, and none is given: rows of `consistency`."""
+    names = {"accuracy": ACCURACY, "agree": AGREE, "unanswered": "no answer"}
+    long = table.melt("temperature", list(names), "what", "share").round(2)
+    long = long.assign(what=long["what"].map(names), share=long["share"] / 100)
+    what = list(names.values())
+    line = alt.Chart(long).encode(
+        x=alt.X("temperature:Q", axis=alt.Axis(tickCount=6)),
+        y=alt.Y("share:Q", title=None, axis=alt.Axis(format=".0%"), scale=alt.Scale(domain=[0, 1])),
+        color=alt.Color("what:N", sort=what, scale=alt.Scale(domain=what, range=[PALETTE[2], PALETTE[0], "#8a8a8a"])),
+        tooltip=["what:N", "temperature:Q", alt.Tooltip("share:Q", format=".1%")],
+    )
+    chart = line.mark_line(strokeWidth=2, point=alt.OverlayMarkDef(size=40, filled=True))
+    return themed(chart.properties(title=titled(title, subtitle)), description)
+
+
+# Tables.
+
+
+def shown_losses(table: pd.DataFrame) -> pd.DataFrame:
+    """Every model's accuracy at both temperatures, its loss by task and over all, and how problems differ in it."""
+    of_task = {task: rows.set_index("model") for task, rows in table.groupby("task")}
+    whole = of_task["all"].sort_values("loss", ascending=False)
+    columns = {"model": list(whole.index)}
+    columns |= {f"T = {t:g}": [f"{share:.1f}" for share in whole[name]] for t, name in ((COOL, "cool"), (HOT, "hot"))}
+    for task, name in {"all": "lost", "input": "lost, inputs", "output": "lost, outputs"}.items():
+        ends = of_task[task].loc[whole.index, ["loss", "low", "high"]]
+        columns[name] = [_ends(*row) for row in ends.to_numpy()]
+    columns["retained"] = [f"{share:.0%}" for share in whole["retained"]]
+    columns["spread"] = [f"{spread:.0f}" for spread in whole["spread"]]
+    return plain(pd.DataFrame(columns))
+
+
+def shown_pairs(table: pd.DataFrame) -> pd.DataFrame:
+    """The planned comparisons as text: both losses, their difference with its 95 % interval, p, and the verdict."""
+    columns = {
+        "first": table["first"],
+        "loses": [f"{loss:.1f}" for loss in table["first_loss"]],
+        "second": table["second"],
+        "loses ": [f"{loss:.1f}" for loss in table["second_loss"]],
+        "difference": [_ends(*row) for row in table[["difference", "low", "high"]].to_numpy()],
+        "p (Holm)": [f"{p:.2g}" for p in table["holm"]],
+        "p (equal)": [f"{p:.2g}" for p in table["p_equal"]],
+        "the first": table["verdict"],
+    }
+    return plain(pd.DataFrame(columns))
+
+
+def shown_changes(table: pd.DataFrame) -> pd.DataFrame:
+    """Every model's change as text: paired, its trend, and the smallest margin that would have been shown."""
+    columns = {
+        "model": table["model"],
+        "T = 0": [f"{value:.1f}" for value in table["cool"]],
+        "T = 1": [f"{value:.1f}" for value in table["hot"]],
+        "change": [_ends(*row) for row in table[["change", "low", "high"]].to_numpy()],
+        "p (Holm)": ["not tested" if np.isnan(p) else f"{p:.2g}" for p in table["holm"]],
+        "trend per 1": [_ends(*row) for row in table[["slope", "slope_low", "slope_high"]].to_numpy()],
+        "shown within": [f"±{value:.1f}" for value in table["margin"]],
+    }
+    return plain(pd.DataFrame(columns))
+
+
+def shown_mixing(table: pd.DataFrame) -> pd.DataFrame:
+    """The vote of five draws, from five temperatures and from one, by model."""
+    columns = {
+        "model": table["model"],
+        "five temperatures": [f"{value:.1f}" for value in table["mixed"]],
+        "the best one": [f"{value:.1f}" for value in table["single"]],
+        "which was": table["chosen"],
+        "difference": [_ends(*row) for row in table[["difference", "low", "high"]].to_numpy()],
+    }
+    return plain(pd.DataFrame(columns))
+
+
+def _ends(estimate: float, low: float, high: float) -> str:
+    return with_interval(estimate, low, high)
+
+
+# Sentences.
+
+
+def real_numbers(lost: pd.DataFrame, pairs: pd.DataFrame) -> dict[str, str]:
+    """What the page on real models quotes, by key: rows of `losses` and of `compare`."""
+    every = lost[lost["task"] == "all"]
+    tuned, sparse = (pairs[pairs["kind"] == kind] for kind in ("instruction tuning", "sparsity"))
+    others, reasoned = (pairs[pairs["kind"] == kind] for kind in ("other tuning", "chain of thought"))
+    shown = tuned["verdict"].str.startswith("loses more")
+    [only] = [row for _, row in sparse.iterrows()]
+    by_loss = every.sort_values("loss")
+    least, most = by_loss.iloc[0], by_loss.iloc[-1]
+    return {
+        "real plan": PLAN,
+        "real models": f"{len(every)}",
+        "real problems": f"{int(every['problems'].max()):,}",
+        "real all lose": f"{int((every['low'] > 0).sum())} of {len(every)}",
+        "real least": f"{least['loss']:.1f} ({least['model']})",
+        "real most": f"{most['loss']:.1f} ({most['model']})",
+        "real tuning": listed([_ends(*row) for row in tuned[["difference", "low", "high"]].to_numpy()]),
+        "real tuning shown": f"{int(shown.sum())} of {len(tuned)} sizes",
+        "real sparsity": f"{_ends(*only[['difference', 'low', 'high']])} points: {_sense(only)}",
+        "real others": _counted(others),
+        "real reasoning": _counted(reasoned),
+        "real spread": f"{every['spread'].median():.0f}",
+        "real headline": _real_headline(tuned, only),
+    }
+
+
+def _real_headline(tuned: pd.DataFrame, sparse: pd.Series) -> str:
+    base, after = tuned["first_loss"], tuned["second_loss"]
+    said = (
+        f"In the one family published at several sizes, base models lose {base.min():.1f} to {base.max():.1f} points "
+        f"from T = {COOL:g} to {HOT:g}, and their instruction-tuned versions {after.min():.1f} to {after.max():.1f}."
+    )
+    return (
+        f"{said} One dense and one sparse base model lose {sparse['first_loss']:.1f} and {sparse['second_loss']:.1f}."
+    )
+
+
+def _sense(row: pd.Series) -> str:
+    """What a comparison shows, in a clause."""
+    if row["verdict"] == "not settled":
+        return "neither a difference nor its absence is shown"
+    return (
+        f"the second loses {'less' if 'more' in row['verdict'] else 'more'}"
+        if "loses" in row["verdict"]
+        else row["verdict"]
+    )
+
+
+def _counted(rows: pd.DataFrame) -> str:
+    """How many comparisons came out in which way."""
+    more = rows["verdict"].str.startswith("loses more")
+    less, equal = rows["verdict"].str.startswith("loses less"), rows["verdict"].eq("equal within the margin")
+    parts = {
+        "the second loses less": more,
+        "it loses more": less,
+        f"they are equal within {MARGIN:g} points": equal,
+        "neither is settled": ~(more | less | equal),
+    }
+    return listed([f"in {int(which.sum())} {what}" for what, which in parts.items() if which.any()])
+
+
+def reread_numbers(
+    changes: pd.DataFrame, consistency: pd.DataFrame, agreement: pd.DataFrame, mixing: pd.DataFrame
+) -> dict[str, str]:
+    """What the page on the famous claim quotes, by key."""
+    tested = changes[changes["holm"].notna()]
+    equal = list(tested.loc[tested["p_equal"] < 0.05, "model"])
+    significant = int((tested["holm"] < 0.05).sum())
+    agree = agreement.merge(tested[["model"]])
+    fewer = f"{int((agree['high'] < 0).sum())} of {len(agree)}"
+    wide = (tested["apart_high"] - tested["apart_low"]) / (tested["high"] - tested["low"])
+    votes = mixing.merge(tested[["model"]])
+    better, worse = int((votes["low"] > 0).sum()), int((votes["high"] < 0).sum())
+    hot = hottest(consistency).set_index("temperature")
+    last, smallest = hot.iloc[-1], tested.sort_values("p").iloc[0]
+    return {
+        "reread plan": PLAN,
+        "reread tested": f"{len(tested)}",
+        "reread left out": listed(list(changes.loc[changes["holm"].isna(), "model"])) or "none",
+        "reread significant": f"{significant} of {len(tested)}",
+        "reread smallest p": f"{smallest['p']:.2g} ({smallest['model']})",
+        "reread equal": f"{len(equal)} of {len(tested)}" + (f" ({listed(equal)})" if equal else ""),
+        "reread margins": f"{tested['margin'].min():.1f} to {tested['margin'].max():.1f}",
+        "reread narrower": f"{wide.min():.1f} to {wide.max():.1f}",
+        "reread agree": fewer,
+        "reread agree most": f"{-agree['change'].min():.0f}",
+        "reread hot model": str(last["model"]),
+        "reread hot": listed([f"{hot['accuracy'][t]:.0f} % at T = {t:g}" for t in HOTTER]),
+        "reread hot unanswered": f"{last['unanswered']:.0f}",
+        "reread hot failed": f"{last['failed']:.0f}",
+        "reread mixing": f"better in {better}, worse in {worse}, and neither in {len(votes) - better - worse}",
+        "reread headline": (
+            f"From T = 0 to T = 1, accuracy changes significantly in {significant} of {len(tested)} models; that it "
+            f"changes by less than {NO_CHANGE:g} points is shown for {len(equal)}. What changes is the answer: in "
+            f"{fewer}, two draws of a problem agree less often at T = 1 than at 0.1."
+        ),
+    }
+
+
+def hottest(consistency: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the model that was sampled at the highest temperature."""
+    model = consistency.sort_values("temperature")["model"].iloc[-1]
+    return consistency[consistency["model"] == model]
