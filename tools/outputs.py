@@ -21,6 +21,7 @@ from book.analysis import outputs
 from lmrel.errors import InputError, command
 from lmrel.files import as_pandas, read_table, write_json, write_table
 from lmrel.outputs import read_outputs
+from lmrel.stats.independence import checks
 
 STORED = Path(__file__).resolve().parent.parent / "book" / "data" / "outputs"
 COUNTS = ["model", "task", "temperature", "problem_id", "draws", "correct"]
@@ -153,7 +154,9 @@ def computed(functions: pd.DataFrame, questions: pd.DataFrame) -> Iterator[tuple
     problems = outputs.by_problem(functions)
     yield "losses", outputs.losses(problems)
     yield "pairs", outputs.compare(problems)
-    yield "changes", outputs.changes(questions)
+    checked = checks(questions)
+    yield "checks", checked
+    yield "changes", outputs.changes(questions, outputs.dependent(checked))
     yield "consistency", outputs.consistency(questions)
     yield "agreement", outputs.agreement_lost(questions)
     yield "mixing", outputs.mixing(questions)

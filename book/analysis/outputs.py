@@ -164,6 +164,12 @@ def changes(draws: pd.DataFrame, without: Sequence[str] = (), cool: float = 0.0,
     return table.assign(holm=table["model"].map(adjusted))
 
 
+def dependent(checked: pd.DataFrame) -> list[str]:
+    """The models whose repeats are found not to be independent: rows of `lmrel.stats.independence.checks`."""
+    found = checked[checked["flagged"] & checked["check"].isin(["copies", "same runs", "in order", "pair"])]
+    return sorted(found["model"].unique())
+
+
 def consistency(draws: pd.DataFrame) -> pd.DataFrame:
     """How far a problem's answers agree, by model and temperature: a row for each.
 

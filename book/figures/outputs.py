@@ -29,6 +29,7 @@ QUESTIONS = {  # of the comparisons, in their order
     "chain of thought": "direct \N{MINUS SIGN} step by step",
 }
 HOTTER = (1.0, 1.2, 1.4, 1.6)
+INDEPENDENT, DEPENDENT = "repeats pass the check", "repeats are not independent"
 AGREE, ACCURACY = "two answers agree", "answer is right"
 
 
@@ -116,22 +117,55 @@ def changed(table: pd.DataFrame, title: str, description: str, *, subtitle: str 
 
     The thin line is the second interval, the thick one the first; the band is the margin of equivalence.
     """
-    rows = table.sort_values("change")[["model", "change", "low", "high", "apart_low", "apart_high"]].round(2)
-    rows = rows.assign(model=rows["model"].map(short), less=-NO_CHANGE, more=NO_CHANGE)
+    rows = table.sort_values("change")[["model", "change", "low", "high", "apart_low", "apart_high", "holm"]].round(2)
+    repeats = rows["holm"].isna().map({True: DEPENDENT, False: INDEPENDENT})
+    rows = rows.assign(model=rows["model"].map(short), repeats=repeats, less=-NO_CHANGE, more=NO_CHANGE)
     x: dict[str, Any] = {"title": "points of accuracy, T = 1 minus T = 0", "axis": alt.Axis(tickCount=6)}
     base = alt.Chart(rows).encode(
         y=alt.Y("model:N", sort=None, title=None, axis=alt.Axis(labelLimit=140, minExtent=125))
     )
     band = base.mark_bar(color=PALETTE[2], opacity=0.15, size=28).encode(x=alt.X("less:Q", **x), x2="more")
     thin = base.mark_rule(strokeWidth=1.5, color="#8a8a8a").encode(x=alt.X("apart_low:Q", **x), x2="apart_high")
-    line = base.mark_rule(strokeWidth=4, color=PALETTE[0]).encode(x=alt.X("low:Q", **x), x2="high")
-    dot = base.mark_point(filled=True, size=70, opacity=1, color=PALETTE[0]).encode(
+    line = base.mark_rule(strokeWidth=4).encode(x=alt.X("low:Q", **x), x2="high", color=_by_repeats())
+    dot = base.mark_point(filled=True, size=70, opacity=1).encode(
         x=alt.X("change:Q", **x),
+        color=_by_repeats(),
         tooltip=["model:N", *(alt.Tooltip(f"{name}:Q", format="+.1f") for name in ("change", "low", "high"))],
     )
     return themed((band + thin + line + dot).properties(title=titled(title, subtitle)), description).properties(
         height=max(120, 28 * len(rows))
     )
+
+
+def _by_repeats() -> alt.Color:
+    domain = [INDEPENDENT, DEPENDENT]
+    return alt.Color("repeats:N", sort=domain, scale=alt.Scale(domain=domain, range=[PALETTE[0], PALETTE[5]]))
+
+
+@figure
+def too_alike(table: pd.DataFrame, title: str, description: str, *, subtitle: str = "") -> Any:
+    """How far a model's repeats agree beyond what neighbouring temperatures allow, in points: rows of `checks`."""
+    rows = over_all(table).assign(excess=lambda found: 100 * (found["estimate"] - found["expected"]))
+    rows = rows.assign(low=100 * rows["low"], high=100 * rows["high"], model=rows["model"].map(short))
+    rows["repeats"] = rows["flagged"].map({True: DEPENDENT, False: INDEPENDENT})
+    x: dict[str, Any] = {"title": "points by which repeats agree too often", "axis": alt.Axis(tickCount=6)}
+    shown = rows.sort_values("excess")[["model", "repeats", "excess", "low", "high", "p"]]
+    base = alt.Chart(shown.round({"excess": 2, "low": 2, "high": 2})).encode(
+        y=alt.Y("model:N", sort=None, title=None, axis=alt.Axis(labelLimit=140, minExtent=125)), color=_by_repeats()
+    )
+    line = base.mark_rule(strokeWidth=3).encode(x=alt.X("low:Q", **x), x2="high")
+    dot = base.mark_point(filled=True, size=70, opacity=1).encode(
+        x=alt.X("excess:Q", **x),
+        tooltip=["model:N", *(alt.Tooltip(f"{name}:Q", format="+.1f") for name in ("excess", "low", "high")), "p:Q"],
+    )
+    return themed((line + dot).properties(title=titled(title, subtitle)), description).properties(
+        height=max(120, 26 * len(shown))
+    )
+
+
+def over_all(checked: pd.DataFrame) -> pd.DataFrame:
+    """Of the rows of `checks`, each model's over all temperatures that says whether repeats agree too often."""
+    return checked[(checked["check"] == "copies") & checked["temperature"].isna()]
 
 
 @figure
@@ -265,11 +299,11 @@ def real_numbers(lost: pd.DataFrame, pairs: pd.DataFrame) -> dict[str, str]:
         "real plan": PLAN,
         "real models": f"{len(every)}",
         "real problems": f"{int(every['problems'].max()):,}",
-        "real all lose": f"{int((every['low'] > 0).sum())} of {len(every)}",
+        "real all lose": _of(every["low"] > 0),
         "real least": f"{least['loss']:.1f} ({least['model']})",
         "real most": f"{most['loss']:.1f} ({most['model']})",
         "real tuning": listed([_ends(*row) for row in tuned[["difference", "low", "high"]].to_numpy()]),
-        "real tuning shown": f"{int(shown.sum())} of {len(tuned)} sizes",
+        "real tuning shown": f"{_of(shown)} sizes",
         "real sparsity": f"{_ends(*only[['difference', 'low', 'high']])} points: {_sense(only)}",
         "real others": _counted(others),
         "real reasoning": _counted(reasoned),
@@ -314,26 +348,48 @@ def _counted(rows: pd.DataFrame) -> str:
 
 
 def reread_numbers(
-    changes: pd.DataFrame, consistency: pd.DataFrame, agreement: pd.DataFrame, mixing: pd.DataFrame
+    changes: pd.DataFrame,
+    consistency: pd.DataFrame,
+    agreement: pd.DataFrame,
+    mixing: pd.DataFrame,
+    checked: pd.DataFrame,
 ) -> dict[str, str]:
-    """What the page on the famous claim quotes, by key."""
+    """What the page on the famous claim quotes, by key: rows of the functions of `book.analysis.outputs`."""
     tested = changes[changes["holm"].notna()]
     equal = list(tested.loc[tested["p_equal"] < 0.05, "model"])
-    significant = int((tested["holm"] < 0.05).sum())
+    significant = _of(tested["holm"] < 0.05)
     agree = agreement.merge(tested[["model"]])
-    fewer = f"{int((agree['high'] < 0).sum())} of {len(agree)}"
+    fewer = _of(agree["high"] < 0)
     wide = (tested["apart_high"] - tested["apart_low"]) / (tested["high"] - tested["low"])
     votes = mixing.merge(tested[["model"]])
     better, worse = int((votes["low"] > 0).sum()), int((votes["high"] < 0).sum())
     hot = hottest(consistency).set_index("temperature")
     last, smallest = hot.iloc[-1], tested.sort_values("p").iloc[0]
+    alike = over_all(checked)
+    found, passed = alike[alike["flagged"]], alike[~alike["flagged"]]
+    greedy = checked[(checked["check"] == "greedy") & checked["flagged"]]
+    copied = mixing[~mixing["model"].isin(tested["model"])].sort_values("difference").tail(1)
     return {
         "reread plan": PLAN,
         "reread tested": f"{len(tested)}",
         "reread left out": listed(list(changes.loc[changes["holm"].isna(), "model"])) or "none",
-        "reread significant": f"{significant} of {len(tested)}",
+        "reread found": listed(
+            [
+                f"{row['model']}, whose repeats agree in {100 * row['estimate']:.0f} % of the pairs, where neighbouring "
+                f"temperatures allow {100 * row['expected']:.0f} %"
+                for _, row in found.iterrows()
+            ]
+        ),
+        "reread passed": f"{len(passed)} others",
+        "reread passed most": f"{100 * (passed['estimate'] - passed['expected']).max():.1f}",
+        "reread copied": listed(
+            [f"{row['difference']:+.0f} points for {row['model']}" for _, row in copied.iterrows()]
+        ),
+        "reread greedy": f"{len(greedy)} of {checked['model'].nunique()}",
+        "reread greedy most": f"{100 * greedy['estimate'].max():.0f} %",
+        "reread significant": significant,
         "reread smallest p": f"{smallest['p']:.2g} ({smallest['model']})",
-        "reread equal": f"{len(equal)} of {len(tested)}" + (f" ({listed(equal)})" if equal else ""),
+        "reread equal": _of(tested["p_equal"] < 0.05) + (f" ({listed(equal)})" if equal else ""),
         "reread margins": f"{tested['margin'].min():.1f} to {tested['margin'].max():.1f}",
         "reread narrower": f"{wide.min():.1f} to {wide.max():.1f}",
         "reread agree": fewer,
@@ -344,11 +400,17 @@ def reread_numbers(
         "reread hot failed": f"{last['failed']:.0f}",
         "reread mixing": f"better in {better}, worse in {worse}, and neither in {len(votes) - better - worse}",
         "reread headline": (
-            f"From T = 0 to T = 1, accuracy changes significantly in {significant} of {len(tested)} models; that it "
+            f"From T = 0 to T = 1, accuracy changes significantly in {significant} models; that it "
             f"changes by less than {NO_CHANGE:g} points is shown for {len(equal)}. What changes is the answer: in "
             f"{fewer}, two draws of a problem agree less often at T = 1 than at 0.1."
         ),
     }
+
+
+def _of(which: pd.Series) -> str:
+    """How many of all: ``none of 7``, ``2 of 7`` or ``all 7``."""
+    n, total = int(which.sum()), len(which)
+    return f"all {total}" if n == total else f"{n or 'none'} of {total}"
 
 
 def hottest(consistency: pd.DataFrame) -> pd.DataFrame:
