@@ -21,15 +21,16 @@ from lmrel.stats.inference import with_interval
 DATA = Path("book/data/outputs")  # below the project's folder
 PLAN = "9b396aa"  # the commit that put the plan down, before code read the data
 TUNED_BY_OTHERS = ("codetulu", "phind", "wizard", "magicoder", "gpt")
-KINDS = {"base": "#8a8a8a", "tuned to instructions": PALETTE[0], "tuned, thinking step by step": PALETTE[3]}
+KINDS = {"base": "#8a8a8a", "instruct": PALETTE[0], "instruct, step by step": PALETTE[3]}
 QUESTIONS = {  # of the comparisons, in their order
-    "instruction tuning": "base \N{MINUS SIGN} instruct",
-    "other tuning": "before \N{MINUS SIGN} after other tuning",
-    "sparsity": "dense \N{MINUS SIGN} sparse",
-    "chain of thought": "direct \N{MINUS SIGN} step by step",
+    "instruction tuning": "instruct",
+    "other tuning": "other tuning",
+    "sparsity": "sparse",
+    "chain of thought": "step by step",
 }
+NAMES = alt.Axis(labelLimit=128, minExtent=125, labelFontSize=10)  # as much as fits on a phone
 HOTTER = (1.0, 1.2, 1.4, 1.6)
-INDEPENDENT, DEPENDENT = "repeats pass the check", "repeats are not independent"
+INDEPENDENT, DEPENDENT = "pass the check", "fail it"
 AGREE, ACCURACY = "two answers agree", "answer is right"
 
 
@@ -64,7 +65,7 @@ def losses(table: pd.DataFrame, title: str, description: str, *, subtitle: str =
     }
     there = [kind for kind in KINDS if kind in set(rows["kind"])]
     base = alt.Chart(rows).encode(
-        y=alt.Y("model:N", sort=None, title=None, axis=alt.Axis(labelLimit=140, minExtent=125)),
+        y=alt.Y("model:N", sort=None, title=None, axis=NAMES),
         color=alt.Color("kind:N", scale=alt.Scale(domain=there, range=[KINDS[kind] for kind in there])),
     )
     line = base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", **x), x2="high")
@@ -89,7 +90,7 @@ def differences(table: pd.DataFrame, title: str, description: str, *, subtitle: 
     order = [question for question in QUESTIONS.values() if question in set(rows["question"])]
     x: dict[str, Any] = {"title": "how many points less the second loses", "axis": alt.Axis(tickCount=6)}
     base = alt.Chart(rows).encode(
-        y=alt.Y("model:N", sort=None, title=None, axis=alt.Axis(labelLimit=140, minExtent=125)),
+        y=alt.Y("model:N", sort=None, title=None, axis=NAMES),
         color=alt.Color(
             "question:N", sort=order, scale=alt.Scale(domain=order, range=[PALETTE[i] for i in (0, 4, 1, 3)])
         ),
@@ -120,10 +121,8 @@ def changed(table: pd.DataFrame, title: str, description: str, *, subtitle: str 
     rows = table.sort_values("change")[["model", "change", "low", "high", "apart_low", "apart_high", "holm"]].round(2)
     repeats = rows["holm"].isna().map({True: DEPENDENT, False: INDEPENDENT})
     rows = rows.assign(model=rows["model"].map(short), repeats=repeats, less=-NO_CHANGE, more=NO_CHANGE)
-    x: dict[str, Any] = {"title": "points of accuracy, T = 1 minus T = 0", "axis": alt.Axis(tickCount=6)}
-    base = alt.Chart(rows).encode(
-        y=alt.Y("model:N", sort=None, title=None, axis=alt.Axis(labelLimit=140, minExtent=125))
-    )
+    x: dict[str, Any] = {"title": "points of accuracy, T = 1 minus T = 0", "axis": alt.Axis(tickCount=4)}
+    base = alt.Chart(rows).encode(y=alt.Y("model:N", sort=None, title=None, axis=NAMES))
     band = base.mark_bar(color=PALETTE[2], opacity=0.15, size=28).encode(x=alt.X("less:Q", **x), x2="more")
     thin = base.mark_rule(strokeWidth=1.5, color="#8a8a8a").encode(x=alt.X("apart_low:Q", **x), x2="apart_high")
     line = base.mark_rule(strokeWidth=4).encode(x=alt.X("low:Q", **x), x2="high", color=_by_repeats())
@@ -151,7 +150,7 @@ def too_alike(table: pd.DataFrame, title: str, description: str, *, subtitle: st
     x: dict[str, Any] = {"title": "points by which repeats agree too often", "axis": alt.Axis(tickCount=6)}
     shown = rows.sort_values("excess")[["model", "repeats", "excess", "low", "high", "p"]]
     base = alt.Chart(shown.round({"excess": 2, "low": 2, "high": 2})).encode(
-        y=alt.Y("model:N", sort=None, title=None, axis=alt.Axis(labelLimit=140, minExtent=125)), color=_by_repeats()
+        y=alt.Y("model:N", sort=None, title=None, axis=NAMES), color=_by_repeats()
     )
     line = base.mark_rule(strokeWidth=3).encode(x=alt.X("low:Q", **x), x2="high")
     dot = base.mark_point(filled=True, size=70, opacity=1).encode(
@@ -190,7 +189,7 @@ def moved(table: pd.DataFrame, title: str, description: str, *, subtitle: str = 
     )
     what = list(ends)
     base = alt.Chart(rows.reset_index().round(4)).encode(
-        y=alt.Y("model:N", sort=list(order), title=None, axis=alt.Axis(labelLimit=140, minExtent=125)),
+        y=alt.Y("model:N", sort=list(order), title=None, axis=NAMES),
         yOffset=alt.YOffset("what:N", sort=what),
         color=alt.Color("what:N", sort=what, scale=alt.Scale(domain=what, range=[PALETTE[2], PALETTE[0]])),
         tooltip=["model:N", "what:N", "cold:Q", *(alt.Tooltip(f"{end}:Q", format=".1%") for end in ("from", "to"))],
@@ -298,6 +297,7 @@ def real_numbers(lost: pd.DataFrame, pairs: pd.DataFrame) -> dict[str, str]:
     return {
         "real plan": PLAN,
         "real models": f"{len(every)}",
+        "real pairs": f"{len(pairs)}",
         "real problems": f"{int(every['problems'].max()):,}",
         "real all lose": _of(every["low"] > 0),
         "real least": f"{least['loss']:.1f} ({least['model']})",
@@ -375,12 +375,12 @@ def reread_numbers(
         "reread left out": listed(list(changes.loc[changes["holm"].isna(), "model"])) or "none",
         "reread found": listed(
             [
-                f"{row['model']}, whose repeats agree in {100 * row['estimate']:.0f} % of the pairs, where neighbouring "
-                f"temperatures allow {100 * row['expected']:.0f} %"
+                f"{row['model']}, whose repeats agree in {100 * row['estimate']:.0f} % of the pairs, where "
+                f"neighbouring temperatures allow {100 * row['expected']:.0f} %"
                 for _, row in found.iterrows()
             ]
         ),
-        "reread passed": f"{len(passed)} others",
+        "reread passed": f"{len(passed)}",
         "reread passed most": f"{100 * (passed['estimate'] - passed['expected']).max():.1f}",
         "reread copied": listed(
             [f"{row['difference']:+.0f} points for {row['model']}" for _, row in copied.iterrows()]
@@ -391,6 +391,9 @@ def reread_numbers(
         "reread smallest p": f"{smallest['p']:.2g} ({smallest['model']})",
         "reread equal": _of(tested["p_equal"] < 0.05) + (f" ({listed(equal)})" if equal else ""),
         "reread margins": f"{tested['margin'].min():.1f} to {tested['margin'].max():.1f}",
+        "reread title": f"{_of(tested['margin'] > NO_CHANGE).capitalize()} intervals reach past ±{NO_CHANGE:g} points",
+        "reread title hot": f"From {hot['accuracy'][1.0]:.0f} % at T = 1 to {last['accuracy']:.0f} % at T = {last.name:g}",
+        "reread title repeats": f"The repeats of {len(found)} models are not repeats",
         "reread narrower": f"{wide.min():.1f} to {wide.max():.1f}",
         "reread agree": fewer,
         "reread agree most": f"{-agree['change'].min():.0f}",
