@@ -88,12 +88,17 @@ READS = {
         files("book/data/factorial", "*.parquet"),
         [checkpoint(name) for name in ("tiny-dense-base", "tiny-dense-instruct", "tiny-sparse-base")],
     ],
+    "gates": "book/data/outputs/design.parquet",
     "factorial": [files("book/data/factorial", "*.parquet"), "book/data/training.json", [checkpoint(name) for name in TINY]],
 }
 READS |= dict.fromkeys(
     ("targets", "targets_appendix"), [files("book/data/arms", "*.parquet"), "book/data/experts.parquet"]
 )
-LEAVES = {"targets": ["results/targets-numbers.json"], "factorial": ["results/factorial-numbers.json", "results/cost.json"]}
+LEAVES = {
+    "targets": ["results/targets-numbers.json"],
+    "factorial": ["results/factorial-numbers.json", "results/cost.json"],
+    "gates": ["results/gates-numbers.json"],
+}
 
 
 wildcard_constraints:
