@@ -93,8 +93,8 @@ READS = {
 READS |= dict.fromkeys(
     ("targets", "targets_appendix"), [files("book/data/arms", "*.parquet"), "book/data/experts.parquet"]
 )
-READS |= dict.fromkeys(("real", "reread"), files("book/data/outputs", "*.parquet"))
-LEAVES = {page: [f"results/{page}-numbers.json"] for page in ("targets", "real", "reread")}
+READS |= dict.fromkeys(("real", "reread", "gates"), files("book/data/outputs", "*.parquet"))
+LEAVES = {page: [f"results/{page}-numbers.json"] for page in ("targets", "real", "reread", "gates")}
 LEAVES |= {"factorial": ["results/factorial-numbers.json", "results/cost.json"]}
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import pandas as pd
 
-from book.analysis import outputs
+from book.analysis import gates, outputs
 from lmrel.errors import InputError, command
 from lmrel.files import as_pandas, read_table, write_json, write_table
 from lmrel.outputs import read_outputs
@@ -155,11 +155,16 @@ def computed(functions: pd.DataFrame, questions: pd.DataFrame) -> Iterator[tuple
     yield "losses", outputs.losses(problems)
     yield "pairs", outputs.compare(problems)
     checked = checks(questions)
+    dependent = outputs.dependent(checked)
     yield "checks", checked
-    yield "changes", outputs.changes(questions, outputs.dependent(checked))
+    yield "changes", outputs.changes(questions, dependent)
     yield "consistency", outputs.consistency(questions)
     yield "agreement", outputs.agreement_lost(questions)
     yield "mixing", outputs.mixing(questions)
+    cooler = questions[questions["temperature"] <= 1]
+    of_source = {"cruxeval": gates.gates(functions), "renze": gates.gates(cooler)}
+    table = pd.concat([table.assign(source=name) for name, table in of_source.items()], ignore_index=True)
+    yield "design", table.assign(independent=~table["model"].isin(dependent))
 
 
 @command()

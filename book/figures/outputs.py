@@ -371,8 +371,6 @@ def reread_numbers(
     copied = mixing[~mixing["model"].isin(tested["model"])].sort_values("difference").tail(1)
     return {
         "reread plan": PLAN,
-        "reread tested": f"{len(tested)}",
-        "reread left out": listed(list(changes.loc[changes["holm"].isna(), "model"])) or "none",
         "reread found": listed(
             [
                 f"{row['model']}, whose repeats agree in {100 * row['estimate']:.0f} % of the pairs, where "
@@ -392,7 +390,9 @@ def reread_numbers(
         "reread equal": _of(tested["p_equal"] < 0.05) + (f" ({listed(equal)})" if equal else ""),
         "reread margins": f"{tested['margin'].min():.1f} to {tested['margin'].max():.1f}",
         "reread title": f"{_of(tested['margin'] > NO_CHANGE).capitalize()} intervals reach past ±{NO_CHANGE:g} points",
-        "reread title hot": f"From {hot['accuracy'][1.0]:.0f} % at T = 1 to {last['accuracy']:.0f} % at T = {last.name:g}",
+        "reread title hot": (
+            f"From {hot['accuracy'][1.0]:.0f} % at T = 1 to {last['accuracy']:.0f} % at T = {last.name:g}"
+        ),
         "reread title repeats": f"The repeats of {len(found)} models are not repeats",
         "reread narrower": f"{wide.min():.1f} to {wide.max():.1f}",
         "reread agree": fewer,

@@ -83,12 +83,34 @@ def repeated(draws: pd.DataFrame, k: int = 2) -> pd.DataFrame:
     of_problem = draws[several].groupby([*GROUP, "problem_id"]).apply(_of_problem, k=k, answered=has_answers(draws))
     if of_problem.empty:
         raise InputError("there is no setting with several runs.")
-    table = with_all(of_problem.reset_index())
-    groups = table.assign(error=table["sampling_variance"] / table["runs"]).groupby(GROUP)
-    # Shares of few draws scatter more between problems than the chances behind them, by their own sampling error.
-    problem_variance = groups["share"].var(ddof=1) - groups["error"].mean()
-    means = groups[list(of_problem)].mean().drop(columns="share")
-    return means.assign(problem_variance=problem_variance).reset_index()
+    means = with_all(of_problem.reset_index()).groupby(GROUP)[list(of_problem)].mean()
+    split = variance_split(draws).set_index(GROUP)[["sampling_variance", "problem_variance"]]
+    return means.join(split).reset_index()
+
+
+@needs_columns(*GROUP, "problem_id", "correct", empty=True)
+def variance_split(draws: pd.DataFrame) -> pd.DataFrame:
+    """One row per setting with several runs, and task (and ``all``): the variance of a single draw's correctness.
+
+    ``problem_variance`` is that between problems' chances of success, and ``sampling_variance`` that within them, both
+    unbiased; beside them ``problems``, ``runs`` a problem and ``accuracy``. Problems with a single run do not count.
+    """
+    shares = draws.groupby([*GROUP, "problem_id"])["correct"].agg(["size", "mean"]).astype(float).reset_index()
+    shares = shares[shares["size"] > 1]
+    if shares.empty:
+        raise InputError("there is no setting with several runs.")
+    n, share = shares["size"], shares["mean"]
+    shares["within"] = share * (1 - share) * n / (n - 1)
+    groups = with_all(shares.assign(error=shares["within"] / n)).groupby(GROUP)
+    columns = {
+        "problems": groups.size(),
+        "runs": groups["size"].mean(),
+        "accuracy": groups["mean"].mean(),
+        # Shares of few draws scatter more between problems than the chances behind them, by their own sampling error.
+        "problem_variance": groups["mean"].var(ddof=1) - groups["error"].mean(),
+        "sampling_variance": groups["within"].mean(),
+    }
+    return pd.DataFrame(columns).reset_index()
 
 
 def _of_problem(draws: pd.DataFrame, k: int, answered: bool) -> pd.Series:
@@ -96,7 +118,6 @@ def _of_problem(draws: pd.DataFrame, k: int, answered: bool) -> pd.Series:
     pairs = zip(draws["correct"], draws["extracted"], strict=True)
     answers = [RIGHT if correct else (None if pd.isna(answer) else answer,) for correct, answer in pairs]
     frequencies = np.array(list(Counter(answers).values())) / n
-    share = c / n
     return pd.Series(
         {
             "runs": n,
@@ -106,8 +127,6 @@ def _of_problem(draws: pd.DataFrame, k: int, answered: bool) -> pd.Series:
             "pass_at_k": pass_at_k(n, c, k),
             "pass_power_k": pass_power_k(n, c, k),
             "majority_at_k": majority_at_k(answers, RIGHT, k) if answered else math.nan,
-            "share": share,
-            "sampling_variance": share * (1 - share) * n / (n - 1),
         }
     )
 

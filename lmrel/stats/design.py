@@ -1,8 +1,9 @@
-"""What a study can find: its power, and how many problems and runs it takes, from the variances of a pilot.
+"""What a study can find: its power, how many problems and runs it takes, and how often a gate is wrong.
 
-Power is for a change of accuracy between two temperatures, or for the difference of two models' changes, by normal
-approximation. The variance of such a difference, over problems, has two parts: ``between`` is that of the true
-difference, which only more problems average out, and ``sampling`` that of a single draw, which more runs do.
+All of it follows from the variances of a pilot. Power is for a change of accuracy between two temperatures, or for the
+difference of two models' changes, by normal approximation. The variance of such a difference, over problems, has two
+parts: ``between`` is that of the true difference, which only more problems average out, and ``sampling`` that of a
+single draw, which more runs do.
 """
 
 from __future__ import annotations
@@ -78,6 +79,49 @@ def runs_needed(
     return max(1, math.ceil(sampling / left)) if left > 0 else None
 
 
+def smallest(
+    problems: int,
+    runs: float,
+    between: float,
+    sampling: float,
+    *,
+    equivalence: bool = False,
+    chance: float = 0.8,
+    level: float = 0.95,
+) -> float:
+    """The smallest size with which a study of so many problems and runs succeeds, as in `problems_needed`.
+
+    A study finds a difference of just this size with `chance`; with `equivalence` it is the smallest margin that it
+    can show.
+    """
+    check_count("problems", problems, most=MAX_PROBLEMS)
+    check_number("runs", runs, 1.0)
+    _check_variances(between, sampling)
+    return math.sqrt((between + sampling / runs) / problems) * _errors_apart(equivalence, chance, level)
+
+
+def gate(fall: float, problems: int, runs: int, between: float, sampling: float, loss: float = 0.0) -> float:
+    """The chance that a gate fails a model: that its accuracy is measured lower than before by more than `fall`.
+
+    Before and after, so many `problems` were asked with so many `runs`, and in truth the accuracy fell by `loss`; with
+    0, the chance is that of a false alarm. The variances are those of the difference, as `power` takes them. On the
+    same problems, of a model that is as it was, `between` is 0 and `sampling` twice the variance of a draw; on other
+    problems of the same kind, `between` is twice the variance between problems. By normal approximation, with a
+    correction since accuracies go in steps of one draw.
+    """
+    check_number("fall", fall, 0.0, 1.0)
+    check_number("loss", loss, -1.0, 1.0)
+    check_count("problems", problems, most=MAX_PROBLEMS)
+    check_count("runs", runs, most=MAX_RUNS)
+    check_number("between", between, 0.0, 1e9)
+    check_number("sampling", sampling, 0.0, 1e9)
+    steps = problems * runs
+    passed = math.floor(fall * steps + 1e-6)  # the most draws that may be lost; 0.07 * 100 is a little above 7
+    beyond = (passed + 0.5) / steps - loss
+    error = math.sqrt((between + sampling / runs) / problems)
+    return float(stats.norm.sf(beyond / error)) if error else float(beyond < 0)
+
+
 def variances(drops: Sequence[tuple[pd.DataFrame, pd.DataFrame]], column: str = "correct") -> dict[str, float]:
     """``between`` and ``sampling``, as `power` takes them: those of a drop, or of the first drop minus the second.
 
@@ -119,9 +163,14 @@ def _largest_variance(size: float, equivalence: bool, chance: float, level: floa
         raise InputError(
             f"size is {quoted(size)}; it must be a difference of at least {LEAST_DIFFERENCE:g} up or down."
         )
+    return float((size / _errors_apart(equivalence, chance, level)) ** 2)
+
+
+def _errors_apart(equivalence: bool, chance: float, level: float) -> float:
+    """The size with which a study succeeds with `chance`, in standard errors of its estimate."""
     # Each of two one-sided tests at 1 - level: both succeed with `chance` if each fails in half of what is left.
     quantiles = (level, 0.5 + chance / 2) if equivalence else (0.5 + level / 2, chance)
-    return float((size / stats.norm.ppf(quantiles).sum()) ** 2)
+    return float(stats.norm.ppf(quantiles).sum())
 
 
 def _check_variances(between: float, sampling: float) -> None:

@@ -130,3 +130,40 @@ def test_a_study_beyond_all_bounds_has_no_power() -> None:
         design.power(0.1, 240, 10**5000, 0.1, 0.1)
     with pytest.raises(InputError, match="size is 1e-300; it must be a difference of at least 1e-09"):
         design.problems_needed(1e-300, 4, 0.1, 0.1)
+
+
+def test_the_smallest_size_is_found_or_shown_with_just_the_chance_that_was_asked() -> None:
+    size = design.smallest(300, 4, 0.01, 0.35)
+    assert design.power(size, 300, 4, 0.01, 0.35) == pytest.approx(0.8, abs=1e-4)
+    assert design.problems_needed(size * 1.0001, 4, 0.01, 0.35) == 300
+    shown = design.smallest(300, 4, 0.0, 0.35, equivalence=True, chance=0.9)
+    assert design.problems_needed(shown * 1.0001, 4, 0.0, 0.35, equivalence=True, chance=0.9) == 300
+    assert design.smallest(300, math.inf, 0.01, 0.35) == pytest.approx(design.smallest(300, 1, 0.01, 0.0))
+    with pytest.raises(InputError, match="neither problems nor draws vary"):
+        design.smallest(300, 4, 0.0, 0.0)
+
+
+@pytest.mark.parametrize(("problems", "runs"), [(60, 1), (100, 4)])
+@pytest.mark.parametrize("loss", [0.0, 0.05])
+def test_a_gate_fails_as_often_as_simulated_evaluations_do(problems: int, runs: int, loss: float) -> None:
+    """Each share is of 20,000 evaluations, so by chance alone it is off by 0.014 once in 20,000 times."""
+    rng = np.random.default_rng(11)
+    ease = rng.beta(2.0, 2.0, (20_000, problems)) * (1 - loss) + loss  # so that no chance falls below 0
+    fixed, again = ease[0], rng.permuted(ease.ravel()).reshape(ease.shape)
+    for before, after, between in [
+        (np.broadcast_to(fixed, ease.shape),) * 2 + (0.0,),
+        (ease, again, 2 * float(ease.var())),
+    ]:
+        sampling = float(np.mean(before * (1 - before) + (after - loss) * (1 - after + loss)))
+        right = [rng.binomial(runs, chances).sum(axis=1) for chances in (before, after - loss)]
+        for percent in (1, 2, 5, 10):
+            # In whole draws, as a share of 0.07 is not just 7 of 100.
+            found = float(np.mean(100 * (right[0] - right[1]) > percent * problems * runs))
+            said = design.gate(percent / 100, problems, runs, between, sampling, loss)
+            assert said == pytest.approx(found, abs=0.015)
+
+
+def test_a_gate_on_draws_that_never_vary_fails_just_what_lost_more() -> None:
+    assert [design.gate(0.05, 100, 1, 0.0, 0.0, loss) for loss in (0.0, 0.05, 0.06)] == [0.0, 0.0, 1.0]
+    with pytest.raises(InputError, match="fall is -0.1"):
+        design.gate(-0.1, 100, 1, 0.0, 0.2)
