@@ -163,7 +163,7 @@ def too_alike(table: pd.DataFrame, title: str, description: str, *, subtitle: st
 
 
 def over_all(checked: pd.DataFrame) -> pd.DataFrame:
-    """Of the rows of `checks`, each model's over all temperatures that says whether repeats agree too often."""
+    """The rows of `checks` that say of each model, over all temperatures, whether its repeats agree too often."""
     return checked[(checked["check"] == "copies") & checked["temperature"].isna()]
 
 

@@ -56,13 +56,13 @@ class _Draws:
         return counts.astype(float), named // (self.codes.max() + 1)
 
     def same_run(self, one: int, other: int) -> tuple[np.ndarray, np.ndarray]:
-        """Of each problem, the runs that are there at two temperatures, and those that gave one answer at both."""
+        """How many runs of each problem are there at two temperatures, and how many gave one answer at both."""
         first, second = self.codes[:, one], self.codes[:, other]
         both = (first >= 0) & (second >= 0)
         return both.sum(axis=1), (both & (first == second)).sum(axis=1)
 
     def agree(self, one: int, other: int) -> np.ndarray:
-        """Of each problem, the share of pairs of a draw at each of two temperatures that agree; NaN where none is.
+        """The share of each problem's pairs of draws, one at each of two temperatures, that agree; NaN where none is.
 
         Both draws are of different runs, as those of one may share their random numbers. Of counts all pairs are taken.
         """

@@ -54,7 +54,7 @@ def problems_of(counts: pd.DataFrame, folder: Path) -> pd.DataFrame:
 
 
 def loss_of(counts: pd.DataFrame, model: str) -> np.ndarray:
-    """By hand: each function's losses, one a task."""
+    """Each function's losses, one a task, worked out by hand."""
     some = counts[counts["model"] == model].sort_values("problem_id")
     shares = {
         (task, t): 10 * some.query("task == @task and temperature == @t")["correct"].to_numpy(float)
@@ -65,7 +65,7 @@ def loss_of(counts: pd.DataFrame, model: str) -> np.ndarray:
 
 
 def interval_of(values: np.ndarray, level: float = 0.95) -> tuple[float, float, float]:
-    """By hand: over functions, which are the units."""
+    """The mean and its t interval over functions, which are the units, by hand."""
     of_function = values.mean(axis=0)
     error = of_function.std(ddof=1) / math.sqrt(FUNCTIONS)
     half = stats.t.ppf(0.5 + level / 2, FUNCTIONS - 1) * error

@@ -11,11 +11,11 @@ import pytest
 
 from book.analysis import effects, routing
 from book.figures import factorial as pages
-from book.figures.style import NARROW, svg
-from lmrel import Decoder, charts, paper_problems, sample
+from lmrel import Decoder, paper_problems, sample
 from lmrel.registry import TINY
 from lmrel.stats.inference import with_interval
 from tests.book.analysis.test_effects import outcomes, page, synthetic
+from tests.book.figures.drawing import TEXT, assert_draws
 from tests.conftest import ROOT, tiny
 from tiny import factorial
 from tiny.shapes import ARCHITECTURES
@@ -144,22 +144,17 @@ def curves() -> pd.DataFrame:
 DOSES = pd.DataFrame({"noise": [0, 0.3], "drop": [0.1, 0.4], "low": [0, 0.3], "high": [0.2, 0.5], "alone": [0.1, 0.4]})
 PAPERS = {("sparse", "base"): "OLMoE"}
 FIGURES: dict[str, Callable[[], Any]] = {
-    "design": lambda: pages.design(cells(), PAPERS, "A title", "What it shows."),
-    "cost": lambda: pages.cost(cells(), "A title", "What it shows."),
-    "curves": lambda: pages.curves(curves(), "A title", "What it shows."),
-    "forest": lambda: pages.forest(effects.sensitivity(outcomes()), "A title", "What it shows."),
-    "dose": lambda: pages.dose(DOSES, "A title", "What it shows."),
+    "design": lambda: pages.design(cells(), PAPERS, *TEXT),
+    "cost": lambda: pages.cost(cells(), *TEXT),
+    "curves": lambda: pages.curves(curves(), *TEXT),
+    "forest": lambda: pages.forest(effects.sensitivity(outcomes()), *TEXT),
+    "dose": lambda: pages.dose(DOSES, *TEXT),
 }
 
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_every_figure_draws_and_carries_its_text(name: str) -> None:
-    spec = FIGURES[name]().to_dict()
-    assert spec["description"] == "What it shows."
-    for width in (charts.WIDTH, NARROW):
-        picture = svg(spec, width)
-        assert "A title" in picture
-        assert "NaN" not in picture
+    assert_draws(FIGURES[name]())
 
 
 def rows(name: str) -> list[dict[str, Any]]:

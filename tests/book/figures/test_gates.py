@@ -10,9 +10,8 @@ import pytest
 
 from book.analysis import gates
 from book.figures import gates as pages
-from book.figures.style import NARROW, svg
-from lmrel import charts
 from tests.book.analysis.test_gates import drawn, log
+from tests.book.figures.drawing import TEXT, assert_draws
 
 
 @cache
@@ -27,19 +26,14 @@ def stored() -> pd.DataFrame:
 
 
 FIGURES: dict[str, Callable[[], Any]] = {
-    "bought": lambda: pages.bought(pages.example(stored()), 100, "A title", "What it shows."),
-    "alarms": lambda: pages.alarms(pages.example(stored()), 100, "A title", "What it shows."),
+    "bought": lambda: pages.bought(pages.example(stored()), 100, *TEXT),
+    "alarms": lambda: pages.alarms(pages.example(stored()), 100, *TEXT),
 }
 
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_every_figure_draws_and_carries_its_text(name: str) -> None:
-    spec = FIGURES[name]().to_dict()
-    assert spec["description"] == "What it shows."
-    for width in (charts.WIDTH, NARROW):
-        picture = svg(spec, width)
-        assert "A title" in picture
-        assert "NaN" not in picture
+    assert_draws(FIGURES[name]())
 
 
 def test_the_example_is_the_median_model_of_those_with_enough_independent_draws() -> None:

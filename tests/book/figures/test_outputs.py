@@ -9,8 +9,7 @@ import pandas as pd
 import pytest
 
 from book.figures import outputs as pages
-from book.figures.style import NARROW, svg
-from lmrel import charts
+from tests.book.figures.drawing import TEXT, assert_draws
 from tests.conftest import ROOT
 
 STORED = {path.stem: pd.read_parquet(path) for path in (ROOT / pages.DATA).glob("*.parquet")}
@@ -32,12 +31,7 @@ def rows(chart: Any) -> pd.DataFrame:
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_every_figure_draws_and_carries_its_text(name: str) -> None:
-    spec = FIGURES[name]("A title", "What it shows.").to_dict()
-    assert spec["description"] == "What it shows."
-    for width in (charts.WIDTH, NARROW):
-        picture = svg(spec, width)
-        assert "A title" in picture
-        assert "NaN" not in picture
+    assert_draws(FIGURES[name](*TEXT))
 
 
 def test_figures_hold_the_stored_numbers() -> None:

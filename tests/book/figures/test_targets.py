@@ -11,9 +11,8 @@ import pytest
 
 from book.analysis import clamping, targets
 from book.figures import targets as pages
-from book.figures.style import NARROW, svg
-from lmrel import charts
 from tests.book.analysis.test_targets import table
+from tests.book.figures.drawing import TEXT, assert_draws
 from tests.conftest import ROOT
 from tiny import arms, factorial
 
@@ -25,22 +24,17 @@ def stored() -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 FIGURES: dict[str, Callable[[], Any]] = {
-    "lost": lambda: pages.lost(stored()[1], "A title", "What it shows."),
-    "predictions": lambda: pages.predictions(targets.compare(stored()[1]), "A title", "What it shows."),
-    "whole": lambda: pages.predictions(targets.compare(table()), "A title", "What it shows."),
-    "entropy": lambda: pages.against_entropy(targets.curves(stored()[0]), "A title", "What it shows."),
-    "experts": lambda: pages.experts(pd.read_parquet(clamping.DATA), "A title", "What it shows."),
+    "lost": lambda: pages.lost(stored()[1], *TEXT),
+    "predictions": lambda: pages.predictions(targets.compare(stored()[1]), *TEXT),
+    "whole": lambda: pages.predictions(targets.compare(table()), *TEXT),
+    "entropy": lambda: pages.against_entropy(targets.curves(stored()[0]), *TEXT),
+    "experts": lambda: pages.experts(pd.read_parquet(clamping.DATA), *TEXT),
 }
 
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_every_figure_draws_and_carries_its_text(name: str) -> None:
-    spec = FIGURES[name]().to_dict()
-    assert spec["description"] == "What it shows."
-    for width in (charts.WIDTH, NARROW):
-        picture = svg(spec, width)
-        assert "A title" in picture
-        assert "NaN" not in picture
+    assert_draws(FIGURES[name]())
 
 
 def test_the_headline_says_how_many_models_it_rests_on_and_decides_nothing_early() -> None:
