@@ -97,7 +97,8 @@ def compare(problems: pd.DataFrame) -> pd.DataFrame:
 
     Columns ``kind, first, second, problems``, the two losses, ``difference`` with its 95 % and 90 % intervals, the
     two-sided ``p``, ``holm`` over all rows, ``p_equal`` of two one-sided tests against `MARGIN`, and ``verdict``:
-    "loses more" or "loses less" of the first, "equal within the margin", both, or "not settled".
+    "loses more" or "loses less" of the first, "equal within the margin", both, or "not settled". Equality is tested
+    pair by pair; ``holm_equal`` is corrected over all rows. ``input`` and ``output`` are the difference by task.
     """
     enough = problems[problems["draws"] >= DRAWS].dropna()
     loss = enough[COOL] - enough[HOT]
@@ -113,9 +114,11 @@ def compare(problems: pd.DataFrame) -> pd.DataFrame:
         ends = {"low": low, "high": high, "low_90": equal["low"], "high_90": equal["high"]}
         tests = {"p": mean_test(difference), "p_equal": equal["p"]}
         named = {"kind": kind, "first": first, "second": second, "problems": len(found)}
-        rows.append(named | losses | {"difference": mean} | ends | tests)
+        of_task = difference.groupby("task").mean().to_dict()
+        rows.append(named | losses | {"difference": mean} | ends | tests | of_task)
     table = pd.DataFrame(rows)
-    table["holm"] = list(holm({str(row): p for row, p in table["p"].items()}).values())
+    for name, p in {"holm": "p", "holm_equal": "p_equal"}.items():
+        table[name] = list(holm({str(row): value for row, value in table[p].items()}).values())
     return table.assign(verdict=[_verdict(row) for _, row in table.iterrows()])
 
 
@@ -196,16 +199,21 @@ def consistency(draws: pd.DataFrame) -> pd.DataFrame:
 
 
 def agreement_lost(draws: pd.DataFrame, cool: float = 0.1, hot: float = 1.0) -> pd.DataFrame:
-    """The change from `cool` to `hot` of the chance that two draws agree, in points: ``model, change, low, high``."""
+    """The change from `cool` to `hot` of the chance that two draws of a problem agree, in points: a row per model.
+
+    Columns ``model, change, low, high``, the interval being over problems, and ``answered``, the change if draws
+    without an answer agree with none instead of with each other, with ``answered_low, answered_high``.
+    """
     some = draws[draws["temperature"].isin([cool, hot])]
-    agree = some.groupby(["model", "temperature", "problem_id"])["extracted"].agg(
-        lambda a: 100 * same_at_k(_answers(a), 2)
-    )
-    wide = agree.astype(float).unstack("temperature")
-    change = (wide[hot] - wide[cool]).groupby("model")
-    return pd.DataFrame(
-        [(name, *t_interval(values.to_numpy())) for name, values in change], columns=["model", "change", "low", "high"]
-    )
+    own = "no answer " + pd.Series(range(len(some)), some.index).astype(str)
+    found: dict[Any, dict[str, float]] = {}
+    for name, answers in {"": some["extracted"], "answered_": some["extracted"].fillna(own)}.items():
+        cells = some.assign(said=answers).groupby(["model", "temperature", "problem_id"])["said"]
+        wide = cells.agg(lambda said: 100 * same_at_k(_answers(said), 2)).astype(float).unstack("temperature")
+        for model, values in (wide[hot] - wide[cool]).groupby("model"):
+            ends = dict(zip(("change", "low", "high"), t_interval(values.to_numpy()), strict=True))
+            found.setdefault(model, {}).update({(name + end).replace("_change", ""): at for end, at in ends.items()})
+    return pd.DataFrame(found).T.rename_axis("model").reset_index()
 
 
 def _answers(extracted: pd.Series) -> list[Any]:

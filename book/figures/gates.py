@@ -47,7 +47,9 @@ def bought(row: pd.Series, problems: int, title: str, description: str, *, subti
     rows["points"] = 100 * rows["smallest"]
     order = ["more runs", "more problems"]
     base = alt.Chart(rows.round(3)).encode(
-        x=alt.X("draws:Q", title="draws in all", scale=alt.Scale(type="log"), axis=alt.Axis(tickCount=4, format=",")),
+        x=alt.X(
+            "draws:Q", title="draws, each time", scale=alt.Scale(type="log"), axis=alt.Axis(tickCount=4, format=",")
+        ),
         y=alt.Y("points:Q", title="points", scale=alt.Scale(zero=True)),
         color=coloured("more:N", order, legend=None),
     )
@@ -99,7 +101,7 @@ def shown_thresholds(row: pd.Series, problems: Sequence[int] = (100, 200, 400, 1
 def shown_models(table: pd.DataFrame) -> pd.DataFrame:
     """A row per model as text: its variances, what its design can find or show, and a gate's false alarms."""
     some = models(table)
-    names = some["model"].where(some["independent"], some["model"] + " (copies)")
+    names = some["model"].where(some["independent"], some["model"] + " (not independent)")
     columns: dict[str, Any] = {"model": names, "from": some["source"].map(SOURCES).fillna(some["source"])}
     columns["T"] = some["temperature"].map("{:g}".format)
     columns["problems, draws"] = [f"{n:,.0f}, {k:.0f}" for n, k in some[["problems", "runs"]].to_numpy()]

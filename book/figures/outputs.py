@@ -21,14 +21,14 @@ from lmrel.stats.inference import with_interval
 DATA = Path("book/data/outputs")  # below the project's folder
 PLAN = "9b396aa"  # the commit that put the plan down, before code read the data
 TUNED_BY_OTHERS = ("codetulu", "phind", "wizard", "magicoder", "gpt")
-KINDS = {"base": "#8a8a8a", "instruct": PALETTE[0], "instruct, step by step": PALETTE[3]}
+KINDS = {"not tuned to instructions": "#8a8a8a", "instruct": PALETTE[0], "instruct, step by step": PALETTE[3]}
 QUESTIONS = {  # of the comparisons, in their order
     "instruction tuning": "instruct",
     "other tuning": "other tuning",
     "sparsity": "sparse",
     "chain of thought": "step by step",
 }
-NAMES = alt.Axis(labelLimit=128, minExtent=125, labelFontSize=10)  # as much as fits on a phone
+NAMES = alt.Axis(labelLimit=118, minExtent=115, labelFontSize=11)  # as much as fits on a phone
 HOTTER = (1.0, 1.2, 1.4, 1.6)
 INDEPENDENT, DEPENDENT = "pass the check", "fail it"
 AGREE, ACCURACY = "two answers agree", "answer is right"
@@ -47,8 +47,9 @@ def kind_of(model: str) -> str:
 
 
 def short(model: str) -> str:
-    """A model's name without the date of its version."""
-    return re.sub(r"-(preview-)?[0-9]{4,8}", "", model)
+    """A model's name as a figure has room for it: without the date of its version, and the like."""
+    name = re.sub(r"-(preview-)?[0-9]{4,8}|^cohere-", "", model)
+    return name.replace("instruct", "inst").replace("python", "py")
 
 
 @figure
@@ -95,7 +96,7 @@ def differences(table: pd.DataFrame, title: str, description: str, *, subtitle: 
             "question:N", sort=order, scale=alt.Scale(domain=order, range=[PALETTE[i] for i in (0, 4, 1, 3)])
         ),
     )
-    band = base.mark_bar(color=PALETTE[2], opacity=0.15, size=24).encode(
+    band = base.mark_bar(color=PALETTE[2], opacity=0.22, size=24).encode(
         x=alt.X("less:Q", **x), x2="more", color=alt.ColorValue(PALETTE[2])
     )
     line = base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", **x), x2="high")
@@ -123,7 +124,7 @@ def changed(table: pd.DataFrame, title: str, description: str, *, subtitle: str 
     rows = rows.assign(model=rows["model"].map(short), repeats=repeats, less=-NO_CHANGE, more=NO_CHANGE)
     x: dict[str, Any] = {"title": "points of accuracy, T = 1 minus T = 0", "axis": alt.Axis(tickCount=4)}
     base = alt.Chart(rows).encode(y=alt.Y("model:N", sort=None, title=None, axis=NAMES))
-    band = base.mark_bar(color=PALETTE[2], opacity=0.15, size=28).encode(x=alt.X("less:Q", **x), x2="more")
+    band = base.mark_bar(color=PALETTE[2], opacity=0.22, size=28).encode(x=alt.X("less:Q", **x), x2="more")
     thin = base.mark_rule(strokeWidth=1.5, color="#8a8a8a").encode(x=alt.X("apart_low:Q", **x), x2="apart_high")
     line = base.mark_rule(strokeWidth=4).encode(x=alt.X("low:Q", **x), x2="high", color=_by_repeats())
     dot = base.mark_point(filled=True, size=70, opacity=1).encode(
@@ -194,7 +195,8 @@ def moved(table: pd.DataFrame, title: str, description: str, *, subtitle: str = 
         color=alt.Color("what:N", sort=what, scale=alt.Scale(domain=what, range=[PALETTE[2], PALETTE[0]])),
         tooltip=["model:N", "what:N", "cold:Q", *(alt.Tooltip(f"{end}:Q", format=".1%") for end in ("from", "to"))],
     )
-    x: dict[str, Any] = {"title": None, "axis": alt.Axis(format=".0%", tickCount=5), "scale": alt.Scale(domain=[0, 1])}
+    axis = alt.Axis(format=".0%", values=[0, 0.25, 0.5, 0.75, 1], labelFlush=True)
+    x: dict[str, Any] = {"title": "share of draws, or of pairs", "axis": axis, "scale": alt.Scale(domain=[0, 1])}
     line = base.mark_rule(strokeWidth=2).encode(x=alt.X("from:Q", **x), x2="to")
     ring = base.mark_point(size=55, strokeWidth=2, opacity=1).encode(x=alt.X("from:Q", **x))
     dot = base.mark_point(filled=True, size=70, opacity=1).encode(x=alt.X("to:Q", **x))
@@ -238,18 +240,24 @@ def shown_losses(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def shown_pairs(table: pd.DataFrame) -> pd.DataFrame:
-    """The planned comparisons as text: both losses, their difference with its 95 % interval, p, and the verdict."""
+    """The planned comparisons as text: what the second model loses beside the first, and how sure that is."""
     columns = {
-        "first": table["first"],
-        "loses": [f"{loss:.1f}" for loss in table["first_loss"]],
-        "second": table["second"],
-        "loses ": [f"{loss:.1f}" for loss in table["second_loss"]],
-        "difference": [_ends(*row) for row in table[["difference", "low", "high"]].to_numpy()],
+        "model": table["second"],
+        "it loses": [_verdicts(verdict) for verdict in table["verdict"]],
+        "less by": [_ends(*row) for row in table[["difference", "low", "high"]].to_numpy()],
+        "than": table["first"],
         "p (Holm)": [f"{p:.2g}" for p in table["holm"]],
-        "p (equal)": [f"{p:.2g}" for p in table["p_equal"]],
-        "the first": table["verdict"],
+        "p, equal": [f"{p:.2g}" for p in table["p_equal"]],
     }
     return plain(pd.DataFrame(columns))
+
+
+def _verdicts(verdict: str) -> str:
+    """A verdict on the first model of a pair as one on the second."""
+    swapped = {"more": "less", "less": "more"}
+    return re.sub(r"loses (more|less)", lambda found: swapped[found[1]], verdict).replace(
+        "equal within the margin", f"as much, within {MARGIN:g}"
+    )
 
 
 def shown_changes(table: pd.DataFrame) -> pd.DataFrame:
@@ -287,39 +295,65 @@ def _ends(estimate: float, low: float, high: float) -> str:
 
 def real_numbers(lost: pd.DataFrame, pairs: pd.DataFrame) -> dict[str, str]:
     """What the page on real models quotes, by key: rows of `losses` and of `compare`."""
-    every = lost[lost["task"] == "all"]
+    every = lost[lost["task"] == "all"].set_index("model")
     tuned, sparse = (pairs[pairs["kind"] == kind] for kind in ("instruction tuning", "sparsity"))
     others, reasoned = (pairs[pairs["kind"] == kind] for kind in ("other tuning", "chain of thought"))
-    shown = tuned["verdict"].str.startswith("loses more")
+    instructed = pd.concat([tuned, others[others["second"].map(kind_of) == "instruct"]])
     [only] = [row for _, row in sparse.iterrows()]
     by_loss = every.sort_values("loss")
     least, most = by_loss.iloc[0], by_loss.iloc[-1]
+    asked_twice = int(every.index.str.endswith(COT).sum())
+    equal = pairs[pairs["p_equal"] < 0.05]
+    opposed = reasoned[(reasoned["input"] < -1) & (reasoned["output"] > 1)]
+    unsettled = reasoned[reasoned["verdict"] == "not settled"]
+    keeps = [f"{100 * every['retained'][name]:.0f} %" for name in (only["second"], only["first"])]
     return {
         "real plan": PLAN,
-        "real models": f"{len(every)}",
+        "real models": f"{len(every) - asked_twice}, {asked_twice} of them asked in two ways",
         "real pairs": f"{len(pairs)}",
         "real problems": f"{int(every['problems'].max()):,}",
         "real all lose": _of(every["low"] > 0),
-        "real least": f"{least['loss']:.1f} ({least['model']})",
-        "real most": f"{most['loss']:.1f} ({most['model']})",
+        "real least": f"{least['loss']:.1f} ({least.name})",
+        "real most": f"{most['loss']:.1f} ({most.name})",
         "real tuning": listed([_ends(*row) for row in tuned[["difference", "low", "high"]].to_numpy()]),
-        "real tuning shown": f"{_of(shown)} sizes",
-        "real sparsity": f"{_ends(*only[['difference', 'low', 'high']])} points: {_sense(only)}",
+        "real tuning shown": f"{_of(tuned['verdict'].str.startswith('loses more'))} sizes",
+        "real levels": "; ".join(_levels(every, *pair) for pair in tuned[["first", "second"]].to_numpy()),
+        "real instructed": f"Of {len(instructed)} models tuned to instructions, {_counted(instructed)}",
+        "real sparsity": f"{_ends(*only[['difference', 'low', 'high']])} points more: {_sense(only)}",
+        "real keeps": " against ".join(keeps),
         "real others": _counted(others),
         "real reasoning": _counted(reasoned),
+        "real opposed": (
+            f"in {len(opposed)} of {len(reasoned)} models the loss is larger where inputs are guessed, by "
+            f"{_span(-opposed['input'])} points, and smaller where outputs are, by {_span(opposed['output'])}"
+        ),
+        "real unsettled": listed(
+            [f"{row['first']}: {_ends(*row[['difference', 'low', 'high']])}" for _, row in unsettled.iterrows()]
+        )
+        or "none",
+        "real equal": f"{len(equal)} pairs; corrected over all {len(pairs)}, {int((pairs['holm_equal'] < 0.05).sum())} "
+        "would remain",
         "real spread": f"{every['spread'].median():.0f}",
         "real headline": _real_headline(tuned, only),
     }
 
 
+def _levels(every: pd.DataFrame, first: str, second: str) -> str:
+    """Where the accuracies of a model go before and after tuning, in a clause."""
+    ends = [f"{every['cool'][name]:.1f} \N{RIGHTWARDS ARROW} {every['hot'][name]:.1f}" for name in (first, second)]
+    return f"{second.rpartition('-')[2]}, {ends[0]} before and {ends[1]} after"
+
+
+def _span(values: pd.Series) -> str:
+    return f"{values.min():.1f} to {values.max():.1f}"
+
+
 def _real_headline(tuned: pd.DataFrame, sparse: pd.Series) -> str:
     base, after = tuned["first_loss"], tuned["second_loss"]
-    said = (
-        f"In the one family published at several sizes, base models lose {base.min():.1f} to {base.max():.1f} points "
-        f"from T = {COOL:g} to {HOT:g}, and their instruction-tuned versions {after.min():.1f} to {after.max():.1f}."
-    )
     return (
-        f"{said} One dense and one sparse base model lose {sparse['first_loss']:.1f} and {sparse['second_loss']:.1f}."
+        f"In one family published at {len(tuned)} sizes, base models lose {_span(base)} points of accuracy from "
+        f"T = {COOL:g} to {HOT:g}, and their instruction-tuned versions {_span(after)}. A dense and a sparse base "
+        f"model lose {sparse['first_loss']:.1f} and {sparse['second_loss']:.1f}."
     )
 
 
@@ -327,24 +361,23 @@ def _sense(row: pd.Series) -> str:
     """What a comparison shows, in a clause."""
     if row["verdict"] == "not settled":
         return "neither a difference nor its absence is shown"
-    return (
-        f"the second loses {'less' if 'more' in row['verdict'] else 'more'}"
-        if "loses" in row["verdict"]
-        else row["verdict"]
-    )
+    if "loses" in row["verdict"]:
+        return f"the second loses {'less' if 'more' in row['verdict'] else 'more'}"
+    return f"that the two lose the same within {MARGIN:g} points is shown"
 
 
 def _counted(rows: pd.DataFrame) -> str:
-    """How many comparisons came out in which way."""
+    """How many comparisons came out in which way, in words about the second model."""
     more = rows["verdict"].str.startswith("loses more")
     less, equal = rows["verdict"].str.startswith("loses less"), rows["verdict"].eq("equal within the margin")
     parts = {
-        "the second loses less": more,
-        "it loses more": less,
-        f"they are equal within {MARGIN:g} points": equal,
-        "neither is settled": ~(more | less | equal),
+        "lose less": more,
+        "lose more": less,
+        f"lose the same within {MARGIN:g} points": equal,
+        "are not settled": ~(more | less | equal),
     }
-    return listed([f"in {int(which.sum())} {what}" for what, which in parts.items() if which.any()])
+    said = [f"{int(which.sum())} {what}" for what, which in parts.items() if which.any()]
+    return listed([one.replace("1 lose", "1 loses").replace("1 are", "1 is") for one in said])
 
 
 def reread_numbers(
@@ -359,7 +392,9 @@ def reread_numbers(
     equal = list(tested.loc[tested["p_equal"] < 0.05, "model"])
     significant = _of(tested["holm"] < 0.05)
     agree = agreement.merge(tested[["model"]])
-    fewer = _of(agree["high"] < 0)
+    fewer, answered = _of(agree["high"] < 0), _of(agree["answered_high"] < 0)
+    blank = consistency[consistency["temperature"] <= 1].groupby("model")["unanswered"].agg(["min", "max"])
+    mute = blank[blank["min"] > 20]
     wide = (tested["apart_high"] - tested["apart_low"]) / (tested["high"] - tested["low"])
     votes = mixing.merge(tested[["model"]])
     better, worse = int((votes["low"] > 0).sum()), int((votes["high"] < 0).sum())
@@ -368,6 +403,7 @@ def reread_numbers(
     alike = over_all(checked)
     found, passed = alike[alike["flagged"]], alike[~alike["flagged"]]
     greedy = checked[(checked["check"] == "greedy") & checked["flagged"]]
+    back = agreement[agreement["model"].isin([*tested["model"], *found["model"][1:]])]
     copied = mixing[~mixing["model"].isin(tested["model"])].sort_values("difference").tail(1)
     return {
         "reread plan": PLAN,
@@ -386,15 +422,22 @@ def reread_numbers(
         "reread greedy": f"{len(greedy)} of {checked['model'].nunique()}",
         "reread greedy most": f"{100 * greedy['estimate'].max():.0f} %",
         "reread significant": significant,
-        "reread smallest p": f"{smallest['p']:.2g} ({smallest['model']})",
+        "reread smallest p": f"{smallest['p']:.3f} ({smallest['model']})",
         "reread equal": _of(tested["p_equal"] < 0.05) + (f" ({listed(equal)})" if equal else ""),
-        "reread margins": f"{tested['margin'].min():.1f} to {tested['margin'].max():.1f}",
-        "reread title": f"{_of(tested['margin'] > NO_CHANGE).capitalize()} intervals reach past ±{NO_CHANGE:g} points",
+        "reread trend": f"{_of((tested['slope_low'] > 0) | (tested['slope_high'] < 0))}",
+        "reread best": f"{_span((tested['high_90'] - tested['low_90']) / 2)}",
+        "reread mute": listed([f"{row.Index} ({row.min:.0f} to {row.max:.0f} %)" for row in mute.itertuples()]),
+        "reread answered": answered,
+        "reread answered most": f"{-agree['answered'].min():.0f}",
+        "reread back": f"{_of(back['high'] < 0)}",
+        "reread margins": _span(tested["margin"]),
+        "reread title": f"Shown to change by less than {NO_CHANGE:g} points: {_of(tested['p_equal'] < 0.05)}",
+        "reread title agree": f"Agreement falls in {fewer} that pass the check",
         "reread title hot": (
             f"From {hot['accuracy'][1.0]:.0f} % at T = 1 to {last['accuracy']:.0f} % at T = {last.name:g}"
         ),
         "reread title repeats": f"The repeats of {len(found)} models are not repeats",
-        "reread narrower": f"{wide.min():.1f} to {wide.max():.1f}",
+        "reread narrower": _span(wide),
         "reread agree": fewer,
         "reread agree most": f"{-agree['change'].min():.0f}",
         "reread hot model": str(last["model"]),
@@ -404,7 +447,7 @@ def reread_numbers(
         "reread mixing": f"better in {better}, worse in {worse}, and neither in {len(votes) - better - worse}",
         "reread headline": (
             f"From T = 0 to T = 1, accuracy changes significantly in {significant} models; that it "
-            f"changes by less than {NO_CHANGE:g} points is shown for {len(equal)}. What changes is the answer: in "
+            f"changes by less than {NO_CHANGE:g} points is shown for {len(equal)}. The answers do change: in "
             f"{fewer}, two draws of a problem agree less often at T = 1 than at 0.1."
         ),
     }
