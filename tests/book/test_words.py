@@ -9,7 +9,12 @@ import pytest
 
 from tests.conftest import ROOT
 
-DATED = {"plan.md", "plan-targets.md", "plan-outputs.md", "plan-real.md"}  # as they were written, with their corrections at the end
+DATED = {
+    "plan.md",
+    "plan-targets.md",
+    "plan-outputs.md",
+    "plan-real.md",
+}  # as they were written, with their corrections at the end
 PAGES = [ROOT / "README.md", ROOT / "index.md", *(ROOT / "book").glob("*.md"), *(ROOT / "notebooks").rglob("*.ipynb")]
 NOT_SHOWN = (
     "decides robustness",  # the paper: "primary determinant ... on deterministic tasks"
