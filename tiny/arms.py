@@ -115,7 +115,7 @@ def measure(folder: Path, seed: int) -> pd.DataFrame:
 def measured_by(folder: Path, seed: int) -> dict[str, Any]:
     """What a model in `folder` was measured by, and of few slips how many of those on its pages it has by heart."""
     _, _, stage = folder.name.split("-", 2)
-    found: dict[str, Any] = {"code": _hashes(MEASURED_BY), "versions": _versions()}
+    found: dict[str, Any] = {"code": hashes(MEASURED_BY), "versions": versions()}
     if stage == "few-slips":
         right, slips = measures.reproduced(*load_model(str(folder), "fp32"), STAGES[stage], seed)
         found |= {"slips on the pages": slips, "reproduced": right}
@@ -133,17 +133,19 @@ def origin(folder: Path, seed: int) -> dict[str, Any]:
         "stage": asdict(STAGES[stage]),
         "weights": files.sha256(folder / weights),
         "started from": files.sha256(source) if start else None,
-        "code": _hashes(CODE),
-        "versions": _versions(),
+        "code": hashes(CODE),
+        "versions": versions(),
         "machine": platform.machine(),
     }
 
 
-def _hashes(paths: Iterable[Path]) -> dict[str, str]:
+def hashes(paths: Iterable[Path]) -> dict[str, str]:
+    """The SHA-256 of files of the project, by their paths in it."""
     return {str(path.relative_to(ROOT)): files.sha256(path) for path in paths}
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """The versions of what a training's numbers depend on."""
     return {name: version(name) for name in ("lmrel", *LIBRARIES)} | {"python": platform.python_version()}
 
 

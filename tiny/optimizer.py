@@ -5,6 +5,8 @@ It knows parameters by name and shape; what loss they are trained on, and for ho
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -23,6 +25,12 @@ def orthogonalize(matrices: Tensor, iterations: int = 5) -> Tensor:
         gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
     return x.mT if tall else x
+
+
+class Stateful(Protocol):
+    """Whatever keeps tensors by name, with which a killed training goes on."""
+
+    state: dict[str, Tensor]
 
 
 class Optimizer:

@@ -38,7 +38,7 @@ from lmrel.registry import CHECKPOINTS, TINY
 from lmrel.sampling import sample
 from tiny import shapes, targets
 from tiny.batches import STAGES, Batch, Stage, make_batch
-from tiny.optimizer import Optimizer
+from tiny.optimizer import Optimizer, Stateful
 
 LAST_WRITTEN = "loss.csv"
 
@@ -158,7 +158,7 @@ def _checksum(tensors: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def save_state(path: Path, step: int, model: PreTrainedModel, optimizer: Optimizer, losses: Tensor) -> None:
+def save_state(path: Path, step: int, model: PreTrainedModel, optimizer: Stateful, losses: Tensor) -> None:
     """Write what a training needs to go on after so many steps, as one file that is either the old or the new one."""
     weights = {f"model.{key}": tensor for key, tensor in model.named_parameters()}
     state = {**weights, **optimizer.state, "losses": losses, "step": torch.tensor(step)}
@@ -168,7 +168,7 @@ def save_state(path: Path, step: int, model: PreTrainedModel, optimizer: Optimiz
         os.replace(temporary, path)
 
 
-def restore(path: Path, model: PreTrainedModel, optimizer: Optimizer, losses: Tensor) -> int:
+def restore(path: Path, model: PreTrainedModel, optimizer: Stateful, losses: Tensor) -> int:
     """Load what `save_state` wrote into model, optimizer and losses; the number of steps done.
 
     `InputError` if the file is damaged or of a run with another number of steps.

@@ -14,7 +14,7 @@ import lmrel
 from lmrel.errors import InputError
 from lmrel.models import load_model
 from lmrel.problems import paper_problems
-from tiny import bodies
+from tiny.real import bodies
 
 BODIES: dict[str, Callable[..., Any]] = {"widened": bodies.widen, "upcycled": bodies.upcycle}
 
