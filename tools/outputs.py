@@ -23,7 +23,6 @@ from lmrel.files import as_pandas, read_table, write_json, write_table
 from lmrel.outputs import read_outputs
 from lmrel.stats.independence import checks
 
-STORED = Path(__file__).resolve().parent.parent / "book" / "data" / "outputs"
 COUNTS = ["model", "task", "temperature", "problem_id", "draws", "correct"]
 DRAWS = ["model", "prompt", "exam", "source", "temperature", "run", "problem_id", "answer", "expected", "error"]
 PROMPT, EXAM = "chain_of_thought", "comprehensive-100"  # of which there are all models
@@ -45,7 +44,7 @@ class Source:
 
 def counts_of(path: Path) -> pd.DataFrame:
     """One of the tables of all-the-noises: a model's right answers to each problem of a task at a temperature."""
-    table = pd.read_parquet(path)
+    table = as_pandas(path, read_table(path))
     named = re.fullmatch(r"CRUXEval-(input|output)-T([0-9.]+)", path.parent.parent.name)
     if named is None or not {"model", "example_id", "pass1", "count"} <= set(table):
         raise InputError(f"{path} is no table of CRUXEval's answers.")
@@ -175,12 +174,12 @@ def main() -> None:
     folder = parser.parse_args().folder
     functions, questions = of_functions(table_of(folder, "cruxeval")), of_questions(table_of(folder, "renze"))
     for name, table in computed(functions, questions):
-        write_table(table, STORED / f"{name}.parquet")
+        write_table(table, outputs.DATA / f"{name}.parquet")
     facts: dict[str, Any] = {
         name: {key: getattr(source, key) for key in ("repository", "commit", "files", "licence", "sha256")}
         for name, source in SOURCES.items()
     }
-    write_json(facts, STORED / "sources.json")
+    write_json(facts, outputs.DATA / "sources.json")
 
 
 if __name__ == "__main__":

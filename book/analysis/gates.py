@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from book.analysis import outputs
 from lmrel.stats import design
 from lmrel.stats.agreement import variance_split
 from lmrel.stats.metrics import GROUP, SETTING, clusters, with_all
 
-DATA = Path(__file__).resolve().parent.parent / "data" / "outputs" / "design.parquet"
+DATA = outputs.DATA / "design.parquet"
 FALLS = (0.01, 0.02, 0.03, 0.05)  # by more than which a gate lets the accuracy fall
 MAY_DIFFER = {"temperature": ("temperature", "decoder"), "model": ("model", "precision", "decoder")}  # from another
 
@@ -72,10 +72,8 @@ def _row(row: dict[Any, Any], table: pd.DataFrame, of_setting: dict[Any, pd.Data
         between, both = _of_pair(row, other, of_setting)
         found |= {f"other_{name}": math.nan if other is None else other[name], f"{name}_between": between}
         found |= {f"{name}_sampling": both, f"smallest_{change}": smallest(n, runs, between, both)}
-    for fall in FALLS:
-        for where, between in {"same": 0.0, "new": 2 * problem}.items():
-            found[f"alarm_{where}_{100 * fall:g}"] = design.gate(fall, n, round(runs), between, 2 * sampling)
-    return found
+    chances = alarms(problem, sampling, n, [round(runs)], FALLS).sort_values("fall", kind="stable")
+    return found | {f"alarm_{at['where']}_{100 * at['fall']:g}": at["chance"] for at in chances.to_dict("records")}
 
 
 def _others(row: dict[Any, Any], table: pd.DataFrame, name: str) -> pd.DataFrame:

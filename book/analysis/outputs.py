@@ -11,6 +11,7 @@ import itertools
 import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from lmrel.stats.contrasts import clusters_of, equivalence
 from lmrel.stats.inference import clustered_wilson, t_interval
 from lmrel.stats.metrics import clusters
 
+DATA = Path(__file__).resolve().parent.parent / "data" / "outputs"  # what is stored of all this, as tables
 COOL, HOT = 0.2, 0.8  # the temperatures of CRUXEval
 DRAWS = 10  # of a problem; a model that has fewer enters no comparison
 MARGIN = 2.0  # within which losses count as equal
@@ -178,7 +180,7 @@ def consistency(draws: pd.DataFrame) -> pd.DataFrame:
 
     ``accuracy``; ``agree``, the chance in per cent that two draws of a problem give one answer, with ``low, high``;
     ``always``, the share of problems whose draws all do; ``unanswered``, the share of draws without an answer, and
-    ``failed``, that of those for which the model's server gave an error. No answer is an answer here.
+    ``failed``, that of draws of a problem for which an error was noted. No answer is an answer here.
     """
     rows = []
     for (model, temperature), some in draws.groupby(["model", "temperature"]):
@@ -207,12 +209,13 @@ def agreement_lost(draws: pd.DataFrame, cool: float = 0.1, hot: float = 1.0) -> 
     some = draws[draws["temperature"].isin([cool, hot])]
     own = "no answer " + pd.Series(range(len(some)), some.index).astype(str)
     found: dict[Any, dict[str, float]] = {}
-    for name, answers in {"": some["extracted"], "answered_": some["extracted"].fillna(own)}.items():
+    asked = {("change", "low", "high"): some["extracted"]}
+    asked |= {("answered", "answered_low", "answered_high"): some["extracted"].fillna(own)}
+    for names, answers in asked.items():
         cells = some.assign(said=answers).groupby(["model", "temperature", "problem_id"])["said"]
         wide = cells.agg(lambda said: 100 * same_at_k(_answers(said), 2)).astype(float).unstack("temperature")
         for model, values in (wide[hot] - wide[cool]).groupby("model"):
-            ends = dict(zip(("change", "low", "high"), t_interval(values.to_numpy()), strict=True))
-            found.setdefault(model, {}).update({(name + end).replace("_change", ""): at for end, at in ends.items()})
+            found.setdefault(model, {}).update(zip(names, t_interval(values.to_numpy()), strict=True))
     return pd.DataFrame(found).T.rename_axis("model").reset_index()
 
 

@@ -6,19 +6,17 @@ What is estimated comes from `book.analysis.outputs` and is stored. Accuracies a
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Any
 
 import altair as alt
 import numpy as np
 import pandas as pd
 
-from book.analysis.outputs import COOL, COT, HOT, MARGIN, NO_CHANGE
+from book.analysis.outputs import COOL, COT, DATA, HOT, MARGIN, NO_CHANGE
 from book.figures.text import listed, plain
 from lmrel.charts import PALETTE, figure, themed, titled
 from lmrel.stats.inference import with_interval
 
-DATA = Path("book/data/outputs")  # below the project's folder
 PLAN = "9b396aa"  # the commit that put the plan down, before code read the data
 TUNED_BY_OTHERS = ("codetulu", "phind", "wizard", "magicoder", "gpt")
 KINDS = {"not tuned to instructions": "#8a8a8a", "instruct": PALETTE[0], "instruct, step by step": PALETTE[3]}
@@ -233,7 +231,7 @@ def shown_losses(table: pd.DataFrame) -> pd.DataFrame:
     columns |= {f"T = {t:g}": [f"{share:.1f}" for share in whole[name]] for t, name in ((COOL, "cool"), (HOT, "hot"))}
     for task, name in {"all": "lost", "input": "lost, inputs", "output": "lost, outputs"}.items():
         ends = of_task[task].loc[whole.index, ["loss", "low", "high"]]
-        columns[name] = [_ends(*row) for row in ends.to_numpy()]
+        columns[name] = [with_interval(*row) for row in ends.to_numpy()]
     columns["retained"] = [f"{share:.0%}" for share in whole["retained"]]
     columns["spread"] = [f"{spread:.0f}" for spread in whole["spread"]]
     return plain(pd.DataFrame(columns))
@@ -244,7 +242,7 @@ def shown_pairs(table: pd.DataFrame) -> pd.DataFrame:
     columns = {
         "model": table["second"],
         "it loses": [_verdicts(verdict) for verdict in table["verdict"]],
-        "less by": [_ends(*row) for row in table[["difference", "low", "high"]].to_numpy()],
+        "less by": [with_interval(*row) for row in table[["difference", "low", "high"]].to_numpy()],
         "than": table["first"],
         "p (Holm)": [f"{p:.2g}" for p in table["holm"]],
         "p, equal": [f"{p:.2g}" for p in table["p_equal"]],
@@ -266,9 +264,9 @@ def shown_changes(table: pd.DataFrame) -> pd.DataFrame:
         "model": table["model"],
         "T = 0": [f"{value:.1f}" for value in table["cool"]],
         "T = 1": [f"{value:.1f}" for value in table["hot"]],
-        "change": [_ends(*row) for row in table[["change", "low", "high"]].to_numpy()],
+        "change": [with_interval(*row) for row in table[["change", "low", "high"]].to_numpy()],
         "p (Holm)": ["not tested" if np.isnan(p) else f"{p:.2g}" for p in table["holm"]],
-        "trend per 1": [_ends(*row) for row in table[["slope", "slope_low", "slope_high"]].to_numpy()],
+        "trend per 1": [with_interval(*row) for row in table[["slope", "slope_low", "slope_high"]].to_numpy()],
         "shown within": [f"±{value:.1f}" for value in table["margin"]],
     }
     return plain(pd.DataFrame(columns))
@@ -281,13 +279,9 @@ def shown_mixing(table: pd.DataFrame) -> pd.DataFrame:
         "five temperatures": [f"{value:.1f}" for value in table["mixed"]],
         "the best one": [f"{value:.1f}" for value in table["single"]],
         "which was": table["chosen"],
-        "difference": [_ends(*row) for row in table[["difference", "low", "high"]].to_numpy()],
+        "difference": [with_interval(*row) for row in table[["difference", "low", "high"]].to_numpy()],
     }
     return plain(pd.DataFrame(columns))
-
-
-def _ends(estimate: float, low: float, high: float) -> str:
-    return with_interval(estimate, low, high)
 
 
 # Sentences.
@@ -315,11 +309,11 @@ def real_numbers(lost: pd.DataFrame, pairs: pd.DataFrame) -> dict[str, str]:
         "real all lose": _of(every["low"] > 0),
         "real least": f"{least['loss']:.1f} ({least.name})",
         "real most": f"{most['loss']:.1f} ({most.name})",
-        "real tuning": listed([_ends(*row) for row in tuned[["difference", "low", "high"]].to_numpy()]),
+        "real tuning": listed([with_interval(*row) for row in tuned[["difference", "low", "high"]].to_numpy()]),
         "real tuning shown": f"{_of(tuned['verdict'].str.startswith('loses more'))} sizes",
         "real levels": "; ".join(_levels(every, *pair) for pair in tuned[["first", "second"]].to_numpy()),
         "real instructed": f"Of {len(instructed)} models tuned to instructions, {_counted(instructed)}",
-        "real sparsity": f"{_ends(*only[['difference', 'low', 'high']])} points more: {_sense(only)}",
+        "real sparsity": f"{with_interval(*only[['difference', 'low', 'high']])} points more: {_sense(only)}",
         "real keeps": " against ".join(keeps),
         "real others": _counted(others),
         "real reasoning": _counted(reasoned),
@@ -328,7 +322,7 @@ def real_numbers(lost: pd.DataFrame, pairs: pd.DataFrame) -> dict[str, str]:
             f"{_span(-opposed['input'])} points, and smaller where outputs are, by {_span(opposed['output'])}"
         ),
         "real unsettled": listed(
-            [f"{row['first']}: {_ends(*row[['difference', 'low', 'high']])}" for _, row in unsettled.iterrows()]
+            [f"{row['first']}: {with_interval(*row[['difference', 'low', 'high']])}" for _, row in unsettled.iterrows()]
         )
         or "none",
         "real equal": f"{len(equal)} pairs; corrected over all {len(pairs)}, {int((pairs['holm_equal'] < 0.05).sum())} "

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from book.analysis import outputs as analysis
 from lmrel.errors import InputError
 from tools import outputs
 
@@ -86,8 +87,8 @@ def test_draws_carry_what_was_published(clones: Path) -> None:
 def test_everything_is_left_with_what_it_was_made_of(clones: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kept = clones / "kept"
     kept.mkdir()
-    stored = {path.stem: list(pd.read_parquet(path)) for path in outputs.STORED.glob("*.parquet")}
-    monkeypatch.setattr(outputs, "STORED", kept)
+    stored = {path.stem: list(pd.read_parquet(path)) for path in analysis.DATA.glob("*.parquet")}
+    monkeypatch.setattr(analysis, "DATA", kept)
     monkeypatch.setattr(sys, "argv", ["outputs", str(clones)])
     outputs.main()
     made = {path.stem: pd.read_parquet(path) for path in kept.glob("*.parquet")}

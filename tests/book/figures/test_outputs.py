@@ -12,7 +12,7 @@ from book.figures import outputs as pages
 from tests.book.figures.drawing import TEXT, assert_draws
 from tests.conftest import ROOT
 
-STORED = {path.stem: pd.read_parquet(path) for path in (ROOT / pages.DATA).glob("*.parquet")}
+STORED = {path.stem: pd.read_parquet(path) for path in pages.DATA.glob("*.parquet")}
 NAMES = ("changes", "consistency", "agreement", "mixing", "checks")
 FIGURES: dict[str, Callable[..., Any]] = {
     "losses": lambda *text: pages.losses(STORED["losses"], *text),

@@ -55,7 +55,7 @@ def test_arms_of_a_seed_see_the_same_problems_and_only_the_answers_differ() -> N
 
 
 def test_slips_are_some_fifteen_per_cent_and_drawn_anew() -> None:
-    """Of 400 answers: a share of .15 is off by .06 less than once in a thousand times."""
+    """A share of .15 of 400 answers is off by .06 less than once in a thousand times."""
     pairs = [
         (right[1], slip[1])
         for step in range(50)
