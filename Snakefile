@@ -109,6 +109,7 @@ rule book:
         [f"{FOLDER}/{run}/.evaluated" for run in RUNS],
         "results/.compared",
         "results/.live",
+        "results/.lab",
         expand("results/.{page}", page=READS),
         # The pages of whatever else was run.
         [path for path in files("results", "[!.]*/evaluate.ipynb") if Path(path).parent.name not in RUNS],
@@ -265,3 +266,16 @@ rule live:
         "results/live.log",
     shell:
         "echo 'Preparing the live figures'; OMP_NUM_THREADS={threads} python -m book.figures.live results results/live" + LOGGED
+
+
+rule lab:
+    input:
+        code("book.figures.lab"),
+        [checkpoint(name) for name in TINY_SUITE],
+    output:
+        update("results/lab/still.json"),
+        touch("results/.lab"),
+    log:
+        "results/lab.log",
+    shell:
+        "echo 'Preparing the lab'; OMP_NUM_THREADS={threads} python -m book.figures.lab results/lab" + LOGGED

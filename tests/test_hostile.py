@@ -127,9 +127,9 @@ def write_live(folder: Path) -> None:
     ids = paper_problems()["problem_id"]
     drawn = pd.DataFrame({"problem_id": ids[: len(WRITTEN)], "temperature": 1.0, "run": 0, "correct": False})
     folder.mkdir()
-    live._put(folder, "draws-it", live.texts(drawn.assign(text=WRITTEN)))
+    live.put_script(folder, "draws-it", live.texts(drawn.assign(text=WRITTEN)))
     problems = [[visible(name), visible(name), 1, "arithmetic"] for name in NAMES]
-    live._put(folder, "suite", {"models": ["it"], "problems": problems, "right": {"it": [0.5] * len(problems)}})
+    live.put_script(folder, "suite", {"models": ["it"], "problems": problems, "right": {"it": [0.5] * len(problems)}})
     still = {"problems": {"caption": SCRIPT, "rows": [["head"], [SCRIPT]]}}
     (folder / "still.json").write_text(json.dumps(still))
 

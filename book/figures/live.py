@@ -189,9 +189,9 @@ def write_live(results: Path, folder: Path) -> None:
         for key in DIALLED:
             trees[key][name] = grow_tree(model, tokenizer, by_id[key])
         rolls[name], right[name] = dice(model, tokenizer), exact(model, tokenizer)
-        _put(folder, f"draws-{name}", texts(records.read_draws(results / name)))
+        put_script(folder, f"draws-{name}", texts(records.read_draws(results / name)))
     for key, by_model in trees.items():
-        _put(folder, key, {name: tree.packed() for name, tree in by_model.items()})
+        put_script(folder, key, {name: tree.packed() for name, tree in by_model.items()})
     suite = {
         "models": models,
         "problems": [[p["problem_id"], f"{worksheet_item(p)} =", int(p["answer"]), p["task"]] for p in problems],
@@ -201,7 +201,7 @@ def write_live(results: Path, folder: Path) -> None:
         "right": {name: values.tolist() for name, values in right.items()},
         "bits": {name: _base64(np.packbits(bits)) for name, bits in rolls.items()},
     }
-    _put(folder, "suite", suite)
+    put_script(folder, "suite", suite)
     files.write_json(still(by_id[DIALLED[0]], trees[DIALLED[0]], rolls, right), folder / "still.json")
 
 
@@ -230,7 +230,8 @@ def _base64(values: np.ndarray) -> str:
     return base64.b64encode(values.tobytes()).decode()
 
 
-def _put(folder: Path, name: str, data: dict[str, Any]) -> None:
+def put_script(folder: Path, name: str, data: dict[str, Any]) -> None:
+    """Write the script ``NAME.js``, which hands `data` to the page under that name."""
     source = json.dumps(data, separators=(",", ":"), sort_keys=True)  # in ASCII
     files.write_text(f"lmrelLive.put({json.dumps(name)},{source});\n", folder / f"{name}.js")
 

@@ -29,13 +29,16 @@ window.lmrelLive = (() => {
   const probabilities = (logits, seen, settings) => {
     const { temperature, topK, topP, minP, repetitionPenalty } = { ...PURE, ...settings };
     const penalized = (x) => (x < 0 ? x * repetitionPenalty : x / repetitionPenalty);
-    const scores = Float64Array.from(logits, (x, token) => (seen[token] ? penalized(x) : x));
-    const best = scores.reduce((a, b) => Math.max(a, b));
+    const scores = new Float64Array(logits);
+    if (repetitionPenalty !== 1) scores.forEach((x, token) => seen[token] && (scores[token] = penalized(x)));
+    let best = -Infinity; // loops, since a turn of the dial comes here for every prefix
+    for (const x of scores) if (x > best) best = x;
     if (temperature === 0) {
       const first = scores.indexOf(best);
       return scores.map((_, token) => (token === first ? 1 : 0));
     }
-    const weights = scores.map((x) => Math.exp((x - best) / temperature));
+    const weights = new Float64Array(scores.length);
+    for (let token = 0; token < scores.length; token++) weights[token] = Math.exp((scores[token] - best) / temperature);
     const upwards = topK || topP < 1 ? [...weights.keys()].sort((a, b) => scores[a] - scores[b]) : [];
     if (topK && topK < weights.length) {
       const least = scores[upwards[weights.length - topK]];
@@ -51,8 +54,10 @@ window.lmrelLive = (() => {
       }
     }
     if (minP) weights.forEach((w, token) => w < minP && (weights[token] = 0)); // the greatest weight is 1
-    const total = weights.reduce((a, b) => a + b);
-    return weights.map((w) => w / total);
+    let total = 0;
+    for (const w of weights) total += w;
+    for (let token = 0; token < weights.length; token++) weights[token] /= total;
+    return weights;
   };
 
   const unpacked = new WeakMap();

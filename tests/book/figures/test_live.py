@@ -16,7 +16,7 @@ import pytest
 import torch
 from playwright.sync_api import Browser, Page
 
-from book.figures.live import DIALLED, PRESETS, QWEN, RUNS, Tree, _put, answers, texts, write_live
+from book.figures.live import DIALLED, PRESETS, QWEN, RUNS, Tree, answers, put_script, texts, write_live
 from lmrel import Decoder, InputError, enumerate_outcomes, paper_problems, sample
 from lmrel.charts import PALETTE
 from lmrel.records import read_draws
@@ -427,5 +427,5 @@ def test_data_that_cannot_be_written_leave_the_old(tmp_path: Path, monkeypatch: 
     path.write_text("old")
     monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     with pytest.raises(InputError, match="could not be written: No space left on device"):
-        _put(tmp_path, "a", {})
+        put_script(tmp_path, "a", {})
     assert path.read_text() == "old"
