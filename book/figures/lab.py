@@ -36,6 +36,12 @@ from lmrel.tokens import PieceReader, encode_problems, eos_ids, written
 
 TEMPERATURES = tuple(step / 10 for step in range(21))  # of the stored curves
 TOLERANCE, NODES = 0.02, 300  # of a stored P(correct): how well it is known, and how many nodes are spent on it
+# Where something happens that a reader would not expect: a problem, a model, and what happens.
+EXAMPLES = (
+    ("(50 - 9) * 6 + 2", "tiny-dense-instruct", "greedy is always wrong, heat helps"),
+    ("a = 6, b = 7, c = a * b, d = c + 9", "tiny-sparse-instruct", "two answers change places"),
+    ("(14 - 20) * 2 + 4", "tiny-dense-instruct", "sure of a wrong sum, until it is hot"),
+)
 WHOLE = 10_000  # a stored P(correct) is a whole number of these parts
 
 
@@ -146,6 +152,7 @@ def write_models(folder: Path) -> dict[str, Any]:
     suite: dict[str, Any] = {"models": {}, "limit": LIMIT, "presets": list(PRESETS.items())}
     suite["items"] = {task: blanks(task) for task in OPERANDS}
     suite["ranges"] = RANGES
+    suite["examples"] = [dict(zip(("problem", "model", "says"), example, strict=True)) for example in EXAMPLES]
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     for name in TINY_SUITE:

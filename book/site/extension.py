@@ -35,7 +35,10 @@ from lmrel.records import DRAWS, RUN, SUMMARY, read_draws
 STATIC = Path(__file__).parent / "static"
 NUMBERS = "results/*numbers.json"
 API = "book/api"  # the pages that document the functions, one a room
-LIVE = "results/live"  # what book.figures.live wrote
+LIVE = {  # where the data of the live figures are, and what writes them
+    "results/live": "python -m book.figures.live results results/live",
+    "results/lab": "python -m book.figures.lab results/lab",
+}
 CSV = "draws.csv"
 
 
@@ -158,17 +161,19 @@ class ChartDirective(SphinxDirective):  # type: ignore[misc]
 
 
 class LiveDirective(SphinxDirective):  # type: ignore[misc]
-    """``{live} dial``, ``dice`` or ``problems``: a figure for the reader to work; without JavaScript, a table."""
+    """``{live} lab``, ``dial``, ``dice`` or ``problems``: a figure for the reader to work; without JavaScript, a table."""
 
     required_arguments = 1
 
     def run(self) -> list[nodes.Node]:
         """The HTML of the figure's place and of the table."""
-        path = Path(self.env.srcdir) / LIVE / "still.json"
+        name = self.arguments[0]
+        folder = "results/lab" if name == "lab" else "results/live"
+        path = Path(self.env.srcdir) / folder / "still.json"
         self.env.note_dependency(str(path))
         if not path.exists():
-            raise self.error(f"{LIVE} is missing: run `make book`, or `python -m book.figures.live results {LIVE}`.")
-        tables, name = _read_result(path), self.arguments[0]
+            raise self.error(f"{folder} is missing: run `make book`, or `{LIVE[folder]}`.")
+        tables = _read_result(path)
         if name not in tables:
             raise self.error(f"there is no live figure {name!r}, only {', '.join(tables)}")
         return [nodes.raw("", live_html(name, **tables[name]), format="html")]
@@ -183,8 +188,9 @@ def live_html(name: str, caption: str, rows: list[list[str]]) -> str:
     head, body = line("th", rows[0]), "".join(line("td", row) for row in rows[1:])
     table = f"<caption>{html.escape(caption)}</caption><thead>{head}</thead><tbody>{body}</tbody>"
     place = html.escape(name)
+    kind = "lmrel-lab" if name == "lab" else "lmrel-live"
     return (
-        f'<div class="lmrel-live" data-figure="{place}" role="group" aria-label="live figure: {place}"></div>'
+        f'<div class="{kind}" data-figure="{place}" role="group" aria-label="live figure: {place}"></div>'
         f'<noscript><table class="table">{table}</table></noscript>'
     )
 
@@ -200,8 +206,9 @@ def begin_anew(app: Sphinx, config: Any) -> None:
 
 
 def copy_live(app: Sphinx, exception: Exception | None) -> None:
-    """Copy the data of the live figures into the site."""
-    for path in sorted((Path(app.srcdir) / LIVE).glob("*.js")) if exception is None else []:
+    """Copy the data of the live figures into the site, into one folder."""
+    found = [path for folder in LIVE for path in sorted((Path(app.srcdir) / folder).glob("*.js"))]
+    for path in found if exception is None else []:
         target = Path(app.outdir) / "_static" / "live" / path.name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(path, target)
@@ -239,6 +246,10 @@ def choose_scripts(app: Sphinx, pagename: str, templatename: str, context: dict[
         app.add_css_file("live.css")
         app.add_js_file("live.js", loading_method="defer")
         app.add_js_file("live-figures.js", loading_method="defer")
+    if "lmrel-lab" in body:
+        app.add_css_file("lab.css")
+        for name in ("live.js", "lab-model.js", "lab-draw.js", "lab.js"):
+            app.add_js_file(name, loading_method="defer")
     if 'class="lmrel-run"' in body:
         app.add_css_file("run.css")
         app.add_js_file("run.js", loading_method="defer")

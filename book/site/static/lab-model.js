@@ -54,7 +54,7 @@ window.lmrelLab = (() => {
   const times = (matrix, x, out) => {
     const n = x.length;
     for (let row = 0, at = 0; row < out.length; row++) {
-      let [a, b, c, d] = [0, 0, 0, 0];
+      let a = 0, b = 0, c = 0, d = 0; // four sums at once, none of which waits for another
       for (let i = 0; i < n; i += 4, at += 4) {
         a += matrix[at] * x[i];
         b += matrix[at + 1] * x[i + 1];
@@ -202,15 +202,16 @@ window.lmrelLab = (() => {
   };
 
   const INTEGER = /[+-]?[0-9]+/;
+  const SUMS = ["correct", "wrong", "unknown", "lost"];
 
   // All answers to one problem as a tree of prefixes. The first integer of a text is its answer. A node is a prefix
-  // whose answer is still open: none has begun, or it could go on. A child is open, or a text whose answer is known.
+  // whose answer is still open: none has begun, or it could go on. `ways` are what may follow it, likeliest first, which
+  // no temperature changes: a token that leaves it open, or, at the place of the likeliest of them, all that end it.
   const createTree = (model, { pieces, ends }, prompt, right, limit) => {
     const ending = new Set(ends);
     const digits = pieces.map((piece) => /^[0-9]*$/.test(piece));
     const expected = String(Math.abs(right)).replace(/^0+/, "");
     const integer = (text) => text.match(INTEGER)?.[0] ?? null;
-    const answered = (number) => (number === null ? null : String(BigInt(number)));
     // Whether an open text may still become right.
     const possible = (text) => {
       const found = integer(text);
@@ -218,87 +219,107 @@ window.lmrelLab = (() => {
       const figures = found.replace(/^[+-]?0*/, "");
       return expected.startsWith(figures) && (expected === "" || (found[0] === "-") === right < 0);
     };
-    const node = (parent, token, text, { context, logits }) => {
+    // A text that is over; without a number its answer is null.
+    const over = (text, tokens) => {
+      const found = integer(text);
+      const answer = found === null ? null : String(BigInt(found));
+      return { open: false, tokens, answer, right: answer === String(right), p: 0 };
+    };
+    const waysFrom = (text, depth, logits) => {
+      const begun = integer(text) !== null;
+      const ways = [];
+      let stop = null;
+      for (const token of [...logits.keys()].sort((a, b) => logits[b] - logits[a])) {
+        const longer = text + pieces[token];
+        if (ending.has(token) || (begun && !digits[token])) {
+          if (!stop) ways.push((stop = over(text, [])));
+          stop.tokens.push(token);
+        } else if (depth + 1 === limit) ways.push(over(longer, [token]));
+        else ways.push({ open: true, tokens: [token], piece: pieces[token], text: longer, possible: possible(longer), child: null, p: 0 });
+      }
+      return ways;
+    };
+    const node = (parent, way, { context, logits }) => {
       const seen = parent ? parent.seen.slice() : new Uint8Array(pieces.length);
-      for (const id of parent ? [token] : prompt) seen[id] = 1;
-      const number = integer(text);
-      return {
-        parent, token, text, context, logits, seen,
-        depth: parent ? parent.depth + 1 : 0,
-        order: [...logits.keys()].sort((a, b) => logits[b] - logits[a]), // which no temperature changes
-        possible: possible(text),
-        answer: answered(number), // if the text ends here
-        begun: number !== null,
-        children: new Map(),
-      };
+      for (const token of way ? way.tokens : prompt) seen[token] = 1; // what a repetition penalty goes by
+      const depth = parent ? parent.depth + 1 : 0;
+      const text = way ? way.text : "";
+      return { parent, way, text, depth, context, logits, seen, mass: 0, ways: waysFrom(text, depth, logits) };
     };
-    const nodes = [node(null, -1, "", model.begin(prompt))];
+    const nodes = [node(null, null, model.begin(prompt))];
 
-    // What `token` after a node makes: {open: true} a longer prefix, else the answer of a text that is over.
-    const OPEN = { open: true, answer: null, right: false };
-    const over = (answer) => ({ open: false, answer, right: answer === String(right) });
-    const after = (from, token) => {
-      if (ending.has(token) || (from.begun && !digits[token])) return (from.stopped ??= over(from.answer));
-      if (from.depth + 1 === limit) return over(answered(integer(from.text + pieces[token])));
-      return OPEN;
-    };
-
-    // The probability of every prefix under `settings`, into `mass` of nodes, and of each next token, into `chance`.
+    // Works out the probability of all that was followed under `settings`, into `mass` of nodes and `p` of ways.
     const weigh = (settings) => {
-      for (const each of nodes) {
-        each.mass = each.parent ? each.parent.mass * each.parent.chance[each.token] : 1;
-        // What a knob excludes altogether needs no arithmetic.
-        each.chance = each.mass > 0 ? probabilities(each.logits, each.seen, settings) : each.chance ?? new Float64Array(pieces.length);
+      nodes[0].mass = 1;
+      for (const { logits, seen, mass, ways } of nodes) { // parents come first
+        const chance = mass > 0 ? probabilities(logits, seen, settings) : null;
+        for (const way of ways) {
+          way.p = 0;
+          if (chance) for (const token of way.tokens) way.p += mass * chance[token];
+          if (way.child) way.child.mass = way.p;
+        }
       }
     };
-    // Sums over all texts as they were last weighed: `answers` by number (null: no number), `correct`, `wrong`, and what
-    // was not followed to its end: `unknown` may be right or wrong, `lost` is wrong whatever follows.
-    const outcomes = () => {
-      const answers = new Map();
-      const found = { answers, correct: 0, wrong: 0, unknown: 0, lost: 0 };
-      for (const each of nodes) {
-        if (each.mass === 0) continue;
-        let stopped = 0; // of the tokens that end a number, at once
-        for (let token = 0; token < pieces.length; token++) {
-          const p = each.mass * each.chance[token];
-          if (p === 0 || each.children.has(token)) continue;
-          const end = after(each, token);
-          if (end.open) found[possibleAfter(each, token) ? "unknown" : "lost"] += p;
-          else if (end === each.stopped) stopped += p;
-          else answers.set(end.answer, (answers.get(end.answer) ?? 0) + p);
+    // Sums of each node over the texts below it, as last weighed: correct, wrong, and what was not followed to its end:
+    // `unknown` may be right or wrong, `lost` is wrong whatever follows.
+    const sum = () => {
+      for (let i = nodes.length - 1; i >= 0; i--) {
+        const sums = { correct: 0, wrong: 0, unknown: 0, lost: 0 };
+        for (const { open, child, possible, right, p } of nodes[i].ways) {
+          if (child) for (const name of SUMS) sums[name] += child.sums[name];
+          else if (open) sums[possible ? "unknown" : "lost"] += p;
+          else sums[right ? "correct" : "wrong"] += p;
         }
-        if (stopped) answers.set(each.answer, (answers.get(each.answer) ?? 0) + stopped);
+        nodes[i].sums = sums;
       }
-      for (const [answer, p] of answers) found[answer === String(right) ? "correct" : "wrong"] += p;
+      return nodes[0].sums;
+    };
+    // The probability of each complete answer, as last weighed; null is a text without a number.
+    const answers = () => {
+      const found = new Map();
+      for (const { mass, ways } of nodes) {
+        if (mass > 0) for (const { open, answer, p } of ways) if (!open && p > 0) found.set(answer, (found.get(answer) ?? 0) + p);
+      }
       return found;
     };
-    const possibleAfter = (from, token) => {
-      from.hopes ??= new Map();
-      if (!from.hopes.has(token)) from.hopes.set(token, from.possible && possible(from.text + pieces[token]));
-      return from.hopes.get(token);
-    };
 
-    // Adds the `count` likeliest open prefixes, as last weighed, if above `least`; false if there is none.
+    const follow = (from, way) => {
+      if (!way.child) {
+        way.child = node(from, way, model.extend(from.context, way.tokens[0]));
+        nodes.push(way.child);
+      }
+      return way.child;
+    };
+    // Follows the `count` likeliest open ways, as last weighed, of those above `least`; false if there was none.
     // `hopeful`: only those that may still become right.
     const grow = (count, least, hopeful = false) => {
       const waiting = [];
       for (const from of nodes) {
-        if (from.mass <= least || (hopeful && !from.possible)) continue;
-        for (const token of from.order) {
-          const p = from.mass * from.chance[token];
-          if (from.children.has(token) || !after(from, token).open) continue;
-          if (p > least && (!hopeful || possibleAfter(from, token))) waiting.push({ from, token, p });
+        if (from.mass <= least) continue;
+        for (const way of from.ways) {
+          if (way.open && !way.child && way.p > least && (way.possible || !hopeful)) waiting.push({ from, way });
         }
       }
-      waiting.sort((a, b) => b.p - a.p);
-      for (const { from, token } of waiting.slice(0, count)) {
-        const grown = node(from, token, from.text + pieces[token], model.extend(from.context, token));
-        from.children.set(token, grown);
-        nodes.push(grown);
-      }
+      waiting.sort((a, b) => b.way.p - a.way.p);
+      for (const { from, way } of waiting.slice(0, count)) follow(from, way);
       return waiting.length > 0;
     };
-    return { nodes, after, possibleAfter, weigh, outcomes, grow, right: String(right) };
+    // The way in which the number `u` in [0, 1) lies, counted from the first way of `from` downwards.
+    const pick = (u, from = nodes[0]) => {
+      let left = u * from.mass;
+      let at = from;
+      for (;;) {
+        let way = at.ways[0];
+        for (const next of at.ways) {
+          if (next.p > 0) way = next; // rounding may leave a last bit
+          if (left < next.p) break;
+          left -= next.p;
+        }
+        if (!way.child) return way;
+        at = way.child;
+      }
+    };
+    return { nodes, right: String(right), weigh, sum, answers, grow, follow, pick };
   };
 
   return { unpack, createTokenizer, createModel, createTree };

@@ -153,8 +153,7 @@ GROW = """async ([name, items, answers, temperatures, knobs, nodes]) => {
     }
     return all.map((settings) => {
       tree.weigh(settings);
-      const { answers, ...sums } = tree.outcomes();
-      return { ...sums, answers: [...answers] };
+      return { ...tree.sum(), answers: [...tree.answers()] };
     });
   });
 }"""
