@@ -161,7 +161,7 @@ class ChartDirective(SphinxDirective):  # type: ignore[misc]
 
 
 class LiveDirective(SphinxDirective):  # type: ignore[misc]
-    """``{live} lab``, ``dial``, ``dice`` or ``problems``: a figure for the reader to work; without JavaScript, a table."""
+    """``{live} lab``, ``dial``, ``dice`` or ``problems``: a figure to work; without JavaScript, a table."""
 
     required_arguments = 1
 

@@ -8,7 +8,7 @@
   const SLICE = 12; // milliseconds at a time for following answers
   const GRID = Array.from({ length: 21 }, (_, i) => i / 10);
   const LINES = 4; // answers whose curves are drawn
-  const NEAR = 0.03; // distance from the heights at which the rain stops
+  const NEAR = 0.04; // of the height: the rain stops when no part of the pile is further off
   const MOST = 2000; // draws
   const PYTHON = { top_k: "topK", top_p: "topP", min_p: "minP", repetition_penalty: "repetitionPenalty" };
   const WORDS = { topK: "top-k", topP: "top-p", minP: "min-p", repetitionPenalty: "repetition penalty" };
@@ -77,7 +77,7 @@
     const input = make("input", { type: "text", class: "problem", spellcheck: "false", autocomplete: "off", autocapitalize: "off", maxlength: "200" });
     const answer = make("output", { class: "answer" });
     const said = make("p", { class: "said", role: "status" });
-    const examples = make("select");
+    const examples = make("select", { "aria-label": "examples" });
     const choices = make("fieldset", { class: "models" }, make("legend", {}, "Models"));
     const dial = make("input", { type: "range", min: 0, max: 2, step: 0.01, class: "dial" });
     const turned = make("output", { class: "turned" });
@@ -110,13 +110,13 @@
       return ready.get(name);
     };
     const createPanel = (name) => {
-      const panel = { name, tree: null, root: null, blocks: [], chosen: null, drops: [], over: [], work: 0 };
+      const panel = { name, tree: null, root: null, blocks: [], chosen: null, drops: [], over: [], knobs: null, work: 0 };
       panel.head = make("p", { class: "head" });
       panel.canvas = make("canvas", { class: "icicle", role: "application", tabindex: "0", "aria-label": `All answers of ${short(name)}. Arrow keys move over the tokens, Enter chooses one, Escape goes back.` });
       panel.path = make("p", { class: "path" });
       panel.rain = make("p", { class: "more rained" });
       panel.curve = make("canvas", { role: "img" });
-      panel.node = make("section", { "aria-label": short(name) }, make("h3", {}, short(name)), panel.head, panel.canvas, panel.path, panel.rain);
+      panel.node = make("section", { "aria-label": short(name) }, make("p", { class: "name" }, short(name)), panel.head, panel.canvas, panel.path, panel.rain);
       panel.below = make("div", {}, make("p", { class: "title" }, `The likeliest answers of ${short(name)}, as the dial turns`), panel.curve);
       listen(panel);
       return panel;
@@ -132,7 +132,7 @@
       if (stale()) return;
       const { prompt: [before, after], vocabulary } = suite.models[panel.name];
       panel.tree = createTree(run, vocabulary, encode(before + problem.line + after), problem.answer, suite.limit);
-      [panel.root, panel.chosen, panel.over] = [panel.tree.nodes[0], null, []];
+      Object.assign(panel, { root: panel.tree.nodes[0], chosen: null, over: [], knobs: null });
       await follow(panel, stale, true);
       if (!stale()) await prepare(panel, stale);
     };
@@ -151,7 +151,6 @@
           begun = performance.now();
         }
       }
-      if (first) place.dispatchEvent(new CustomEvent("answered", { detail: panel.name }));
     };
     // Follows what other temperatures make likely, and works out the curves.
     const prepare = async (panel, stale) => {
@@ -170,28 +169,28 @@
       const found = [];
       for (const t of GRID) {
         tree.weigh(settings(t));
-        const { correct, unknown } = tree.sum();
-        found.push({ correct, unknown, answers: tree.answers() });
+        found.push(tree.answers());
         tree.weigh(settings());
         tree.sum();
         await wait();
         if (stale()) return;
       }
       const best = new Map();
-      for (const { answers } of found) for (const [key, p] of answers) best.set(key, Math.max(best.get(key) ?? 0, p));
+      for (const answers of found) for (const [key, p] of answers) best.set(key, Math.max(best.get(key) ?? 0, p));
       const keys = [...best].sort((a, b) => b[1] - a[1]).map(([key]) => key).filter((key) => key !== tree.right).slice(0, LINES - 1);
-      panel.over = [tree.right, ...keys].map((key) => ({ key, values: found.map(({ answers }) => answers.get(key) ?? 0) }));
-      panel.unknown = found.map(({ unknown }) => unknown);
+      panel.over = [tree.right, ...keys].map((key) => ({ key, values: found.map((answers) => answers.get(key) ?? 0) }));
+      panel.knobs = knobs();
       draw(panel);
     };
-    const again = (panel) => {
+    // After a turn: follows what has become likely; the curves are worked out again if they are of other knobs.
+    const again = async (panel) => {
       if (!panel.tree) return;
       const work = ++panel.work;
       const stale = () => work !== panel.work;
-      follow(panel, stale).then(() => !stale() && (panel.over.length === 0 || panel.knobbed !== knobbed()) && prepare(panel, stale)).catch(fail);
-      panel.knobbed = knobbed();
+      await follow(panel, stale);
+      if (!stale() && panel.knobs !== knobs()) await prepare(panel, stale);
     };
-    const knobbed = () => JSON.stringify([state.knobs, state.added]);
+    const knobs = () => JSON.stringify([state.knobs, state.added]);
 
     // Drawing
     const tall = () => (shelf.clientWidth < 560 ? 340 : panels.size > 1 ? 320 : 430);
@@ -303,7 +302,7 @@
       panel.tree.weigh(settings());
       panel.tree.sum();
       drawAll();
-      again(panel);
+      again(panel).catch(fail);
     };
     const enter = (panel, { from, way }) => {
       if (way.open) choose(panel, panel.tree.follow(from, way));
@@ -351,16 +350,8 @@
 
     // Draws: numbers u, the same for all models. They fall, and lie in the pile when they have landed.
     let raining = null;
-    const distance = ({ tree, root }) => {
-      const counted = new Map();
-      for (const u of state.draws) {
-        const way = tree.pick(u, root);
-        counted.set(way, (counted.get(way) ?? 0) + 1 / state.draws.length);
-      }
-      let apart = 0;
-      for (const [way, share] of counted) apart += Math.max(0, share - way.p / root.mass);
-      return apart;
-    };
+    // How far the pile is from the heights where it is furthest, of the whole height.
+    const distance = (us) => Math.max(...us.map((u, i) => Math.max((i + 1) / us.length - u, u - i / us.length)));
     const land = (us) => {
       state.draws = [...state.draws, ...us].slice(0, MOST).sort((a, b) => a - b);
     };
@@ -400,12 +391,12 @@
     const pour = () => {
       const all = [...panels.values()].filter(({ tree }) => tree);
       if (!raining || !all.length) return;
-      if (state.draws.length >= MOST || (state.draws.length >= 50 && all.every((panel) => distance(panel) < NEAR))) {
+      if (state.draws.length >= MOST || (state.draws.length && distance(state.draws) < NEAR)) {
         stop();
         told.textContent = all.map(({ rain: text, name }) => `${short(name)}: ${text.textContent}`).join(" ");
         return;
       }
-      fall(Array.from({ length: Math.max(5, Math.ceil(state.draws.length / 4)) }, Math.random));
+      fall(Array.from({ length: Math.max(8, Math.ceil(state.draws.length / 2)) }, Math.random));
       raining = setTimeout(pour, still.matches ? 150 : 950);
     };
     const one = button("Draw", () => fall([Math.random()]));
@@ -423,7 +414,7 @@
 
     // State in the address, behind its #, where a page from disk may write.
     const remember = () => {
-      const words = new URLSearchParams({ p: state.read?.typed ?? state.problem, T: state.t.toFixed(2), m: state.models.map((name) => name.replace("tiny-", "")).join("+") });
+      const words = new URLSearchParams({ p: state.read?.typed ?? state.problem, T: state.t.toFixed(2), m: state.models.map((name) => name.replace("tiny-", "")).join(".") });
       for (const [knob, amount] of Object.entries(state.knobs)) words.set(knob, amount);
       if (state.added !== "nothing") words.set("added", [...presets.keys()].indexOf(state.added));
       if (state.u !== null) words.set("u", state.u.toFixed(3));
@@ -438,7 +429,7 @@
       };
       state.problem = words.get("p") ?? state.problem;
       state.t = real("T", 0, 2, state.t);
-      const asked = (words.get("m") ?? "").split(/[+ ]/).map((name) => `tiny-${name}`).filter((name) => names.includes(name));
+      const asked = (words.get("m") ?? "").split(".").map((name) => `tiny-${name}`).filter((name) => names.includes(name));
       if (asked.length) state.models = names.filter((name) => asked.includes(name));
       for (const [knob, { min, max, off }] of Object.entries(KNOBS)) {
         const found = real(knob, min, max, off);
@@ -452,7 +443,7 @@
     const KNOBS = { topK: { min: 0, max: 50, step: 1, off: 0 }, topP: { min: 0.05, max: 1, step: 0.05, off: 1 }, minP: { min: 0, max: 0.5, step: 0.01, off: 0 } };
     const table = make("tbody");
     const preset = make("select", {}, ...[...presets.keys()].map((name) => make("option", { value: name }, name)));
-    const knobs = Object.entries(KNOBS).map(([knob, { min, max, step, off }]) => {
+    const turners = Object.entries(KNOBS).map(([knob, { min, max, step, off }]) => {
       const control = make("input", { type: "range", min, max, step });
       const output = make("output");
       control.addEventListener("input", () => {
@@ -471,9 +462,9 @@
       state.added = preset.value;
       knobsChanged();
     });
-    const pureNote = make("p", { class: "more" }, "With a knob turned, the figure above is exact under it. The curves and the grid of the 240 problems stay those of temperature alone.");
+    const pureNote = make("p", { class: "more" }, "The tree and its answers are those under these knobs. The accuracy and the grid of the 240 problems below stay those of temperature alone.");
     const showKnobs = () => {
-      for (const { show } of knobs) show();
+      for (const { show } of turners) show();
       preset.value = state.added;
       const whole = settings();
       const row = (name, mine, added) => make("tr", {}, make("th", { scope: "row" }, name), make("td", {}, mine), make("td", {}, added));
@@ -484,13 +475,13 @@
     const knobsChanged = () => {
       showKnobs();
       drawAll();
-      for (const panel of panels.values()) again(panel);
+      for (const panel of panels.values()) again(panel).catch(fail);
       remember();
     };
     const inherited = Object.entries(suite.models[names[0]].inherited).map(([knob, amount]) => `${WORDS[PYTHON[knob]]} ${amount}`).join(", ");
     const head = make("tr", {}, ...["knob", "you asked", "was added"].map((text) => make("th", { scope: "col" }, text)));
     const more = make("details", { class: "fold" }, make("summary", {}, "More knobs, and what a checkpoint adds"),
-      make("div", { class: "controls" }, ...knobs.map(({ node }) => node), labelled("added", preset)),
+      make("div", { class: "controls" }, ...turners.map(({ node }) => node), labelled("added", preset)),
       make("p", { class: "more" }, `The generation_config.json of these checkpoints sets no knob. Asked for a temperature alone, transformers then adds ${inherited} without a word. Other checkpoints ship more: choose what is added, and see what it does.`),
       make("table", { class: "knobs" }, make("thead", {}, head), table), pureNote);
     const frame = make("textarea", { readonly: "", rows: "3" });
@@ -544,7 +535,7 @@
       drawAll();
       clearTimeout(later);
       later = setTimeout(() => {
-        for (const panel of panels.values()) again(panel);
+        for (const panel of panels.values()) again(panel).catch(fail);
         showKnobs();
         remember();
         told.textContent = `T = ${turned.textContent}. ${[...panels.values()].map(({ name, head: text }) => `${short(name)}: ${text.textContent}`).join(" ")}`;

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import random
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pytest
 import torch
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page
 
-from book.figures.lab import write_models
-from book.figures.live import put_script
+from book.figures import lab
+from book.figures.lab import EXAMPLES, write_models
+from book.figures.live import answers, grow_tree, put_script
 from book.site.extension import STATIC
-from lmrel import enumerate_outcomes, paper_problems
-from lmrel.problems import new_problems
+from lmrel import Decoder, enumerate_outcomes, paper_problems
+from lmrel.problems import new_problems, paper_rows
 from lmrel.prompts import worksheet_item
+from lmrel.registry import TINY_SUITE
 from lmrel.tokens import encode_problems
+from tests.book.figures.test_live import set_range
+from tests.book.site.test_site import build
 from tests.conftest import tiny
 
 HARNESS = """
@@ -180,3 +187,262 @@ def test_p_correct_lies_within_the_packages_bounds(page: Page, tiny_name: str, k
     unknown = np.array([each["unknown"] for each in flat]).reshape(-1, len(temperatures))
     assert (unknown[:, :4] < 0.005).all()
     assert unknown[:, 4].mean() < 0.05
+
+
+def test_a_number_picks_each_answer_as_often_as_its_probability(page: Page) -> None:
+    script = """async ([name, item, answer]) => {
+      const { limit, models } = await suite();
+      const { prompt: [before, after] } = models[name];
+      const { run, encode, vocabulary } = await model(name);
+      const tree = lmrelLab.createTree(run, vocabulary, encode(before + item + after), answer, limit);
+      for (let round = 0; round < 10; round++) {
+        tree.weigh({ temperature: 1.3 });
+        tree.grow(8, 1e-4);
+      }
+      tree.weigh({ temperature: 1.3 });
+      const counted = {};
+      for (let i = 0; i < 20000; i++) {
+        const way = tree.pick((i + 0.5) / 20000);
+        const name = way.open ? "open" : String(way.answer);
+        counted[name] = (counted[name] ?? 0) + 1 / 20000;
+      }
+      const exact = Object.fromEntries([...tree.answers()].map(([answer, p]) => [String(answer), p]));
+      return [counted, exact, 1 - [...tree.answers().values()].reduce((a, b) => a + b)];
+    }"""
+    item, answer = "a = 6, b = 7, c = a * b, d = c + 9, d", 51
+    counted, exact, rest = page.evaluate(script, ["tiny-sparse-instruct", item, answer])
+    for name in counted.keys() | exact.keys() - {"open"}:
+        assert counted.get(name, 0.0) == pytest.approx(rest if name == "open" else exact.get(name, 0.0), abs=1e-3)
+
+
+def stored(line: str, model: str, temperature: float) -> dict[str, float]:
+    """The probability of each answer to a paper's problem, by the package."""
+    [row] = [row for row in paper_rows() if worksheet_item(row).removesuffix(", d") == line]
+    return answers(grow_tree(*tiny(model), dict(row)), Decoder(temperature))
+
+
+def test_the_examples_are_what_they_are_called() -> None:
+    right = {worksheet_item(row).removesuffix(", d"): str(row["answer"]) for row in paper_rows()}
+    wrong, swap, sure = EXAMPLES
+    assert [stored(*wrong[:2], t).get(right[wrong[0]], 0) for t in (0.0,)] == [0]
+    assert stored(*wrong[:2], 0.7)[right[wrong[0]]] > 0.4
+    assert max(cold := stored(*swap[:2], 0.3), key=lambda answer: cold[answer]) == right[swap[0]]
+    assert max(hot := stored(*swap[:2], 1.0), key=lambda answer: hot[answer]) != right[swap[0]]
+    assert max(stored(*sure[:2], 0.1).values()) > 0.98
+    assert stored(*sure[:2], 0.1).get(right[sure[0]], 0) < 0.01
+    assert max(stored(*sure[:2], 1.5).values()) < 0.3
+
+
+# The page
+
+MADE_UP = {name: np.random.default_rng(i).random((240, 21)) for i, name in enumerate(TINY_SUITE)}
+
+
+@pytest.fixture(scope="module")
+def book(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A book of the lab alone. The stored curves are made up: what the page shows of them is compared with them."""
+    folder = tmp_path_factory.mktemp("book")
+    made = iter(MADE_UP.values())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lab, "curves", lambda model, tokenizer: next(made))
+        lab.write_lab(folder / "results" / "lab")
+    done = build(folder, page="# Home\n\nA figure.\n\n```{live} lab\n```\n")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder / "_build" / "html" / "index.html"
+
+
+def visit(browser: Browser, book: Path, words: str = "", **options: Any) -> tuple[Page, list[str]]:
+    """The lab's page, answered, and everything that went wrong on it; the list goes on growing."""
+    page = browser.new_context(offline=True, **options).new_page()
+    wrong: list[str] = []
+    page.on("console", lambda message: wrong.append(message.text) if message.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("requestfailed", lambda request: wrong.append(request.url))
+    page.goto(f"{book.as_uri()}{words}")
+    page.locator(".lmrel-lab .head strong").first.wait_for()
+    return page, wrong
+
+
+def at_rest(page: Page, models: int = 1) -> None:
+    """Waits until each shown model's tree has grown and its curves stand."""
+    page.wait_for_function(
+        "count => document.querySelectorAll('.lmrel-lab .panels [role=img][aria-label]').length >= count", arg=models
+    )
+
+
+def turn(page: Page, temperature: float) -> None:
+    set_range(page, "Temperature", temperature)
+
+
+def shown(page: Page, model: str) -> float:
+    return float(page.get_by_role("region", name=model, exact=True).locator(".head strong").inner_text())
+
+
+def test_the_page_shows_the_packages_probabilities_at_any_turn_of_the_dial(browser: Browser, book: Path) -> None:
+    page, wrong = visit(browser, book, f"#p={quote('(21 - 8) * 10 + 10')}&m=dense-instruct.sparse-instruct")
+    at_rest(page, 2)
+    [row] = [row for row in paper_rows() if worksheet_item(row) == "(21 - 8) * 10 + 10"]
+    table, temperatures = paper_problems().set_index("problem_id", drop=False), [0.0, 0.35, 1.0, 1.4]
+    for name in ("tiny-dense-instruct", "tiny-sparse-instruct"):
+        bounds = enumerate_outcomes(*tiny(name), table.loc[[row["problem_id"]]], temperatures, tolerance=0.003)
+        bounds = bounds[bounds["metric"] == "correct"]
+        for t, lower, upper in bounds[["temperature", "lower", "upper"]].itertuples(index=False):
+            turn(page, t)
+            assert lower - 0.006 <= shown(page, name.removeprefix("tiny-").replace("-", " ")) <= upper + 0.001
+    assert "T=1.40" in page.evaluate("new Promise(done => setTimeout(() => done(location.hash), 400))")
+    assert wrong == []
+    page.context.close()
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("", "Type a problem."),
+        ("two plus two", "no words"),
+        ("(16 / 18) * 5 + 3", "never saw a division"),
+        ("(16 - 18) * " + "5" * 40 + " + 3", "too long"),
+        ("16 + 18", "neither"),
+        ("16 - 18 * 5 + 3", "brackets"),
+        ("<img src=x onerror=alert(1)>", "no words"),
+    ],
+)
+def test_bad_input_gets_a_sentence(browser: Browser, book: Path, typed: str, said: str) -> None:
+    page, wrong = visit(browser, book)
+    page.get_by_label("Problem", exact=True).fill(typed)
+    assert said in page.locator(".lmrel-lab .said").inner_text()
+    assert page.locator(".lmrel-lab .answer").inner_text() == ""
+    page.get_by_label("Problem", exact=True).fill("a=6; b=7; c=a*b; d=c+9")  # and a good one is answered after it
+    assert page.locator(".lmrel-lab .answer").inner_text() == "= 51"
+    assert wrong == []
+    page.context.close()
+
+
+def test_a_models_weights_load_when_first_needed_and_once(browser: Browser, book: Path) -> None:
+    page, wrong = visit(browser, book)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(Path(request.url).stem))
+    box = page.get_by_role("checkbox", name="sparse base")
+    for _ in range(2):
+        box.check()
+        page.get_by_role("region", name="sparse base").locator(".head strong").wait_for()
+        box.uncheck()
+    assert [name for name in asked if name.startswith("weights")] == ["weights-tiny-sparse-base"]
+    loaded = page.evaluate("[...document.scripts].map(script => script.src).filter(src => src.includes('weights'))")
+    assert len(loaded) == 2
+    assert wrong == []
+    page.context.close()
+
+
+def test_the_address_holds_what_is_seen(browser: Browser, book: Path) -> None:
+    page, _ = visit(browser, book)
+    page.get_by_label("Problem", exact=True).fill("(14 - 20) * 2 + 4")
+    page.get_by_role("checkbox", name="dense base").check()
+    turn(page, 0.9)
+    page.get_by_text("More knobs").click()
+    set_range(page, "top-k", 5)
+    page.get_by_label("added", exact=True).select_option("Qwen2.5-Instruct's knobs")
+    set_range(page, "u", 0.25)
+    page.wait_for_timeout(400)
+    address = page.url
+    rows = "[...document.querySelectorAll('table.knobs tbody tr')].map(row => row.innerText)"
+    table = page.evaluate(rows)
+    assert [row.split("\t")[1:] for row in table] == [
+        ["0.90", "–"],
+        ["5", "–"],
+        ["–", "0.8"],
+        ["–", "–"],
+        ["–", "1.05"],
+    ]
+    page.context.close()
+    page, wrong = visit(browser, book, address.partition("index.html")[2])
+    assert page.get_by_label("Problem", exact=True).input_value() == "(14 - 20) * 2 + 4"
+    assert page.locator(".lmrel-lab section .name").all_inner_texts() == ["dense base", "dense instruct"]
+    page.get_by_text("More knobs").click()
+    assert page.evaluate(rows) == table
+    assert "u = 0.250" in page.locator(".lmrel-lab .picked").inner_text()
+    assert wrong == []
+    page.context.close()
+
+
+def test_draws_fall_and_are_counted_without_motion_at_once(browser: Browser, book: Path) -> None:
+    page, wrong = visit(browser, book, reduced_motion="reduce")
+    at_rest(page)
+    for _ in range(3):
+        page.get_by_role("button", name="Draw", exact=True).click()
+    rained = page.locator(".lmrel-lab .rained")
+    assert re.match(r"[0-3] of 3 draws right", rained.inner_text())
+    page.get_by_role("button", name="Let it rain").click()
+    page.get_by_role("button", name="Let it rain").wait_for(timeout=60_000)  # it has stopped of itself
+    right, draws = map(int, re.findall(r"(\d+) of (\d+) draws", rained.inner_text())[0])
+    assert abs(right / draws - shown(page, "dense instruct")) < 0.1  # the pile is nowhere 4 % off, at two borders
+    page.get_by_role("button", name="Clear").click()
+    assert rained.inner_text() == ""
+    assert wrong == []
+    page.context.close()
+
+
+def test_tokens_are_chosen_and_problems_taken_by_keyboard(browser: Browser, book: Path) -> None:
+    page, wrong = visit(browser, book)
+    at_rest(page)
+    page.locator("canvas.icicle").focus()
+    for key in ("ArrowRight", "ArrowRight"):
+        page.keyboard.press(key)
+    path = page.locator(".lmrel-lab .path")
+    assert "“␣2” begins" in path.inner_text()
+    page.keyboard.press("Enter")
+    assert "You chose “␣2”" in path.inner_text()
+    page.keyboard.press("Escape")
+    page.keyboard.press("Escape")
+    assert "You chose" not in path.inner_text()
+    cells = page.locator(".cells canvas")
+    cells.focus()
+    for key in ("ArrowRight", "ArrowDown", "Enter"):
+        page.keyboard.press(key)
+    assert page.get_by_label("Problem", exact=True).input_value() != "(50 - 9) * 6 + 2"
+    assert wrong == []
+    page.context.close()
+
+
+def test_accuracy_and_grid_are_the_stored_ones(browser: Browser, book: Path) -> None:
+    page, _ = visit(browser, book, "#T=1.00&m=sparse-base")
+    for t, i in ((0.0, 0), (1.0, 10), (2.0, 20)):
+        turn(page, t)
+        expected = MADE_UP["tiny-sparse-base"][:, i]
+        text = page.locator(".lmrel-lab .cells .more").inner_text()
+        assert f"gets {100 * expected.mean():.0f} % right" in text
+        assert f"{(expected > 0.95).sum()} problems nearly always" in text
+        assert f"{(expected < 0.05).sum()} nearly never" in text
+    page.context.close()
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(390, "light"), (390, "dark"), (768, "light"), (1440, "dark")])
+def test_the_page_fits_and_axe_finds_nothing(browser: Browser, book: Path, width: int, scheme: Any) -> None:
+    page, wrong = visit(browser, book, viewport={"width": width, "height": 900}, color_scheme=scheme)
+    at_rest(page)
+    figure = page.locator(".lmrel-lab")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert (figure.bounding_box() or {})["height"] <= figure.evaluate(
+        "e => parseFloat(getComputedStyle(e).minHeight)"
+    ) + 1
+    assert wrong == []
+    found = Axe().run(page).response["violations"]
+    assert [(one["id"], [node["html"] for node in one["nodes"][:3]]) for one in found] == []
+    page.context.close()
+
+
+def test_embedded_there_is_the_figure_and_nothing_else(browser: Browser, book: Path) -> None:
+    page, wrong = visit(browser, book, "?embed#T=0.50")
+    assert page.locator(".lmrel-lab").is_visible()
+    assert not page.get_by_text("A figure.").is_visible()
+    assert not page.locator(".bd-sidebar-primary").is_visible()
+    assert wrong == []
+    page.context.close()
+
+
+def test_without_javascript_there_is_a_table(browser: Browser, book: Path) -> None:
+    page = browser.new_context(offline=True, java_script_enabled=False).new_page()
+    page.goto(book.as_uri())
+    table = page.locator(".bd-article table:visible")
+    assert f"{100 * MADE_UP['tiny-dense-base'][:, 0].mean():.0f} %" in table.inner_text()
+    assert not page.locator(".lmrel-lab").is_visible()
+    page.context.close()
