@@ -5,7 +5,7 @@ window.lmrelDraw = (() => {
   const GAP = 2;
   const SYMBOLS = { " ": "␣", "\n": "⏎" };
   const shown = (text) => text.replace(/[ \n]/g, (character) => SYMBOLS[character]);
-  const percent = (p) => `${(100 * p).toFixed(p > 0 && p < 0.1 ? 1 : 0)} %`;
+  const percent = (p) => (p > 0.995 && p < 1 ? "over 99 %" : `${(100 * p).toFixed(p > 0 && p < 0.1 ? 1 : 0)} %`);
   const number = (answer) => (answer === null ? "no number" : answer.replace("-", "−"));
 
   // A canvas as sharp as the screen; what is drawn is measured in CSS pixels.
@@ -132,7 +132,7 @@ window.lmrelDraw = (() => {
     pen.strokeStyle = paint.rest;
     pen.strokeRect(x - 0.5, 0.5, pile - 8, height - 1);
     if (!draws.length) {
-      pen.font = `12px ${FONT}`;
+      pen.font = `${pile < 60 ? 11 : 12}px ${FONT}`;
       pen.fillStyle = paint.ink;
       pen.textAlign = "center";
       ["draws", "land", "here"].forEach((word, i) => pen.fillText(word, x + pile / 2 - 4, height / 2 + 16 * (i - 1)));

@@ -290,19 +290,25 @@ window.lmrelLab = (() => {
       }
       return way.child;
     };
-    // Follows the `count` likeliest open ways, as last weighed, of those above `least`; false if there was none.
-    // `hopeful`: only those that may still become right.
-    const grow = (count, least, hopeful = false) => {
+    // Follows the `count` likeliest open ways below `top`, as last weighed, of those with more than the share `least` of
+    // its mass; false if there was none. `hopeful`: only those that may still become right.
+    const grow = (count, least, { top = nodes[0], hopeful = false } = {}) => {
+      const floor = least * top.mass;
       const waiting = [];
       for (const from of nodes) {
-        if (from.mass <= least) continue;
+        if (from.mass <= floor || !within(from, top)) continue;
         for (const way of from.ways) {
-          if (way.open && !way.child && way.p > least && (way.possible || !hopeful)) waiting.push({ from, way });
+          if (way.open && !way.child && way.p > floor && (way.possible || !hopeful)) waiting.push({ from, way });
         }
       }
       waiting.sort((a, b) => b.way.p - a.way.p);
       for (const { from, way } of waiting.slice(0, count)) follow(from, way);
       return waiting.length > 0;
+    };
+    const within = (node, top) => {
+      let at = node;
+      while (at.depth > top.depth) at = at.parent;
+      return at === top;
     };
     // The way in which the number `u` in [0, 1) lies, counted from the first way of `from` downwards.
     const pick = (u, from = nodes[0]) => {

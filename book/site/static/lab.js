@@ -3,7 +3,7 @@
   const { load, bytes, completed } = window.lmrelLive;
   const { unpack, createTokenizer, createModel, createTree } = window.lmrelLab;
   const { icicle, curves, grid, shown, percent, number, value } = window.lmrelDraw;
-  const NODES = 600; // of a tree, at most
+  const [NODES, MOST_NODES] = [600, 1500]; // of a tree, at most, and if a reader chooses tokens that are unlikely
   const ENOUGH = 0.005; // mass not followed that may stay
   const SLICE = 12; // milliseconds at a time for following answers
   const GRID = Array.from({ length: 21 }, (_, i) => i / 10);
@@ -113,10 +113,12 @@
       const panel = { name, tree: null, root: null, blocks: [], chosen: null, drops: [], over: [], knobs: null, work: 0 };
       panel.head = make("p", { class: "head" });
       panel.canvas = make("canvas", { class: "icicle", role: "application", tabindex: "0", "aria-label": `All answers of ${short(name)}. Arrow keys move over the tokens, Enter chooses one, Escape goes back.` });
-      panel.path = make("p", { class: "path" });
+      panel.path = make("span");
+      panel.back = button("Back to all answers", () => choose(panel, panel.tree.nodes[0]));
       panel.rain = make("p", { class: "more rained" });
       panel.curve = make("canvas", { role: "img" });
-      panel.node = make("section", { "aria-label": short(name) }, make("p", { class: "name" }, short(name)), panel.head, panel.canvas, panel.path, panel.rain);
+      panel.node = make("section", { "aria-label": short(name) }, make("p", { class: "name" }, short(name)), panel.head, panel.canvas,
+        make("p", { class: "path" }, panel.path, " ", panel.back), panel.rain);
       panel.below = make("div", {}, make("p", { class: "title" }, `The likeliest answers of ${short(name)}, as the dial turns`), panel.curve);
       listen(panel);
       return panel;
@@ -132,7 +134,7 @@
       if (stale()) return;
       const { prompt: [before, after], vocabulary } = suite.models[panel.name];
       panel.tree = createTree(run, vocabulary, encode(before + problem.line + after), problem.answer, suite.limit);
-      Object.assign(panel, { root: panel.tree.nodes[0], chosen: null, over: [], knobs: null });
+      Object.assign(panel, { root: panel.tree.nodes[0], chosen: null, over: [], knobs: null, most: NODES });
       await follow(panel, stale, true);
       if (!stale()) await prepare(panel, stale);
     };
@@ -141,8 +143,10 @@
       const { tree } = panel;
       for (let begun = performance.now(); ;) {
         tree.weigh(settings());
-        const sums = tree.sum();
-        const done = sums.unknown + sums.lost <= ENOUGH || tree.nodes.length >= NODES || !tree.grow(6, 0.0005);
+        tree.sum();
+        const { root } = panel;
+        const rest = root.sums ? (root.sums.unknown + root.sums.lost) / root.mass : 1;
+        const done = rest <= ENOUGH || tree.nodes.length >= panel.most || !tree.grow(6, 0.0005, { top: root });
         if (done || performance.now() - begun > (first ? 40 : SLICE)) {
           draw(panel);
           if (done) break;
@@ -193,15 +197,17 @@
     const knobs = () => JSON.stringify([state.knobs, state.added]);
 
     // Drawing
-    const tall = () => (shelf.clientWidth < 560 ? 340 : panels.size > 1 ? 320 : 430);
+    const tall = () => {
+      if (document.fullscreenElement) return Math.max(320, innerHeight * (panels.size > 1 ? 0.3 : 0.5));
+      return shelf.clientWidth < 560 ? 340 : panels.size > 1 ? 320 : 430;
+    };
     const draw = (panel) => {
       const { tree, root } = panel;
       if (!tree) return;
       const height = tall();
-      panel.canvas.classList.toggle("choosing", root !== tree.nodes[0]);
       if (root.mass > 0) {
-        const draws = state.draws;
-        panel.blocks = icicle(panel.canvas, { tree, root, height, u: state.u, draws, drops: panel.drops, chosen: panel.chosen && panel.blocks.find(same(panel.chosen)) });
+        const chosen = panel.chosen && panel.blocks.find(same(panel.chosen));
+        panel.blocks = icicle(panel.canvas, { tree, root, height, u: state.u, draws: state.draws, drops: panel.drops, chosen });
       }
       const { correct, unknown } = tree.nodes[0].sums;
       const answers = [...tree.answers()].sort((a, b) => b[1] - a[1]);
@@ -209,7 +215,7 @@
       const most = unknown >= 0.0005 ? `, at most ${(correct + unknown).toFixed(3)}` : "";
       const leader = first ? make("span", {}, ` Likeliest answer: ${number(first[0])} (${percent(first[1])}), `, make("b", { class: first[0] === tree.right ? "right" : "wrong" }, first[0] === tree.right ? "right." : "wrong.")) : "";
       panel.head.replaceChildren("P(correct) = ", make("strong", {}, correct.toFixed(3)), `${most}.`, leader);
-      tellPath(panel, height);
+      tellPath(panel);
       tellRain(panel);
       const lines = panel.over.map(({ key, values }) => ({
         name: number(key), values, bold: key === tree.right, colour: key === tree.right ? "right" : "wrong",
@@ -221,18 +227,15 @@
       }
     };
     const same = (one) => (other) => one.from === other.from && one.way === other.way;
-    const tellPath = (panel, height) => {
-      const { tree, root, chosen } = panel;
-      const parts = [];
-      if (root !== tree.nodes[0]) {
-        const back = button("Back to all answers", () => choose(panel, tree.nodes[0]));
-        parts.push(`You chose “${shown(root.text)}”. The model itself begins so in ${percent(root.mass)} of draws. `, back, " ");
-      }
+    const tellPath = ({ tree, root, chosen, path, back }) => {
+      const whole = root === tree.nodes[0];
+      const parts = whole ? [] : [`You chose “${shown(root.text)}”. The model itself begins so in ${percent(root.mass)} of draws.`];
       if (chosen) {
-        const text = chosen.way.open ? `“${shown(chosen.way.text)}” begins ${percent(chosen.way.p)} of draws.` : `The whole answer ${number(chosen.way.answer)}, ${chosen.way.right ? "right" : "wrong"}: ${percent(chosen.way.p)} of draws.`;
-        parts.push(text);
-      } else if (root === tree.nodes[0]) parts.push(`Left to right a token at a time; height is probability. Click a token to choose it yourself.`);
-      panel.path.replaceChildren(...parts);
+        const { open, text, answer, right, p } = chosen.way;
+        parts.push(open ? `“${shown(text)}” begins ${percent(p)} of draws.` : `The whole answer ${number(answer)}, ${right ? "right" : "wrong"}: ${percent(p)} of draws.`);
+      } else if (whole) parts.push("Left to right a token at a time; height is probability. Click a token to choose it yourself.");
+      path.textContent = parts.join(" ");
+      back.hidden = whole;
     };
     const tellRain = (panel) => {
       const { tree, root } = panel;
@@ -246,6 +249,7 @@
         if (panel.tree) {
           panel.tree.weigh(settings());
           panel.tree.sum();
+          if (panel.root.mass === 0) panel.root = panel.tree.nodes[0]; // what was chosen cannot happen any more
         }
         draw(panel);
       }
@@ -298,7 +302,7 @@
 
     // Choosing tokens, by pointer and by key
     const choose = (panel, node) => {
-      [panel.root, panel.chosen] = [node, null];
+      Object.assign(panel, { root: node, chosen: null, most: Math.max(panel.most, Math.min(panel.tree.nodes.length + 60, MOST_NODES)) });
       panel.tree.weigh(settings());
       panel.tree.sum();
       drawAll();
@@ -414,6 +418,11 @@
 
     // State in the address, behind its #, where a page from disk may write.
     const remember = () => {
+      clearTimeout(noted);
+      noted = setTimeout(note, 200); // browsers refuse an address that changes a hundred times in a row
+    };
+    let noted = null;
+    const note = () => {
       const words = new URLSearchParams({ p: state.read?.typed ?? state.problem, T: state.t.toFixed(2), m: state.models.map((name) => name.replace("tiny-", "")).join(".") });
       for (const [knob, amount] of Object.entries(state.knobs)) words.set(knob, amount);
       if (state.added !== "nothing") words.set("added", [...presets.keys()].indexOf(state.added));
@@ -423,6 +432,7 @@
     };
     const recall = () => {
       const words = new URLSearchParams(location.hash.slice(1));
+      state.knobs = {};
       const real = (name, low, high, otherwise) => {
         const found = parseFloat(words.get(name));
         return found >= low && found <= high ? found : otherwise;
@@ -605,6 +615,7 @@
       drawOverall();
     });
     cells.addEventListener("keydown", (event) => {
+      cellFocus ??= 0;
       const step = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -cellPlaces.columns, ArrowDown: cellPlaces.columns }[event.key];
       if (event.key === "Enter") take(cellFocus);
       else if (step && suite.problems[cellFocus + step]) cellFocus += step;

@@ -156,7 +156,7 @@ GROW = """async ([name, items, answers, temperatures, knobs, nodes]) => {
     const all = temperatures.map((temperature) => ({ temperature, ...knobs }));
     for (let round = 0; round < 400 && tree.nodes.length < nodes; round++) {
       tree.weigh(all[round % all.length]);
-      tree.grow(8, 1e-4, true);
+      tree.grow(8, 1e-4, { hopeful: true });
     }
     return all.map((settings) => {
       tree.weigh(settings);
@@ -289,7 +289,7 @@ def test_the_page_shows_the_packages_probabilities_at_any_turn_of_the_dial(brows
         for t, lower, upper in bounds[["temperature", "lower", "upper"]].itertuples(index=False):
             turn(page, t)
             assert lower - 0.006 <= shown(page, name.removeprefix("tiny-").replace("-", " ")) <= upper + 0.001
-    assert "T=1.40" in page.evaluate("new Promise(done => setTimeout(() => done(location.hash), 400))")
+    assert "T=1.40" in page.evaluate("new Promise(done => setTimeout(() => done(location.hash), 700))")
     assert wrong == []
     page.context.close()
 
@@ -342,7 +342,7 @@ def test_the_address_holds_what_is_seen(browser: Browser, book: Path) -> None:
     set_range(page, "top-k", 5)
     page.get_by_label("added", exact=True).select_option("Qwen2.5-Instruct's knobs")
     set_range(page, "u", 0.25)
-    page.wait_for_timeout(400)
+    page.wait_for_timeout(700)
     address = page.url
     rows = "[...document.querySelectorAll('table.knobs tbody tr')].map(row => row.innerText)"
     table = page.evaluate(rows)
