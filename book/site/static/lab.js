@@ -86,7 +86,7 @@
     const told = make("p", { role: "status", class: "unseen" });
     const panels = new Map();
     const [shelf, lower] = [make("div", { class: "panels" }), make("div", { class: "panels" })];
-    const overall = make("canvas", { role: "img" });
+    const overall = make("canvas", { role: "img", "aria-label": "Accuracy over temperature" });
     const cells = make("canvas", { role: "application", tabindex: "0" });
     const cellNote = make("p", { class: "more" });
     const gridModel = make("select");
@@ -116,7 +116,7 @@
       panel.path = make("span");
       panel.back = button("Back to all answers", () => choose(panel, panel.tree.nodes[0]));
       panel.rain = make("p", { class: "more rained" });
-      panel.curve = make("canvas", { role: "img" });
+      panel.curve = make("canvas", { role: "img", "aria-label": `The likeliest answers of ${short(name)} over temperature, not yet worked out.` });
       panel.node = make("section", { "aria-label": short(name) }, make("p", { class: "name" }, short(name)), panel.head, panel.canvas,
         make("p", { class: "path" }, panel.path, " ", panel.back), panel.rain);
       panel.below = make("div", {}, make("p", { class: "title" }, `The likeliest answers of ${short(name)}, as the dial turns`), panel.curve);
@@ -418,16 +418,17 @@
 
     // State in the address, behind its #, where a page from disk may write.
     const remember = () => {
+      moved ||= begun;
       clearTimeout(noted);
       noted = setTimeout(note, 200); // browsers refuse an address that changes a hundred times in a row
     };
-    let noted = null;
+    let [noted, begun, moved] = [null, false, false]; // the address stays as it is until a reader moves something
     const note = () => {
       const words = new URLSearchParams({ p: state.read?.typed ?? state.problem, T: state.t.toFixed(2), m: state.models.map((name) => name.replace("tiny-", "")).join(".") });
       for (const [knob, amount] of Object.entries(state.knobs)) words.set(knob, amount);
       if (state.added !== "nothing") words.set("added", [...presets.keys()].indexOf(state.added));
       if (state.u !== null) words.set("u", state.u.toFixed(3));
-      history.replaceState(null, "", `#${words}`);
+      if (moved) history.replaceState(null, "", `#${words}`);
       frame.textContent = `<iframe src="${location.href.split("#")[0].split("?")[0]}?embed#${words}" title="All answers of a tiny language model" width="100%" height="900" style="border: 0"></iframe>`;
     };
     const recall = () => {
@@ -655,7 +656,9 @@
     new ResizeObserver(drawAll).observe(place);
     new MutationObserver(drawAll).observe(document.documentElement, { attributeFilter: ["data-theme"] });
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
+    begun = true;
     window.addEventListener("hashchange", () => {
+      if (!new URLSearchParams(location.hash.slice(1)).has("p")) return; // a heading of the page
       recall();
       input.value = state.problem;
       showDial();

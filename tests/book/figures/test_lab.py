@@ -266,7 +266,8 @@ def visit(browser: Browser, book: Path, words: str = "", **options: Any) -> tupl
 def at_rest(page: Page, models: int = 1) -> None:
     """Waits until each shown model's tree has grown and its curves stand."""
     page.wait_for_function(
-        "count => document.querySelectorAll('.lmrel-lab .panels [role=img][aria-label]').length >= count", arg=models
+        "n => document.querySelectorAll('.lmrel-lab .panels [aria-label^=\"Probability of answers\"]').length >= n",
+        arg=models,
     )
 
 
@@ -360,6 +361,18 @@ def test_the_address_holds_what_is_seen(browser: Browser, book: Path) -> None:
     page.get_by_text("More knobs").click()
     assert page.evaluate(rows) == table
     assert "u = 0.250" in page.locator(".lmrel-lab .picked").inner_text()
+    assert wrong == []
+    page.context.close()
+
+
+def test_a_heading_in_the_address_changes_nothing(browser: Browser, book: Path) -> None:
+    page, wrong = visit(browser, book, "#home")
+    page.wait_for_timeout(500)
+    assert page.url.endswith("#home")
+    page.get_by_label("Problem", exact=True).fill("(14 - 20) * 2 + 4")
+    page.evaluate("location.hash = 'home'")
+    page.wait_for_timeout(100)
+    assert page.get_by_label("Problem", exact=True).input_value() == "(14 - 20) * 2 + 4"
     assert wrong == []
     page.context.close()
 
