@@ -29,10 +29,9 @@ window.lmrelLive = (() => {
   const probabilities = (logits, seen, settings) => {
     const { temperature, topK, topP, minP, repetitionPenalty } = { ...PURE, ...settings };
     const penalized = (x) => (x < 0 ? x * repetitionPenalty : x / repetitionPenalty);
-    const scores = new Float64Array(logits);
-    if (repetitionPenalty !== 1) scores.forEach((x, token) => seen[token] && (scores[token] = penalized(x)));
+    const scores = repetitionPenalty === 1 ? logits : logits.map((x, token) => (seen[token] ? penalized(x) : x));
     let best = -Infinity; // loops, since a turn of the dial comes here for every prefix
-    for (const x of scores) if (x > best) best = x;
+    for (let token = 0; token < scores.length; token++) if (scores[token] > best) best = scores[token];
     if (temperature === 0) {
       const first = scores.indexOf(best);
       return scores.map((_, token) => (token === first ? 1 : 0));
@@ -55,7 +54,7 @@ window.lmrelLive = (() => {
     }
     if (minP) weights.forEach((w, token) => w < minP && (weights[token] = 0)); // the greatest weight is 1
     let total = 0;
-    for (const w of weights) total += w;
+    for (let token = 0; token < weights.length; token++) total += weights[token];
     for (let token = 0; token < weights.length; token++) weights[token] /= total;
     return weights;
   };
