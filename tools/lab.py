@@ -29,6 +29,7 @@ FIRST = """(text) => new Promise((done) => {
   const look = () => (count(".head strong") === count(".head") ? done(performance.now() - begun) : setTimeout(look, 1));
   look();
 })"""
+IDLE = "document.querySelector('.lmrel-lab section[aria-busy=true]') === null"
 # What the page does at a turn: every probability, every canvas, every word, and where they stand. Both callbacks run in
 # the frame in which the page does it, one before it and one after.
 TURN = """(t) => new Promise((done) => {
@@ -59,8 +60,8 @@ def timed(page: Page, items: list[str]) -> dict[str, list[float]]:
     found: dict[str, list[float]] = {"first": [], "turns": [], "work": []}
     for item in items:
         found["first"].append(float(page.evaluate(FIRST, item)))
-        page.wait_for_timeout(3000)  # until the tree has grown
         for t in np.linspace(0, 2, TURNS):
+            page.wait_for_function(IDLE, timeout=120_000)  # the tree has grown to what this temperature asks for
             before = worked()
             found["turns"].append(float(page.evaluate(TURN, t)))
             found["work"].append(worked() - before)

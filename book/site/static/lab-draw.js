@@ -5,7 +5,7 @@ window.lmrelDraw = (() => {
   const GAP = 2;
   const SYMBOLS = { " ": "␣", "\n": "⏎" };
   const shown = (text) => text.replace(/[ \n]/g, (character) => SYMBOLS[character]);
-  const percent = (p) => (p > 0.995 && p < 1 ? "over 99 %" : `${(100 * p).toFixed(p > 0 && p < 0.1 ? 1 : 0)} %`);
+  const percent = (p) => (p > 0.995 && p < 1 ? "over 99\u00a0%" : `${(100 * p).toFixed(p > 0 && p < 0.1 ? 1 : 0)}\u00a0%`);
   const number = (answer) => (answer === null ? "no number" : answer.replace("-", "−"));
 
   // A canvas as sharp as the screen; what is drawn is measured in CSS pixels.
@@ -109,10 +109,10 @@ window.lmrelDraw = (() => {
       for (const way of node.ways) {
         const h = way.p * scale;
         if (h <= 0) continue;
-        const sums = way.child?.sums ?? { correct: 0, wrong: 0, lost: 0, unknown: 0, [way.kind]: way.p };
         if (h < 1) { // the ways below are smaller still, but for an end of the number
           smallFrom ??= at;
-          for (const name of Object.keys(small)) small[name] += sums[name];
+          if (!way.child) small[way.kind] += way.p;
+          else for (const name in small) small[name] += way.child.sums[name];
           continue;
         }
         if (!way.open) {
@@ -127,7 +127,7 @@ window.lmrelDraw = (() => {
           label(shown(way.piece), x, at, own, h, begun ? paint.on : paint.ink);
           blocks.push({ x, y: at, w: own, h, way });
           if (way.child && level + 1 < columns) column(way.child, x + own, at, level + 1);
-          else heap(sums, x + own, at);
+          else heap(way.child?.sums ?? { correct: 0, wrong: 0, lost: 0, unknown: 0, [way.kind]: way.p }, x + own, at);
         }
         at += h;
       }

@@ -116,7 +116,7 @@
     const here = new URLSearchParams({ p: stored.typed, T: rest.toFixed(2), m: stored.model.replace("tiny-", "") });
     const link = make("a", { class: "try", href: `${place.dataset.lab}#${here}` }, "Try your own problem");
     place.replaceChildren(
-      make("p", { class: "asked" }, "Asked: ", make("b", {}, `${stored.problem} = ?`), " Right is ", make("b", { class: "right" }, number(String(stored.answer))), "."),
+      make("p", { class: "asked" }, "Asked: ", make("b", {}, `${stored.problem} = ?`), " Right answer: ", make("b", { class: "right" }, number(String(stored.answer)))),
       dial.node, panel.node,
       make("div", { class: "buttons" }, ...dice.buttons, ...(landing ? [play] : []), createFull(place, fail), link),
       ...(landing ? [] : [line.node]),

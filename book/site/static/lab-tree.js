@@ -78,10 +78,13 @@ window.lmrelTree = (() => {
     };
     const nodes = [node(null, null, model.begin(prompt))];
 
+    let answered = null; // the last answers, until the next weighing
+
     // Works out the probability of all that was followed under `settings`: `mass` of nodes, `p` of ways, and `sums` of
     // each node over the texts below it. A turn of the dial comes here for every node, hence loops over numbers.
     const weigh = (settings) => {
       const { temperature, topK = 0, topP = 1, minP = 0, repetitionPenalty = 1 } = settings;
+      answered = null;
       const plain = !topK && topP === 1 && !minP && repetitionPenalty === 1;
       for (const each of nodes) { // parents come first
         const { parent, way, logits, seen, order, gaps, owner, chances, kinds, totals } = each;
@@ -116,11 +119,12 @@ window.lmrelTree = (() => {
     };
     // The probability of each complete answer, as last weighed; null is a text without a number.
     const answers = () => {
+      if (answered) return answered;
       const found = new Map();
       for (const { mass, closed } of nodes) {
         if (mass > 0) for (const { answer, p } of closed) if (p > 0) found.set(answer, (found.get(answer) ?? 0) + p);
       }
-      return found;
+      return (answered = found);
     };
 
     // The node of an open way; null where the model says no more, as a stored one may.

@@ -511,7 +511,7 @@ def test_accuracy_and_grid_are_the_stored_ones_and_say_so_when_a_knob_is_on(lab_
     for t, i in ((0.0, 0), (1.0, 10), (2.0, 20)):
         turn(page, t)
         expected = MADE_UP["tiny-sparse-base"][:, i]
-        text = page.locator(".lmrel-lab .cells .more").inner_text()
+        text = page.locator(".lmrel-lab .cells .more").inner_text().replace("\u00a0", " ")
         assert f"gets {100 * expected.mean():.0f} % right" in text
         assert f"{(expected > 0.95).sum()} problems nearly always" in text
         assert f"{(expected < 0.05).sum()} nearly never" in text
@@ -519,7 +519,7 @@ def test_accuracy_and_grid_are_the_stored_ones_and_say_so_when_a_knob_is_on(lab_
     set_range(page, "top-k", 1)
     assert note.is_visible()
     assert "temperature alone" in note.inner_text()
-    assert page.locator(".lmrel-lab .cells .more").inner_text() == text
+    assert page.locator(".lmrel-lab .cells .more").inner_text().replace("\u00a0", " ") == text
     set_range(page, "top-k", 0)
     assert not note.is_visible()
     page.get_by_text("More knobs").click()
