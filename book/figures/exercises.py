@@ -141,7 +141,7 @@ EXERCISES: dict[str, tuple[Exercise, Callable[..., float]]] = {
             "to be right in half of all draws?",
             " %",
             0.03,
-            "One slip in 145 tokens is already too many.",
+            "That is one slip in 145 tokens.",
             (
                 (95, 95, "0.95 to the power 100 is 0.6 %. Look for the number whose power 100 is one half."),
                 (99, 99.1, "Close. 0.99 to the power 100 is 37 %."),

@@ -374,9 +374,15 @@ def lines(
     by: str,
     percent: bool = True,
     log: bool = False,
+    right: str = "",
 ) -> Any:
-    """Column `y` against `x`, a line with dots for each value of `by`. With `percent`, `y` is a share from 0 to 1."""
+    """Column `y` against `x`, a line with dots for each value of `by`. With `percent`, `y` is a share from 0 to 1.
+
+    The value `right` of `by` takes the colour of what is right.
+    """
     names = list(dict.fromkeys(map(str, table[by])))
+    others = iter([PALETTE[1], PALETTE[3], *PALETTE[4:]]) if right else iter(PALETTE)
+    colours = [PALETTE[2] if name == right else next(others) for name in names]
     data = table[[x, y, by]].round(4).astype({by: str})
     scale = alt.Scale(type="log", nice=False) if log else alt.Scale(nice=False, zero=False, padding=8)
     axis = alt.Axis(tickCount=6, labelOverlap="greedy")
@@ -384,13 +390,13 @@ def lines(
     base = alt.Chart(data).encode(
         x=alt.X(f"{x}:Q", scale=scale, axis=axis),
         y=vertical,
-        color=coloured(f"{by}:N", names),
+        color=alt.Color(f"{by}:N", sort=names, scale=alt.Scale(domain=names, range=colours)),
         tooltip=[f"{by}:N", f"{x}:Q", alt.Tooltip(f"{y}:Q", format=".1%" if percent else ".2f")],
     )
     shape = alt.Shape(f"{by}:N", sort=names, scale=alt.Scale(domain=names, range=SHAPES[: len(names)]))
     chart = base.mark_line(strokeWidth=1.5) + base.mark_point(filled=True, size=35, opacity=1).encode(shape=shape)
     chart = themed(chart.properties(title=title), description)
-    return _alive(chart, "curves", x=x, y=y, by=by, percent=percent, log=log)
+    return _alive(chart, "curves", x=x, y=y, by=by, percent=percent, log=log, colours=colours)
 
 
 @figure

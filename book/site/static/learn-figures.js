@@ -107,7 +107,7 @@
   };
 
   // Pieces of the line from 0 to 1, of tokens or of whole answers; u takes the piece on which it falls.
-  const line = (place, { rows, count, answers, order, right, big }) => {
+  const line = (place, { rows, count, answers, order, right }) => {
     const names = answers ? order : [...rows.slice(0, count).map(({ token }) => token), "others"];
     const stops = answers ? [...new Set(rows.map((row) => row.temperature))].sort((a, b) => a - b) : null;
     const T = answers ? temperature(1, stops.at(-1), stops[1] - stops[0]) : temperature();
@@ -139,11 +139,12 @@
     const update = () => {
       const all = shares();
       const here = hit(all, u.value);
+      const [wide, size] = [strip.clientWidth || 340, parseFloat(getComputedStyle(place).fontSize)];
       const total = counts.reduce((a, b) => a + b, 0);
       mark.style.left = `${100 * u.value}%`;
       pieces.forEach((piece, i) => {
         piece.style.width = `${100 * all[i]}%`;
-        piece.className = [class_(names[i]), i === here ? "lit" : "", all[i] < (big ? 0.04 : 0.06) ? "thin" : ""].join(" ").trim();
+        piece.className = [class_(names[i]), i === here ? "lit" : "", all[i] * wide < 12 + 0.75 * size * names[i].length ? "thin" : ""].join(" ").trim();
       });
       lines.forEach(({ node, bar, value }, i) => {
         node.className = [class_(names[i]), i === here ? "lit" : ""].join(" ").trim();
@@ -186,6 +187,7 @@
       update();
     });
     u.control.addEventListener("input", update);
+    new ResizeObserver(update).observe(strip); // which names have room
     place.append(T.node, u.node, strip, taken, make("div", { class: "buttons" }, form, many(1), many(100), reset), list, counted);
     update();
   };
@@ -205,7 +207,7 @@
   const curves = (place, { rows, x, y, by, percent: isShare, log, colours }) => {
     const names = [...new Set(rows.map((row) => row[by]))];
     const stops = [...new Set(rows.map((row) => row[x]))].sort((a, b) => a - b);
-    const paint = names.map((name, i) => (colours ?? {})[name] ?? COLOURS[i % COLOURS.length]);
+    const paint = names.map((_, i) => colours[i % colours.length]);
     const own = names.map((name) => rows.filter((row) => row[by] === name).sort((a, b) => a[x] - b[x]));
     const start = stops.reduce((best, stop, i) => (Math.abs(stop - 1) < Math.abs(stops[best] - 1) ? i : best), 0);
     const at = slider(x, { min: 0, max: stops.length - 1, step: 1, value: start }, (i) => (x === "temperature" ? tempered(stops[i]) : String(stops[i])));
@@ -306,7 +308,7 @@
       return rows.filter((row) => row.temperature === stop);
     };
     const picture = canvas(320, (svg, width) => {
-      const size = Math.min(width - 60, 460);
+      const size = Math.min(width - 76, 460);
       const [left, top, bottom] = [48, 12, 272];
       const X = (v) => left + v * size;
       const Y = (v) => bottom - v * (bottom - top);
@@ -388,6 +390,6 @@
   const KINDS = { bars, line, curves, runs, reliability, luck };
   for (const place of document.querySelectorAll(".lmrel-learn")) {
     const figure = JSON.parse(place.querySelector("script").textContent);
-    KINDS[figure.kind](place, { ...figure, big: place.closest(".lmrel-class") !== null });
+    KINDS[figure.kind](place, figure);
   }
 })();
