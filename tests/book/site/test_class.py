@@ -65,7 +65,7 @@ def test_the_class_page_goes_by_arrow_keys_and_each_step_has_its_figure(browser:
             figure.first.wait_for()
             box = figure.first.bounding_box()
             assert box is not None
-            assert box["width"] > 1300
+            assert box["width"] > 1250
         assert page.evaluate("parseFloat(getComputedStyle(document.querySelector('.bd-article')).fontSize)") >= 20
         assert page.locator(".bd-article pre:visible").count() == 0
         page.keyboard.press("ArrowRight")
