@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import re
 from pathlib import Path
 
 import nbformat
@@ -49,13 +50,21 @@ def execute(notebook: NotebookNode, folder: Path) -> NotebookNode:
     return client.execute()
 
 
+def plain(text: str) -> str:
+    """The Markdown of a lesson as any notebook's editor shows it: roles keep their text, and directives are named."""
+    text = re.sub(r"\{\w[\w:]*\}`([^`<]*?)\s*<[^`>]*>`", r"\1", text)
+    return re.sub(r"^(`{3,}|:{3,})\{\w+\}.*?^\1$", "*(A live figure, on the page.)*", text, flags=re.M | re.S)
+
+
 def exercise(notebook: NotebookNode) -> NotebookNode:
-    """The student's version: a copy without outputs and without the cells tagged ``solution``."""
+    """The student's version: a copy without outputs and without the cells tagged ``solution``, in plain Markdown."""
     copied = copy.deepcopy(notebook)
     copied.cells = [cell for cell in copied.cells if "solution" not in cell.metadata.get("tags", [])]
     for cell in copied.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
+        else:
+            cell.source = plain(cell.source)
     return copied
 
 

@@ -2,7 +2,8 @@
 
 A table of tokens has a row per token of the vocabulary, likeliest first, with columns ``token, logit``. Problems are
 shown in the few-shot style. The figures with sliders work the decoder's arithmetic out anew in Vega, in the reader's
-browser; the tests compare it with `Decoder`.
+browser; the tests compare it with `Decoder`. On the site the same rows become a lighter figure: a chart says in its
+``usermeta`` which one of ``learn-figures.js``.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import altair as alt
 import numpy as np
 import pandas as pd
 import torch
+from scipy import stats
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
@@ -30,6 +32,7 @@ from lmrel.errors import InputError, check_count, check_number
 from lmrel.parameters import MAX_TEMPERATURE
 from lmrel.problems import Problem, solve
 from lmrel.stats.agreement import majority_at_k
+from lmrel.stats.inference import wilson
 from lmrel.tokens import encode_problems, eos_ids
 
 STYLE = "few_shot"
@@ -59,7 +62,10 @@ def arithmetic(x: int, y: int, z: int, w: int) -> dict[str, Any]:
 @functools.lru_cache(maxsize=4)
 def _in_64_bits(model: PreTrainedModel) -> PreTrainedModel:
     """A copy in 64 bits, so that the digits shown are the same on every machine: for small models only."""
-    return copy.deepcopy(model).double()
+    copied = copy.deepcopy(model).double()
+    if getattr(copied.config, "num_local_experts", 0):
+        copied.set_experts_implementation("eager")  # the grouped product knows no 64 bits
+    return copied
 
 
 def _logits(
@@ -210,6 +216,55 @@ def right_or_wrong(draws: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
+def reported_confidence(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    problems: pd.DataFrame,
+    draws: pd.DataFrame,
+    temperatures: Sequence[float],
+) -> pd.DataFrame:
+    """What programs report as confidence at each temperature, by groups of `draws`, of one draw a problem.
+
+    There are eight groups, by the chance that the model without temperature gives to the text. Columns ``temperature,
+    group, confidence, accuracy, low, high``: the mean chance after temperature, the share of right answers and its 95 %
+    interval.
+    """
+    rows_of = problems.set_index("problem_id").to_dict("index")
+    chances = []
+    for name, text in zip(draws["problem_id"], draws["text"], strict=True):
+        ids = tokenizer.encode(text, add_special_tokens=False)
+        logits = _logits(model, tokenizer, {str(key): one for key, one in rows_of[name].items()}, ids)[: len(ids)]
+        own = [Decoder(t).distribution(logits)[torch.arange(len(ids)), ids].prod().item() for t in (1.0, *temperatures)]
+        chances.append(own)
+    table = np.array(chances)
+    rows = []
+    for group, members in enumerate(np.array_split(np.argsort(table[:, 0], kind="stable"), 8)):
+        share = float(draws["correct"].to_numpy(bool)[members].mean())
+        low, high = wilson(share, len(members))
+        for place, temperature in enumerate(temperatures, start=1):
+            confidence = float(table[members, place].mean())
+            row = {"temperature": temperature, "group": group, "confidence": confidence, "accuracy": share}
+            rows.append(row | {"low": low, "high": high})
+    return pd.DataFrame(rows)
+
+
+def luck(share: float, problems: int) -> pd.DataFrame:
+    """How the counts of two tests of `problems` differ for a model that solves each with chance `share`.
+
+    Columns ``difference, probability``; differences rarer than 1 in 100,000 are left out.
+    """
+    chances = stats.binom.pmf(np.arange(problems + 1), problems, share)
+    both = np.convolve(chances, chances[::-1])
+    table = pd.DataFrame({"difference": np.arange(-problems, problems + 1), "probability": both})
+    return table[table["probability"] >= 1e-5].reset_index(drop=True)
+
+
+def _alive(chart: Any, kind: str, **options: Any) -> Any:
+    """`chart`, which the site draws from its largest table as the figure `kind` of ``learn-figures.js``."""
+    chart.usermeta = {"live": {"kind": kind, **options}}
+    return chart
+
+
 def _slider(name: str, label: str, value: float, low: float, high: float, step: float) -> alt.Parameter:
     return alt.param(name=name, value=value, bind=alt.binding_range(min=low, max=high, step=step, name=label))
 
@@ -217,16 +272,16 @@ def _slider(name: str, label: str, value: float, low: float, high: float, step: 
 def _weighted(table: pd.DataFrame) -> Any:
     """A chart of the tokens with their softmax at the chart's parameter T, worked out by Vega.
 
-    Fields ``weight``, exp((logit - max) / T); ``share``, the probability; ``rank`` by logit from 1; ``to``, the sum of
-    the shares down to this rank.
+    Fields ``weight``, exp((logit - max) / T), at T = 0 a 1 for the likeliest; ``share``, the probability; ``rank`` by
+    logit from 1; ``to``, the sum of the shares down to this rank.
     """
     return (
         alt.Chart(table[["token", "logit"]])
+        .transform_window(rank="row_number()", sort=BEST_FIRST)
         .transform_joinaggregate(top="max(logit)")
-        .transform_calculate(weight="exp((datum.logit - datum.top) / T)")
+        .transform_calculate(weight="T == 0 ? +(datum.rank == 1) : exp((datum.logit - datum.top) / T)")
         .transform_joinaggregate(total="sum(weight)")
         .transform_calculate(share="datum.weight / datum.total")
-        .transform_window(rank="row_number()", sort=BEST_FIRST)
         .transform_window(to="sum(share)", sort=BEST_FIRST, ignorePeers=True)
     )
 
@@ -246,7 +301,8 @@ def tempered(table: pd.DataFrame, title: str, description: str, *, count: int = 
     )
     label = base.mark_text(align="left", dx=4, color="currentColor", fontSize=12)
     chart = base.mark_bar(color=PALETTE[0]) + label.encode(text=alt.Text("share:Q", format=".1%"))
-    return themed(chart.add_params(_slider("T", "temperature ", 1, 0.1, 5, 0.1)).properties(title=title), description)
+    chart = chart.add_params(_slider("T", "temperature ", 1, 0, 5, 0.05))
+    return _alive(themed(chart.properties(title=title), description), "bars", count=count)
 
 
 @figure
@@ -269,9 +325,9 @@ def drawn(table: pd.DataFrame, title: str, description: str, *, count: int = 7) 
     )
     rule = base.transform_filter("datum.rank == 1").mark_rule(color="currentColor", strokeDash=[4, 3])
     chart = (bars + rule.encode(x=alt.X("u:Q", scale=scale))).add_params(
-        _slider("u", "u ", 0.5, 0, 0.999, 0.001), _slider("T", "temperature ", 1, 0.1, 5, 0.1)
+        _slider("u", "u ", 0.5, 0, 0.999, 0.001), _slider("T", "temperature ", 1, 0, 5, 0.05)
     )
-    return themed(chart.properties(title=title), description)
+    return _alive(themed(chart.properties(title=title), description), "line", count=count)
 
 
 @figure
@@ -299,12 +355,12 @@ def truncated(table: pd.DataFrame, title: str, description: str, *, count: int =
     place = "max(datum.left, datum.share)"
     label = base.transform_calculate(place=place).mark_text(align="left", dx=4, color="currentColor", fontSize=12)
     chart = (pale + bars + label.encode(x=alt.X("place:Q", title="probability", **UNIT), text="label:N")).add_params(
-        _slider("T", "temperature ", 1, 0.1, 5, 0.1),
+        _slider("T", "temperature ", 1, 0, 5, 0.05),
         _slider("top_k", "top-k (0 is off) ", 0, 0, 12, 1),
         _slider("top_p", "top-p ", 1, 0.05, 1, 0.01),
         _slider("min_p", "min-p ", 0, 0, 0.5, 0.01),
     )
-    return themed(chart.properties(title=title), description)
+    return _alive(themed(chart.properties(title=title), description), "bars", count=count, cuts=True)
 
 
 @figure
@@ -318,9 +374,15 @@ def lines(
     by: str,
     percent: bool = True,
     log: bool = False,
+    right: str = "",
 ) -> Any:
-    """Column `y` against `x`, a line with dots for each value of `by`. With `percent`, `y` is a share from 0 to 1."""
+    """Column `y` against `x`, a line with dots for each value of `by`. With `percent`, `y` is a share from 0 to 1.
+
+    The value `right` of `by` takes the colour of what is right.
+    """
     names = list(dict.fromkeys(map(str, table[by])))
+    others = iter([PALETTE[1], PALETTE[3], *PALETTE[4:]]) if right else iter(PALETTE)
+    colours = [PALETTE[2] if name == right else next(others) for name in names]
     data = table[[x, y, by]].round(4).astype({by: str})
     scale = alt.Scale(type="log", nice=False) if log else alt.Scale(nice=False, zero=False, padding=8)
     axis = alt.Axis(tickCount=6, labelOverlap="greedy")
@@ -328,12 +390,13 @@ def lines(
     base = alt.Chart(data).encode(
         x=alt.X(f"{x}:Q", scale=scale, axis=axis),
         y=vertical,
-        color=coloured(f"{by}:N", names),
+        color=alt.Color(f"{by}:N", sort=names, scale=alt.Scale(domain=names, range=colours)),
         tooltip=[f"{by}:N", f"{x}:Q", alt.Tooltip(f"{y}:Q", format=".1%" if percent else ".2f")],
     )
     shape = alt.Shape(f"{by}:N", sort=names, scale=alt.Scale(domain=names, range=SHAPES[: len(names)]))
     chart = base.mark_line(strokeWidth=1.5) + base.mark_point(filled=True, size=35, opacity=1).encode(shape=shape)
-    return themed(chart.properties(title=title), description)
+    chart = themed(chart.properties(title=title), description)
+    return _alive(chart, "curves", x=x, y=y, by=by, percent=percent, log=log, colours=colours)
 
 
 @figure
@@ -365,8 +428,79 @@ def runs_grid(table: pd.DataFrame, title: str, description: str) -> Any:
         .encode(
             x=alt.X("run:O", axis=alt.Axis(labelAngle=0, ticks=False, labelOverlap="greedy")),
             y=alt.Y("problem:N", sort=order, title=None, axis=alt.Axis(ticks=False)),
-            color=alt.Color("outcome:N", sort=outcomes, scale=alt.Scale(domain=outcomes, range=PALETTE[:2])),
+            color=alt.Color(
+                "outcome:N", sort=outcomes, scale=alt.Scale(domain=outcomes, range=[PALETTE[2], PALETTE[1]])
+            ),
             tooltip=["problem:N", "run:O", "answer:N", "outcome:N"],
         )
     )
-    return themed(chart.properties(title=title), description)
+    return _alive(themed(chart.properties(title=title), description), "runs")
+
+
+@figure
+def answer_line(found: pd.DataFrame, right: str, title: str, description: str, *, count: int = 6) -> Any:
+    """Whole answers as pieces of the line from 0 to 1, with sliders for the temperature and for u: see `all_answers`.
+
+    The `count` likeliest at T = 1 have pieces of their own; all others share the last one.
+    """
+    own = found[(found["temperature"] == 1) & (found["answer"] != "(all others)")]
+    names = own.nlargest(count, "probability")["answer"].tolist()
+    grouped = found.assign(answer=found["answer"].where(found["answer"].isin(names), "others"))
+    table = grouped.groupby(["temperature", "answer"], sort=False, as_index=False)["probability"].sum().round(5)
+    order = [*names, "others"]
+    step = float(table["temperature"].drop_duplicates().diff().max())
+    bars = (
+        alt.Chart(table)
+        .transform_filter("abs(datum.temperature - T) < 1e-6")
+        .transform_window(to="sum(probability)", ignorePeers=True)
+        .transform_calculate(**{"from": "datum.to - datum.probability"})
+        .mark_bar()
+        .encode(
+            y=alt.Y("answer:N", sort=order, title=None, axis=TOKEN_AXIS),
+            x=alt.X("from:Q", title="running sum of probabilities", scale=alt.Scale(domain=[0, 1])),
+            x2="to:Q",
+            color=alt.condition("datum.from <= u && u < datum.to", alt.value(PALETTE[1]), alt.value(PALETTE[0])),
+            tooltip=["answer:N", alt.Tooltip("probability:Q", format=".1%")],
+        )
+    )
+    top = float(table["temperature"].max())
+    chart = bars.add_params(_slider("u", "u ", 0.5, 0, 0.999, 0.001), _slider("T", "temperature ", 1, 0, top, step))
+    chart = themed(chart.properties(title=title), description)
+    return _alive(chart, "line", answers=True, right=right, order=order)
+
+
+@figure
+def reported(table: pd.DataFrame, title: str, description: str) -> Any:
+    """Accuracy against the confidence that is reported at a temperature, with a slider: see `reported_confidence`."""
+    share: dict[str, Any] = {"scale": alt.Scale(domain=[0, 1]), "axis": alt.Axis(format=".0%")}
+    base = alt.Chart(table.round(4)).transform_filter("abs(datum.temperature - T) < 1e-6")
+    x = alt.X("confidence:Q", title="reported confidence", **share)
+    interval = base.mark_rule(color=PALETTE[0]).encode(x=x, y=alt.Y("low:Q", title="right", **share), y2="high:Q")
+    point = base.mark_point(filled=True, size=60, opacity=1, color=PALETTE[0]).encode(
+        x=x,
+        y=alt.Y("accuracy:Q", title="right", **share),
+        tooltip=[alt.Tooltip(f"{name}:Q", format=".1%") for name in ("confidence", "accuracy")],
+    )
+    diagonal = base.mark_rule(strokeDash=[4, 4], color="currentColor", opacity=0.5)
+    ends = {"x": alt.datum(0), "y": alt.datum(0), "x2": alt.datum(1), "y2": alt.datum(1)}
+    temperatures = table["temperature"].drop_duplicates()
+    low, high = float(temperatures.min()), float(temperatures.max())
+    slider = _slider("T", "temperature ", 1, low, high, float(temperatures.diff().max()))
+    chart = (diagonal.encode(**ends) + interval + point).add_params(slider)
+    return _alive(themed(chart.properties(title=title), description), "reliability")
+
+
+@figure
+def differences(table: pd.DataFrame, gap: int, title: str, description: str) -> Any:
+    """How the counts of two tests differ by luck alone: the rows of `luck`, from `gap` on in another colour."""
+    chart = (
+        alt.Chart(table.round(6))
+        .mark_bar()
+        .encode(
+            x=alt.X("difference:Q", title="difference of the two counts"),
+            y=alt.Y("probability:Q", title=None, axis=alt.Axis(format=".0%")),
+            color=alt.condition(f"abs(datum.difference) >= {gap}", alt.value(PALETTE[1]), alt.value(PALETTE[0])),
+            tooltip=["difference:Q", alt.Tooltip("probability:Q", format=".2%")],
+        )
+    )
+    return _alive(themed(chart.properties(title=title), description), "luck", gap=gap)

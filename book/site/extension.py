@@ -34,6 +34,7 @@ from lmrel.records import DRAWS, RUN, SUMMARY, read_draws
 
 STATIC = Path(__file__).parent / "static"
 NUMBERS = "results/*numbers.json"
+LESSONS = "notebooks/learn"
 API = "book/api"  # the pages that document the functions, one a room
 LIVE = {  # where the data of the live figures are, and what writes them
     "results/live": "python -m book.figures.live results results/live",
@@ -64,7 +65,10 @@ def chart_html(spec: dict[str, Any]) -> str:
     The caption's number and the address of the function that drew the chart are filled in by `finish_body`.
     """
     spec = inert(spec)
-    source = json.dumps(spec, sort_keys=True).replace("<", "\\u003c")
+    live = spec.get("usermeta", {}).get("live")
+    if live:  # a figure of learn-figures.js, which needs the rows and not how Vega would draw them
+        spec["usermeta"]["live"] = live | {"rows": max(spec["datasets"].values(), key=len)}
+    source = json.dumps(spec["usermeta"]["live"] if live else spec, sort_keys=True).replace("<", "\\u003c")
     name = "c" + blake2b(source.encode(), digest_size=5).hexdigest()
     pictures = "".join(
         f'<div class="static {kind}">{_with_own_ids(svg(spec, width), f"{name}{kind}")}</div>'
@@ -75,9 +79,20 @@ def chart_html(spec: dict[str, Any]) -> str:
     role = "group" if any("bind" in parameter for parameter in spec.get("params", [])) else "img"
     function = html.escape(spec.get("usermeta", {}).get("function", ""), quote=True)
     drawn_by = f'<a data-function="{function}">drawn by {function.rpartition(".")[2]}</a>' if function else ""
+    if live:
+        title = spec["title"] if isinstance(spec["title"], str) else spec["title"]["text"]
+        place = (
+            f'<p class="lmrel-learn-title">{html.escape(title)}</p><div class="lmrel-learn" data-kind="{live["kind"]}" '
+            f'role="group" aria-labelledby="{name}"><script type="application/json">{source}</script></div>'
+            f"<noscript>{pictures}</noscript>"
+        )
+    else:
+        place = (
+            f'<div class="lmrel-chart" tabindex="0" role="{role}" aria-labelledby="{name}">{pictures}'
+            f'<div class="live"></div><script type="application/json">{source}</script></div>'
+        )
     return (
-        f'<figure class="lmrel-figure"><div class="lmrel-chart" tabindex="0" role="{role}" aria-labelledby="{name}">'
-        f'{pictures}<div class="live"></div><script type="application/json">{source}</script></div>'
+        f'<figure class="lmrel-figure">{place}'
         f'<figcaption id="{name}"><span class="number"></span> {label}</figcaption>'
         f'<p class="behind">{_data_link(spec, name)} {drawn_by}</p></figure>'
     )
@@ -165,6 +180,23 @@ class ChartDirective(SphinxDirective):  # type: ignore[misc]
 def is_tree(name: str) -> bool:
     """Whether a live figure is a stored tree: `book.figures.lab.TREES`."""
     return name == "landing" or name.startswith("tree-")
+
+
+class LessonDirective(SphinxDirective):  # type: ignore[misc]
+    """``{lesson} NAME CELL``: the figure that the lesson's cell of that id left."""
+
+    required_arguments = 2
+
+    def run(self) -> list[nodes.Node]:
+        """The figure's HTML."""
+        name, cell = self.arguments
+        path = Path(self.env.srcdir) / LESSONS / f"{name}.ipynb"
+        self.env.note_dependency(str(path))
+        for one in _read_result(path).get("cells", []):
+            for output in one.get("outputs", []) if one.get("id") == cell else []:
+                if MIME in output.get("data", {}):
+                    return [nodes.raw("", chart_html(output["data"][MIME]), format="html")]
+        raise self.error(f"{path.name} has no cell {cell!r} with a figure")
 
 
 class LiveDirective(SphinxDirective):  # type: ignore[misc]
@@ -273,13 +305,20 @@ def choose_scripts(app: Sphinx, pagename: str, templatename: str, context: dict[
         app.add_css_file("live.css")
         app.add_js_file("live.js", loading_method="defer")
         app.add_js_file("live-figures.js", loading_method="defer")
+    if 'class="choice' in body or "lmrel-exercise" in body or 'class="sheet' in body:
+        app.add_css_file("learn.css")
+        app.add_js_file("learn.js", loading_method="defer")
+    if "lmrel-class" in body:
+        app.add_css_file("class.css")
+        app.add_js_file("class.js", loading_method="defer")
     worked = ["live.js", "lab-tree.js", "lab-draw.js", "lab-figure.js"]  # what the lab and stored trees share
-    for kind, scripts in (
-        ("lmrel-lab", [*worked, "lab-model.js", "lab.js"]),
-        ("lmrel-tree", [*worked, "lab-stored.js"]),
+    for kind, style, scripts in (
+        ("lmrel-lab", "lab.css", [*worked, "lab-model.js", "lab.js"]),
+        ("lmrel-tree", "lab.css", [*worked, "lab-stored.js"]),
+        ("lmrel-learn", "learn.css", ["live.js", "learn-figures.js"]),
     ):
         if f'class="{kind}' in body:
-            app.add_css_file("lab.css")
+            app.add_css_file(style)
             for name in scripts:
                 app.add_js_file(name, loading_method="defer")
     if 'class="lmrel-run"' in body:
@@ -360,6 +399,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_role("number", NumberRole())
     app.add_directive("chart", ChartDirective)
     app.add_directive("live", LiveDirective)
+    app.add_directive("lesson", LessonDirective)
     app.add_css_file("lmrel.css")
     app.connect("config-inited", lambda _, config: config.html_static_path.append(str(STATIC)))
     app.connect("config-inited", begin_anew)

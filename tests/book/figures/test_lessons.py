@@ -184,6 +184,35 @@ def test_all_answers_to_nothing_are_refused(base: Any, given: dict[str, Any], sa
         lessons.all_answers(*base, PROBLEM, **({"temperatures": [1.0]} | given))
 
 
+def test_temperature_changes_what_is_reported_and_not_what_is_right() -> None:
+    model, tokenizer = tiny("tiny-dense-instruct")
+    problems = lmrel.paper_problems().iloc[120:136]
+    draws = lmrel.sample(model, tokenizer, problems, [Decoder(0.0)])
+    found = lessons.reported_confidence(model, tokenizer, problems, draws, [0.0, 0.5, 1.0])
+    assert len(found) == 8 * 3
+    by = found.groupby("temperature")[["confidence", "accuracy"]].mean()
+    assert by["confidence"].is_monotonic_decreasing
+    assert by.loc[0.0, "confidence"] == 1
+    assert by["accuracy"].tolist() == pytest.approx([draws["correct"].mean()] * 3)
+    chances = [
+        lessons.token_by_token(model, tokenizer, row, text, 0.5)["product"].iloc[-1]
+        for row, text in zip(problems.to_dict("records"), draws["text"], strict=True)
+    ]
+    assert by.loc[0.5, "confidence"] == pytest.approx(np.mean(chances), abs=1e-6)
+
+
+def test_two_tests_differ_as_two_binomials_do() -> None:
+    """By simulation; a right table misses these bounds for one seed in 10,000."""
+    table = lessons.luck(0.05, 240)
+    assert table["probability"].sum() == pytest.approx(1, abs=1e-4)
+    first, second = np.random.default_rng(0).binomial(240, 0.05, size=(2, 40_000))
+    for gap in (0, 5, 9):
+        share = table.loc[table["difference"].abs() >= gap, "probability"].sum()
+        assert (
+            abs((abs(first - second) >= gap).mean() - share) < 3.9 * math.sqrt(share * (1.0001 - share) / 40_000) + 1e-4
+        )
+
+
 # The figures
 
 
@@ -201,7 +230,7 @@ def percents(probabilities: Any) -> list[str]:
     return [f"{p:.1%}" for p in probabilities]
 
 
-@pytest.mark.parametrize("temperature", [0.1, 1.0, 2.5])
+@pytest.mark.parametrize("temperature", [0.0, 0.1, 1.0, 2.5])
 def test_the_temperature_slider_shows_what_the_decoder_does(temperature: float) -> None:
     labels = bar_labels(lessons.tempered(SIX, "a", "b"), T=temperature)
     assert labels[: len(SIX)] == percents(lessons.distribution(SIX, temperature)["probability"])
@@ -240,6 +269,11 @@ def test_the_lit_token_is_the_one_that_is_drawn(u: float, temperature: float) ->
 def test_every_figure_can_be_drawn_on_a_narrow_screen_and_is_light() -> None:
     runs = pd.DataFrame({"problem": ["a", "b"], "run": [1, 1], "outcome": ["right", "wrong"], "answer": ["1", "2"]})
     series = lessons.entropy(SIX, [0.5, 1.0]).assign(of="a")
+    found = pd.DataFrame(
+        {"answer": ["1", "2"] * 2, "temperature": [0.0, 0.0, 1.0, 1.0], "probability": [1, 0, 0.6, 0.4]}
+    )
+    group = {"group": 0, "confidence": 0.4, "accuracy": 0.3, "low": 0.1, "high": 0.6}
+    reported = pd.DataFrame([{"temperature": t, **group} for t in (0.0, 1.0)])
     for chart in (
         lessons.tempered(SIX, "a", "b"),
         lessons.drawn(SIX, "a", "b"),
@@ -248,6 +282,9 @@ def test_every_figure_can_be_drawn_on_a_narrow_screen_and_is_light() -> None:
         lessons.lines(series, "temperature", "top", "a", "b", by="of"),
         lessons.lines(series, "temperature", "bits", "a", "b", by="of", percent=False, log=True),
         lessons.runs_grid(runs, "a", "b"),
+        lessons.answer_line(found, "1", "a", "b"),
+        lessons.reported(reported, "a", "b"),
+        lessons.differences(lessons.luck(0.05, 240), 5, "a", "b"),
     ):
         spec = chart.to_dict()
         assert "<svg" in svg(spec, NARROW)
