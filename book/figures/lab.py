@@ -1,9 +1,9 @@
 """Data of the lab, in which the shipped models run in a reader's browser: weights, tokens, prompts, stored curves.
 
 The page works out everything about a problem that a reader types from the weights alone (``lab-model.js``). What it
-shows of the book's 240 problems was enumerated here. ``python -m book.figures.lab FOLDER`` writes the files, which are
-scripts that hand their data to ``lmrelLive.put``, as those of `book.figures.live`. The module knows nothing of how the
-page draws them.
+shows of the book's 240 problems was enumerated here. A stored tree is the same figure of one problem, without weights.
+``python -m book.figures.lab FOLDER`` writes the files, which are scripts that hand their data to ``lmrelLive.put``, as
+those of `book.figures.live`. The module knows nothing of how the page draws them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from book.figures.live import LIMIT, PRESETS, STYLE, put_script
+from book.figures.live import LIMIT, PRESETS, STYLE, Tree, answers, grow_tree, put_script
 from lmrel import files
 from lmrel.answers import DIGITS
 from lmrel.decoding import Decoder, as_shipped
@@ -35,13 +35,21 @@ from lmrel.registry import CHECKPOINTS, TINY_SUITE
 from lmrel.tokens import PieceReader, encode_problems, eos_ids, written
 
 TEMPERATURES = tuple(step / 10 for step in range(21))  # of the stored curves
-TOLERANCE, NODES = 0.02, 300  # of a stored P(correct): how well it is known, and how many nodes are spent on it
+TOLERANCE, MOST = 0.02, 300  # of a stored P(correct): how well it is known, and how many nodes are spent on it
 # Where something happens that a reader would not expect: a problem, a model, and what happens.
 EXAMPLES = (
     ("(50 - 9) * 6 + 2", "tiny-dense-instruct", "greedy is always wrong, heat helps"),
     ("a = 6, b = 7, c = a * b, d = c + 9", "tiny-sparse-instruct", "two answers change places"),
     ("(14 - 20) * 2 + 4", "tiny-dense-instruct", "sure of a wrong sum, until it is hot"),
+    ("(99 - 9) * 9 + 1", "tiny-sparse-instruct", "right when cold, and heat spoils it"),
 )
+HEAT, SWAP, _, PLAIN = EXAMPLES
+# The figures that stand in a page without weights, by the name that ``{live}`` knows them by.
+# With each, the temperature at which its dial stands first.
+TREES = {"tree-heat": (HEAT, 0.7), "tree-swap": (SWAP, 1.0), "tree-plain": (PLAIN, 1.0), "landing": (SWAP, 0.8)}
+STEP = 1024  # of a stored logit: it lies that part of 1 apart from the next
+SHOWN = (0.0, 0.5, 1.0, 1.5, 2.0)  # temperatures of a table for readers without JavaScript
+LINES = 4  # answers that a table or a picture of curves names
 WHOLE = 10_000  # a stored P(correct) is a whole number of these parts
 
 
@@ -95,7 +103,7 @@ def vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> di
         if DIGITS & set(piece) and not set(piece) <= DIGITS:
             raise ValueError(f"token {token}, {piece!r}, mixes digits and other text")
     return {
-        "pieces": [piece for piece, _ in kind["vocab"]],
+        "pieces": pieces_of(tokenizer),
         "scores": [score for _, score in kind["vocab"]],
         "special": [token["id"] for token in inner["added_tokens"]],
         "unknown": kind["unk_id"],
@@ -130,7 +138,7 @@ def curves(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> np.nda
         paper_problems(),
         TEMPERATURES,
         tolerance=TOLERANCE,
-        max_nodes=NODES,
+        max_nodes=MOST,
         prompt_style=STYLE,
         max_new_tokens=LIMIT,
     )
@@ -140,11 +148,64 @@ def curves(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> np.nda
 
 def still(found: dict[str, np.ndarray]) -> dict[str, Any]:
     """The table for readers without JavaScript: a ``caption`` and ``rows``, of which the first is the head."""
-    shown = [TEMPERATURES.index(t) for t in (0.0, 0.5, 1.0, 1.5, 2.0)]
-    head = ["model", *(f"T = {TEMPERATURES[i]:g}" for i in shown)]
+    shown = [TEMPERATURES.index(t) for t in SHOWN]
+    head = ["model", *(f"T = {t:g}" for t in SHOWN)]
     rows = [[name, *(f"{100 * mean:.0f} %" for mean in curve.mean(axis=0)[shown])] for name, curve in found.items()]
     caption = "How many of the 240 problems a model gets right at temperature T, on average over its answers."
     return {"lab": {"caption": caption, "rows": [head, *rows]}}
+
+
+def stored_tree(tree: Tree, tokenizer: PreTrainedTokenizerBase, right: int) -> dict[str, Any]:
+    """The tree as the page reads it, in at most 60 kB. For a temperature alone: it lacks what a penalty goes by.
+
+    A temperature sees differences of logits and nothing else, so each is stored as its distance from the greatest of
+    its node, in whole numbers of 1 / `STEP`: little-endian uint16, row by row, in base64. At T = 1 that changes a
+    probability by a two-thousandth part at most.
+    """
+    apart = (tree.logits.max(dim=1, keepdim=True).values - tree.logits) * STEP
+    rows = apart.round().clamp(max=2**16 - 1).numpy().astype("<u2")
+    return {
+        "answer": right,
+        "limit": LIMIT,
+        "vocabulary": {"pieces": pieces_of(tokenizer), "ends": tree.ends},
+        "parent": tree.parent,
+        "token": tree.token,
+        "step": STEP,
+        "logits": base64.b64encode(rows.tobytes()).decode(),
+    }
+
+
+def pieces_of(tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """The text of each token, by id."""
+    return [piece for piece, _ in json.loads(tokenizer.backend_tokenizer.to_str())["model"]["vocab"]]
+
+
+def still_tree(tree: Tree, problem: str, model: str, right: int) -> dict[str, Any]:
+    """The table of a stored tree for readers without JavaScript: its likeliest answers over temperature."""
+    found = [answers(tree, Decoder(t)) for t in SHOWN]
+    names = {answer for each in found for answer in each} - {"other", "none", str(right)}
+    wrong = sorted(names, key=lambda answer: -max(each.get(answer, 0.0) for each in found))[: LINES - 1]
+    head = ["answer", *(f"T = {t:g}" for t in SHOWN)]
+    rows = [
+        [label, *(f"{100 * each.get(answer, 0.0):.0f} %" for each in found)]
+        for answer, label in ((str(right), f"{right} (right)"), *((each, f"{each} (wrong)") for each in wrong))
+    ]
+    rows = [[cell.replace("-", "\u2212") for cell in row] for row in rows]
+    return {"caption": f"How often {model} gives each answer to {problem}, at temperature T.", "rows": [head, *rows]}
+
+
+def write_trees(folder: Path) -> dict[str, Any]:
+    """Write the stored trees, a script a name, and return the tables for readers without JavaScript, by name."""
+    rows = {worksheet_item(row).removesuffix(", d"): row for row in paper_rows()}
+    tables = {}
+    for name, ((problem, model, _), temperature) in TREES.items():
+        loaded = load_model(model)
+        tree, right = grow_tree(*loaded, dict(rows[problem])), rows[problem]["answer"]
+        stored = stored_tree(tree, loaded[1], right)
+        about = {"problem": worksheet_item(rows[problem]), "typed": problem, "model": model, "t": temperature}
+        put_script(folder, name, about | stored)
+        tables[name] = still_tree(tree, problem, model, right)
+    return tables
 
 
 def write_models(folder: Path) -> dict[str, Any]:
@@ -168,7 +229,7 @@ def write_models(folder: Path) -> dict[str, Any]:
 
 
 def write_lab(folder: Path) -> None:
-    """Write the weights, ``lab.js`` with all else, and ``still.json``."""
+    """Write the weights, ``lab.js`` with all else, the stored trees, and ``still.json``."""
     suite = write_models(folder)
     found = {name: curves(*load_model(name)) for name in TINY_SUITE}
     suite["temperatures"] = TEMPERATURES
@@ -179,7 +240,7 @@ def write_lab(folder: Path) -> None:
     }
     suite["whole"] = WHOLE
     put_script(folder, "lab", suite)
-    files.write_json(still(found), folder / "still.json")
+    files.write_json(still(found) | write_trees(folder), folder / "still.json")
 
 
 @command()

@@ -41,6 +41,7 @@ LIVE = {  # where the data of the live figures are, and what writes them
     "results/live": "python -m book.figures.live results results/live",
     "results/lab": "python -m book.figures.lab results/lab",
 }
+LAB = "book/lab"  # the page of the lab
 CSV = "draws.csv"
 CARD = "_static/card.png"  # what is shown beside a link to a page
 CARD_SAYS = "The answers of a tiny model as blocks, as high as they are likely: one block when cold, many when hot."
@@ -165,14 +166,21 @@ class ChartDirective(SphinxDirective):  # type: ignore[misc]
 
 
 class LiveDirective(SphinxDirective):  # type: ignore[misc]
-    """``{live} lab``, ``dial``, ``dice`` or ``problems``: a figure to work; without JavaScript, a table."""
+    """``{live} NAME WORDS``: a figure to work; without JavaScript, a table.
+
+    ``dial``, ``dice`` and ``problems`` are the live figures, ``lab`` is the lab, and ``landing`` and ``tree-…`` are
+    stored trees (`book.figures.lab.TREES`). These may have words: ``big`` for a projector, ``lines`` for the curves of
+    the likeliest answers, and ``T=0.5`` for where the dial stands.
+    """
 
     required_arguments = 1
+    final_argument_whitespace = True
 
     def run(self) -> list[nodes.Node]:
         """The HTML of the figure's place and of the table."""
-        name = self.arguments[0]
-        folder = "results/lab" if name == "lab" else "results/live"
+        name, *words = self.arguments[0].split()
+        is_tree = name == "landing" or name.startswith("tree-")
+        folder = "results/lab" if name == "lab" or is_tree else "results/live"
         path = Path(self.env.srcdir) / folder / "still.json"
         self.env.note_dependency(str(path))
         if not path.exists():
@@ -180,11 +188,20 @@ class LiveDirective(SphinxDirective):  # type: ignore[misc]
         tables = _read_result(path)
         if name not in tables:
             raise self.error(f"there is no live figure {name!r}, only {', '.join(tables)}")
-        return [nodes.raw("", live_html(name, **tables[name]), format="html")]
+        unknown = [word for word in words if not (is_tree and re.fullmatch(r"big|lines|T=([01](\.\d+)?|2)", word))]
+        if unknown:
+            raise self.error(
+                f"{name} has no word {unknown[0]!r}; a stored tree has big, lines and T=NUMBER, from 0 to 2"
+            )
+        lab = self.env.app.builder.get_relative_uri(self.env.docname, LAB)
+        return [nodes.raw("", live_html(name, words, lab, **tables[name]), format="html")]
 
 
-def live_html(name: str, caption: str, rows: list[list[str]]) -> str:
-    """The place where a live figure is drawn, and the table for readers without JavaScript. All text is escaped."""
+def live_html(name: str, words: list[str], lab: str, caption: str, rows: list[list[str]]) -> str:
+    """The place where a live figure is drawn, and the table for readers without JavaScript. All text is escaped.
+
+    `words` are those of the directive, `lab` is the address of the lab's page.
+    """
 
     def line(tag: str, cells: list[str]) -> str:
         return f"<tr>{''.join(f'<{tag}>{html.escape(cell)}</{tag}>' for cell in cells)}</tr>"
@@ -192,9 +209,21 @@ def live_html(name: str, caption: str, rows: list[list[str]]) -> str:
     head, body = line("th", rows[0]), "".join(line("td", row) for row in rows[1:])
     table = f"<caption>{html.escape(caption)}</caption><thead>{head}</thead><tbody>{body}</tbody>"
     place = html.escape(name)
-    kind = "lmrel-lab" if name == "lab" else "lmrel-live"
+    kind, more = "lmrel-live", ""
+    if name == "lab":
+        kind = "lmrel-lab lab-figure"
+    elif name == "landing" or name.startswith("tree-"):
+        kind = " ".join(
+            [
+                "lmrel-tree",
+                "lab-figure",
+                *(["landing"] if name == "landing" else []),
+                *(w for w in words if "=" not in w),
+            ]
+        )
+        more = f' data-lab="{html.escape(lab)}"' + "".join(f' data-t="{w[2:]}"' for w in words if "=" in w)
     return (
-        f'<div class="{kind}" data-figure="{place}" role="group" aria-label="live figure: {place}"></div>'
+        f'<div class="{kind}" data-figure="{place}"{more} role="group" aria-label="live figure: {place}"></div>'
         f'<noscript><table class="table">{table}</table></noscript>'
     )
 
@@ -250,10 +279,15 @@ def choose_scripts(app: Sphinx, pagename: str, templatename: str, context: dict[
         app.add_css_file("live.css")
         app.add_js_file("live.js", loading_method="defer")
         app.add_js_file("live-figures.js", loading_method="defer")
-    if "lmrel-lab" in body:
-        app.add_css_file("lab.css")
-        for name in ("live.js", "lab-model.js", "lab-draw.js", "lab.js"):
-            app.add_js_file(name, loading_method="defer")
+    worked = ["live.js", "lab-tree.js", "lab-draw.js", "lab-figure.js"]  # what the lab and stored trees share
+    for kind, scripts in (
+        ("lmrel-lab", [*worked, "lab-model.js", "lab.js"]),
+        ("lmrel-tree", [*worked, "lab-stored.js"]),
+    ):
+        if f'class="{kind}' in body:
+            app.add_css_file("lab.css")
+            for name in scripts:
+                app.add_js_file(name, loading_method="defer")
     if 'class="lmrel-run"' in body:
         app.add_css_file("run.css")
         app.add_js_file("run.js", loading_method="defer")

@@ -24,7 +24,8 @@ window.lmrelDraw = (() => {
   const colours = (element) => {
     const style = getComputedStyle(element);
     const of = (name) => style.getPropertyValue(`--lab-${name}`).trim();
-    return { right: of("right"), wrong: of("wrong"), rest: of("rest"), open: of("open"), on: of("on"), ink: style.color, page: of("page"), still: of("still") };
+    const unit = parseFloat(style.fontSize) / 16; // for a projector, letters are as large as the figure's
+    return { unit, right: of("right"), wrong: of("wrong"), rest: of("rest"), open: of("open"), on: of("on"), ink: style.color, page: of("page"), still: of("still") };
   };
   // Stripes: what was not followed.
   const striped = (pen, colour, page) => {
@@ -43,24 +44,29 @@ window.lmrelDraw = (() => {
     return pen.createPattern(tile, "repeat");
   };
 
-  // How many columns of tokens are worth drawing below `root`: those in which some block is this many pixels high.
+  // How many columns of tokens are worth drawing below `root`: those in which some block is 8 pixels high.
   const depthOf = (root, height) => {
-    const scale = height / root.mass;
-    const deepest = (node) =>
-      1 + Math.max(0, ...node.ways.filter(({ child, p }) => child && p * scale >= 8).map(({ child }) => deepest(child)));
+    const least = (8 * root.mass) / height;
+    const deepest = (node) => {
+      let most = 0;
+      for (const { child } of node.ways) if (child && child.mass >= least) most = Math.max(most, deepest(child));
+      return 1 + most;
+    };
     return deepest(root);
   };
 
-  // Draws the tree below `root`; returns its blocks, for pointers and keys: {x, y, w, h, from, way}.
-  const icicle = (canvas, { tree, root, height, u, draws, drops, chosen }) => {
+  // Draws the tree below `root`, and the ways that draws picked; returns blocks, for pointers and keys: {x, y, w, h, way}.
+  const icicle = (canvas, { root, height, u, picked, drops, chosen }) => {
     const { pen, width } = start(canvas, height);
     const paint = colours(canvas);
     const fill = { correct: paint.right, wrong: paint.wrong, lost: striped(pen, paint.wrong, paint.page), unknown: striped(pen, paint.rest, paint.page) };
-    const pile = Math.min(96, Math.max(44, width * 0.13));
-    const ends = Math.min(190, Math.max(96, width * 0.24));
+    const { unit } = paint;
+    const pile = Math.min(96 * unit, Math.max(44, width * 0.13));
+    const ends = Math.min(190 * unit, Math.max(96, width * 0.24));
     const room = width - pile - ends;
-    const columns = Math.max(1, Math.min(depthOf(root, height), Math.floor(room / 30)));
-    const wide = Math.min(150, room / columns);
+    const columns = Math.max(1, Math.min(depthOf(root, height), Math.floor(room / (30 * unit))));
+    const lead = root.ways[0].open && !root.ways[0].piece.trim() ? 26 * unit : 0; // a space says little: a narrow column
+    const wide = Math.min(150 * unit, lead && columns > 1 ? (room - lead) / (columns - 1) : room / columns);
     const right = width - pile - GAP;
     const scale = height / root.mass;
     const blocks = [];
@@ -73,11 +79,11 @@ window.lmrelDraw = (() => {
       }
     };
     const label = (text, x, y, w, h, colour, weight = "") => {
-      if (h < 12) return;
-      pen.font = `${weight} 13px ${FONT}`;
+      if (h < 12 * unit) return;
+      pen.font = `${weight} ${13 * unit}px ${FONT}`;
       if (pen.measureText(text).width > w - 8) return;
       pen.fillStyle = colour;
-      pen.fillText(text, x + 6, y + Math.min(h / 2, height - y - 8));
+      pen.fillText(text, x + 6, y + Math.min(h / 2, height - y - 8 * unit));
     };
     // What is too small or too deep to be told apart is drawn by its sums.
     const heap = (sums, x, y) => {
@@ -91,12 +97,13 @@ window.lmrelDraw = (() => {
     };
     const column = (node, x, y, level) => {
       let at = y;
+      const own = level === 0 && lead ? lead : wide;
       const small = { correct: 0, wrong: 0, lost: 0, unknown: 0 };
       let smallFrom = null;
       for (const way of node.ways) {
         const h = way.p * scale;
         if (h <= 0) continue;
-        const sums = way.child?.sums ?? { correct: 0, wrong: 0, lost: 0, unknown: 0, [way.open ? (way.possible ? "unknown" : "lost") : way.right ? "correct" : "wrong"]: way.p };
+        const sums = way.child?.sums ?? { correct: 0, wrong: 0, lost: 0, unknown: 0, [way.kind]: way.p };
         if (h < 1) { // the ways below are smaller still, but for an end of the number
           smallFrom ??= at;
           for (const name of Object.keys(small)) small[name] += sums[name];
@@ -106,46 +113,45 @@ window.lmrelDraw = (() => {
           box(x, at, right - x, h, way.right ? paint.right : paint.wrong);
           const answer = `${way.right ? "✓" : "✗"} ${number(way.answer)}`;
           label(`${answer}  ${percent(way.p / root.mass)}`, x, at, right - x, h, paint.on, "600");
-          blocks.push({ x, y: at, w: right - x, h, from: node, way });
+          blocks.push({ x, y: at, w: right - x, h, way });
         } else {
           const begun = /[0-9]/.test(way.text);
           const [style, edge] = !begun ? [paint.open, paint.rest] : way.possible ? [paint.right, null] : [paint.wrong, null];
-          box(x, at, wide, h, style, edge);
-          label(shown(way.piece), x, at, wide, h, begun ? paint.on : paint.ink);
-          blocks.push({ x, y: at, w: wide, h, from: node, way });
-          if (way.child && level + 1 < columns) column(way.child, x + wide, at, level + 1);
-          else heap(sums, x + wide, at);
+          box(x, at, own, h, style, edge);
+          label(shown(way.piece), x, at, own, h, begun ? paint.on : paint.ink);
+          blocks.push({ x, y: at, w: own, h, way });
+          if (way.child && level + 1 < columns) column(way.child, x + own, at, level + 1);
+          else heap(sums, x + own, at);
         }
         at += h;
       }
       if (smallFrom !== null) heap(small, x, at);
     };
     column(root, 0, 0, 0);
-    if (chosen) {
+    const ringed = blocks.find(({ way }) => way === chosen);
+    if (ringed) {
       pen.lineWidth = 3;
       pen.strokeStyle = paint.ink;
-      pen.strokeRect(chosen.x + 1.5, chosen.y + 1.5, Math.max(4, chosen.w - GAP - 3), Math.max(4, chosen.h - 4));
+      pen.strokeRect(ringed.x + 1.5, ringed.y + 1.5, Math.max(4, ringed.w - GAP - 3), Math.max(4, ringed.h - 4));
       pen.lineWidth = 1;
     }
     // The pile: a stripe a draw, in the order of their numbers u, which is that of the tree.
     const x = width - pile + 8;
     pen.strokeStyle = paint.rest;
     pen.strokeRect(x - 0.5, 0.5, pile - 8, height - 1);
-    if (!draws.length) {
-      pen.font = `${pile < 60 ? 11 : 12}px ${FONT}`;
+    if (!picked.length) {
+      pen.font = `${unit * (pile < 60 ? 11 : 12)}px ${FONT}`;
       pen.fillStyle = paint.ink;
       pen.textAlign = "center";
-      ["draws", "land", "here"].forEach((word, i) => pen.fillText(word, x + pile / 2 - 4, height / 2 + 16 * (i - 1)));
+      ["draws", "land", "here"].forEach((word, i) => pen.fillText(word, x + pile / 2 - 4, height / 2 + 16 * unit * (i - 1)));
       pen.textAlign = "left";
     } else {
-      const ways = draws.map((one) => tree.pick(one, root));
-      const thick = height / draws.length;
-      for (let from = 0, to = 0; from < ways.length; from = to) {
-        while (to < ways.length && ways[to] === ways[from]) to++;
-        const way = ways[from];
-        const name = way.open ? (way.possible ? "unknown" : "lost") : way.right ? "correct" : "wrong";
+      const thick = height / picked.length;
+      for (let from = 0, to = 0; from < picked.length; from = to) {
+        while (to < picked.length && picked[to] === picked[from]) to++;
+        const way = picked[from];
         const h = (to - from) * thick;
-        pen.fillStyle = fill[name];
+        pen.fillStyle = fill[way.kind];
         pen.fillRect(x, from * thick, pile - 9, h > 3 ? h - 1 : h);
         if (!way.open) label(number(way.answer), x - 2, from * thick, pile, h, paint.on);
       }
@@ -173,12 +179,13 @@ window.lmrelDraw = (() => {
   };
 
   const frame = (canvas, height, right) => {
-    const [bottom, left] = [22, 48];
     const { pen, width } = start(canvas, height);
     const paint = colours(canvas);
-    const x = (t) => left + (t / 2) * (width - left - right);
+    const { unit } = paint;
+    const [bottom, left] = [22 * unit, 48 * unit];
+    const x = (t) => left + (t / 2) * (width - left - right * unit);
     const y = (p) => 8 + (1 - p) * (height - 8 - bottom);
-    pen.font = `12px ${FONT}`;
+    pen.font = `${12 * unit}px ${FONT}`;
     pen.strokeStyle = paint.still;
     pen.fillStyle = paint.ink;
     for (const p of [0, 0.5, 1]) {
@@ -190,15 +197,15 @@ window.lmrelDraw = (() => {
       pen.fillText(`${100 * p} %`, left - 6, y(p));
     }
     pen.textAlign = "center";
-    for (const t of [0, 0.5, 1, 1.5, 2]) pen.fillText(t === 0 ? "T = 0" : `${t}`, x(t), height - 8);
+    for (const t of [0, 0.5, 1, 1.5, 2]) pen.fillText(t === 0 ? "T = 0" : `${t}`, x(t), height - 8 * unit);
     pen.textAlign = "left";
     return { pen, paint, x, y, width };
   };
   // Labels on one side, moved apart where they would stand on each other.
-  const apart = (labels, least, most) => {
+  const apart = (labels, least, most, line) => {
     labels.sort((a, b) => a.y - b.y);
-    labels.forEach((each, i) => (each.at = Math.max(each.y, i ? labels[i - 1].at + 14 : least)));
-    for (let i = labels.length - 1; i >= 0; i--) labels[i].at = Math.min(labels[i].at, i < labels.length - 1 ? labels[i + 1].at - 14 : most);
+    labels.forEach((each, i) => (each.at = Math.max(each.y, i ? labels[i - 1].at + line : least)));
+    for (let i = labels.length - 1; i >= 0; i--) labels[i].at = Math.min(labels[i].at, i < labels.length - 1 ? labels[i + 1].at - line : most);
     return labels;
   };
   const value = (temperatures, values, t) => {
@@ -238,8 +245,8 @@ window.lmrelDraw = (() => {
     }
     pen.lineWidth = 1;
     const labels = lines.map(({ name, colour, values, bold }) => ({ name, colour, bold, y: y(values.at(-1)) }));
-    for (const each of apart(labels, y(1), y(0))) {
-      pen.font = `${each.bold ? "600 " : ""}12px ${FONT}`;
+    for (const each of apart(labels, y(1), y(0), 14 * paint.unit)) {
+      pen.font = `${each.bold ? "600 " : ""}${12 * paint.unit}px ${FONT}`;
       pen.fillStyle = paint.ink;
       pen.fillText(each.name, x(2) + 14, each.at);
       pen.fillStyle = paint[each.colour];

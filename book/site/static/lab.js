@@ -1,38 +1,19 @@
 // The lab: a reader's own problem, the shipped models, one dial. What it shows is worked out in lab-model.js.
 (() => {
   const { load, bytes, completed } = window.lmrelLive;
-  const { unpack, createTokenizer, createModel, createTree } = window.lmrelLab;
-  const { icicle, curves, grid, shown, percent, number, value } = window.lmrelDraw;
+  const { unpack, createTokenizer, createModel } = window.lmrelLab;
+  const { createTree } = window.lmrelTree;
+  const { curves, grid, percent, number, value } = window.lmrelDraw;
+  const { make, button, labelled, short, told, createDial, createPanel, createDice, createLine, createFull, watch } = window.lmrelFigure;
   const [NODES, MOST_NODES] = [600, 1500]; // of a tree, at most, and if a reader chooses tokens that are unlikely
   const ENOUGH = 0.005; // mass not followed that may stay
   const SLICE = 12; // milliseconds at a time for following answers
   const GRID = Array.from({ length: 21 }, (_, i) => i / 10);
   const LINES = 4; // answers whose curves are drawn
-  const NEAR = 0.04; // of the height: the rain stops when no part of the pile is further off
-  const MOST = 2000; // draws
   const PYTHON = { top_k: "topK", top_p: "topP", min_p: "minP", repetition_penalty: "repetitionPenalty" };
   const WORDS = { topK: "top-k", topP: "top-p", minP: "min-p", repetitionPenalty: "repetition penalty" };
   const OFF = { topK: 0, topP: 1, minP: 0, repetitionPenalty: 1 };
-  const still = matchMedia("(prefers-reduced-motion: reduce)");
 
-  // Strings become text nodes: what a reader types and what a model writes is never read as HTML.
-  const make = (tag, attributes = {}, ...children) => {
-    const node = document.createElement(tag);
-    for (const [name, text] of Object.entries(attributes)) node.setAttribute(name, text);
-    node.append(...children);
-    return node;
-  };
-  const button = (text, act) => {
-    const node = make("button", { type: "button" }, text);
-    node.addEventListener("click", act);
-    return node;
-  };
-  let named = 0;
-  const labelled = (text, control, ...more) => {
-    control.id = `lab-${named++}`;
-    return make("div", { class: "control" }, make("label", { for: control.id }, text), control, ...more);
-  };
-  const short = (name) => name.replace("tiny-", "").replace("-", " ");
   const wait = () => new Promise((done) => setTimeout(done, 0));
 
   // A typed problem as {task, operands, line, answer}; what is wrong with it as {error}, a sentence.
@@ -79,12 +60,10 @@
     const said = make("p", { class: "said", role: "status" });
     const examples = make("select", { "aria-label": "examples" });
     const choices = make("fieldset", { class: "models" }, make("legend", {}, "Models"));
-    const dial = make("input", { type: "range", min: 0, max: 2, step: 0.01, class: "dial" });
-    const turned = make("output", { class: "turned" });
-    const number_u = make("input", { type: "range", min: 0, max: 0.999, step: 0.001, value: 0 });
-    const picked = make("output", { class: "picked" });
-    const told = make("p", { role: "status", class: "unseen" });
+    const unseen = make("p", { role: "status", class: "unseen" });
+    const say = (text) => (unseen.textContent = text);
     const panels = new Map();
+    const all = () => [...panels.values()];
     const [shelf, lower] = [make("div", { class: "panels" }), make("div", { class: "panels" })];
     const overall = make("canvas", { role: "img", "aria-label": "Accuracy over temperature" });
     const cells = make("canvas", { role: "application", tabindex: "0" });
@@ -109,18 +88,11 @@
       }
       return ready.get(name);
     };
-    const createPanel = (name) => {
-      const panel = { name, tree: null, root: null, blocks: [], chosen: null, drops: [], over: [], knobs: null, work: 0 };
-      panel.head = make("p", { class: "head" });
-      panel.canvas = make("canvas", { class: "icicle", role: "application", tabindex: "0", "aria-label": `All answers of ${short(name)}. Arrow keys move over the tokens, Enter chooses one, Escape goes back.` });
-      panel.path = make("span");
-      panel.back = button("Back to all answers", () => choose(panel, panel.tree.nodes[0]));
-      panel.rain = make("p", { class: "more rained" });
+    const addPanel = (name) => {
+      const panel = createPanel(name, state, { height: tall, head: () => headOf(panel), go: goOn, say });
+      Object.assign(panel, { over: [], knobs: null, work: 0 });
       panel.curve = make("canvas", { role: "img", "aria-label": `The likeliest answers of ${short(name)} over temperature, not yet worked out.` });
-      panel.node = make("section", { "aria-label": short(name) }, make("p", { class: "name" }, short(name)), panel.head, panel.canvas,
-        make("p", { class: "path" }, panel.path, " ", panel.back), panel.rain);
       panel.below = make("div", {}, make("p", { class: "title" }, `The likeliest answers of ${short(name)}, as the dial turns`), panel.curve);
-      listen(panel);
       return panel;
     };
 
@@ -143,9 +115,8 @@
       const { tree } = panel;
       for (let begun = performance.now(); ;) {
         tree.weigh(settings());
-        tree.sum();
         const { root } = panel;
-        const rest = root.sums ? (root.sums.unknown + root.sums.lost) / root.mass : 1;
+        const rest = (root.sums.unknown + root.sums.lost) / root.mass;
         const done = rest <= ENOUGH || tree.nodes.length >= panel.most || !tree.grow(6, 0.0005, { top: root });
         if (done || performance.now() - begun > (first ? 40 : SLICE)) {
           draw(panel);
@@ -165,7 +136,6 @@
           tree.weigh(settings(t));
           more = tree.grow(4, 0.002);
           tree.weigh(settings());
-          tree.sum();
           await wait();
           if (stale()) return;
         }
@@ -175,7 +145,6 @@
         tree.weigh(settings(t));
         found.push(tree.answers());
         tree.weigh(settings());
-        tree.sum();
         await wait();
         if (stale()) return;
       }
@@ -201,60 +170,40 @@
       if (document.fullscreenElement) return Math.max(320, innerHeight * (panels.size > 1 ? 0.3 : 0.5));
       return shelf.clientWidth < 560 ? 340 : panels.size > 1 ? 320 : 430;
     };
-    const draw = (panel) => {
-      const { tree, root } = panel;
-      if (!tree) return;
-      const height = tall();
-      if (root.mass > 0) {
-        const chosen = panel.chosen && panel.blocks.find(same(panel.chosen));
-        panel.blocks = icicle(panel.canvas, { tree, root, height, u: state.u, draws: state.draws, drops: panel.drops, chosen });
-      }
+    const headOf = ({ tree }) => {
       const { correct, unknown } = tree.nodes[0].sums;
-      const answers = [...tree.answers()].sort((a, b) => b[1] - a[1]);
-      const [first] = answers;
+      const [first] = [...tree.answers()].sort((a, b) => b[1] - a[1]);
       const most = unknown >= 0.0005 ? `, at most ${(correct + unknown).toFixed(3)}` : "";
-      const leader = first ? make("span", {}, ` Likeliest answer: ${number(first[0])} (${percent(first[1])}), `, make("b", { class: first[0] === tree.right ? "right" : "wrong" }, first[0] === tree.right ? "right." : "wrong.")) : "";
-      panel.head.replaceChildren("P(correct) = ", make("strong", {}, correct.toFixed(3)), `${most}.`, leader);
-      tellPath(panel);
-      tellRain(panel);
-      const lines = panel.over.map(({ key, values }) => ({
-        name: number(key), values, bold: key === tree.right, colour: key === tree.right ? "right" : "wrong",
-        dot: answers.find(([each]) => each === key)?.[1] ?? 0,
+      const right = first?.[0] === tree.right;
+      const leader = first ? [` Likeliest answer: ${number(first[0])} (${percent(first[1])}), `, make("b", { class: right ? "right" : "wrong" }, right ? "right." : "wrong.")] : [];
+      return ["P(correct) = ", make("strong", {}, correct.toFixed(3)), `${most}.`, make("span", {}, ...leader)];
+    };
+    const paintCurve = ({ tree, over, curve, name: model }) => {
+      if (!over.length) return;
+      const answers = tree.answers();
+      const lines = over.map(({ key, values }) => ({
+        name: number(key), values, bold: key === tree.right, colour: key === tree.right ? "right" : "wrong", dot: answers.get(key) ?? 0,
       }));
-      if (lines.length) {
-        curves(panel.curve, { temperatures: GRID, lines, t: state.t, height: 190, right: 84 });
-        panel.curve.setAttribute("aria-label", `Probability of answers of ${short(panel.name)} at T = ${state.t.toFixed(2)}: ${lines.map(({ name, dot, bold }) => `${name}${bold ? " (right)" : ""} ${percent(dot)}`).join(", ")}.`);
-      }
+      curves(curve, { temperatures: GRID, lines, t: state.t, height: 190, right: 84 });
+      curve.setAttribute("aria-label", `Probability of answers of ${short(model)} at T = ${state.t.toFixed(2)}: ${lines.map(({ name, dot, bold }) => `${name}${bold ? " (right)" : ""} ${percent(dot)}`).join(", ")}.`);
     };
-    const same = (one) => (other) => one.from === other.from && one.way === other.way;
-    const tellPath = ({ tree, root, chosen, path, back }) => {
-      const whole = root === tree.nodes[0];
-      const parts = whole ? [] : [`You chose “${shown(root.text)}”. The model itself begins so in ${percent(root.mass)} of draws.`];
-      if (chosen) {
-        const { open, text, answer, right, p } = chosen.way;
-        parts.push(open ? `“${shown(text)}” begins ${percent(p)} of draws.` : `The whole answer ${number(answer)}, ${right ? "right" : "wrong"}: ${percent(p)} of draws.`);
-      } else if (whole) parts.push("Left to right a token at a time; height is probability. Click a token to choose it yourself.");
-      path.textContent = parts.join(" ");
-      back.hidden = whole;
+    const paint = (panel) => {
+      panel.paint();
+      paintCurve(panel);
     };
-    const tellRain = (panel) => {
-      const { tree, root } = panel;
-      if (!state.draws.length || !(root.mass > 0)) return panel.rain.replaceChildren();
-      const right = state.draws.filter((u) => tree.pick(u, root).right).length;
-      const share = root.sums.correct / root.mass;
-      panel.rain.textContent = `${right} of ${state.draws.length} draws right: ${percent(right / state.draws.length)}. The heights say ${percent(share)}.`;
+    const draw = (panel) => {
+      paint(panel);
+      panel.tell();
     };
     const drawAll = () => {
-      for (const panel of panels.values()) {
-        if (panel.tree) {
-          panel.tree.weigh(settings());
-          panel.tree.sum();
-          if (panel.root.mass === 0) panel.root = panel.tree.nodes[0]; // what was chosen cannot happen any more
-        }
-        draw(panel);
+      for (const panel of all().filter(({ tree }) => tree)) {
+        panel.tree.weigh(settings());
+        if (panel.root.mass === 0) panel.root = panel.tree.nodes[0]; // what was chosen cannot happen any more
+        paint(panel);
       }
       drawOverall();
-      tellU();
+      for (const panel of all()) panel.tell();
+      line.tell();
     };
     const means = (name) => {
       const { chances, step } = own[name];
@@ -289,132 +238,12 @@
       const focused = cellFocus === null ? "" : ` ${suite.problems[cellFocus][2]} =: ${percent(chances[cellFocus])}.`;
       cellNote.textContent = `At T = ${state.t.toFixed(2)}, ${short(main)} gets ${percent(average)} right: ${sure} problems nearly always (over 95 %), ${lost} nearly never (under 5 %).${focused}`;
     };
-    const tellU = () => {
-      if (state.u === null) return (picked.textContent = "Move it: a number u between 0 and 1 picks a whole answer.");
-      const found = [...panels.values()].filter(({ tree, root }) => tree && root.mass > 0).map(({ tree, root, name }) => {
-        const way = tree.pick(state.u, root);
-        const what = way.open ? "an answer not followed" : `${number(way.answer)} ${way.right ? "✓" : "✗"}`;
-        return panels.size > 1 ? `${short(name)} ${what}` : what;
-      });
-      picked.textContent = `u = ${state.u.toFixed(3)} picks ${found.join(", ")}.`;
-      number_u.setAttribute("aria-valuetext", picked.textContent);
-    };
-
-    // Choosing tokens, by pointer and by key
-    const choose = (panel, node) => {
-      Object.assign(panel, { root: node, chosen: null, most: Math.max(panel.most, Math.min(panel.tree.nodes.length + 60, MOST_NODES)) });
-      panel.tree.weigh(settings());
-      panel.tree.sum();
+    // A reader goes on from a token, which may need more of the tree than the dial did.
+    const goOn = (panel) => {
+      panel.most = Math.max(panel.most, Math.min(panel.tree.nodes.length + 60, MOST_NODES));
       drawAll();
       again(panel).catch(fail);
     };
-    const enter = (panel, { from, way }) => {
-      if (way.open) choose(panel, panel.tree.follow(from, way));
-    };
-    const listen = (panel) => {
-      const { canvas } = panel;
-      const under = ({ offsetX: x, offsetY: y }) => panel.blocks.find((b) => x >= b.x && x < b.x + b.w && y >= b.y && y < b.y + b.h);
-      canvas.addEventListener("pointermove", (event) => {
-        const block = under(event);
-        if (block?.way === panel.chosen?.way) return;
-        panel.chosen = block ?? null;
-        canvas.style.cursor = block?.way.open ? "pointer" : "default";
-        draw(panel);
-      });
-      canvas.addEventListener("pointerleave", () => {
-        panel.chosen = null;
-        draw(panel);
-      });
-      canvas.addEventListener("click", (event) => {
-        const block = under(event);
-        if (block) enter(panel, block);
-      });
-      canvas.addEventListener("keydown", (event) => {
-        const at = panel.blocks.find(same(panel.chosen ?? {})) ?? null;
-        const siblings = at ? panel.blocks.filter(({ from }) => from === at.from) : [];
-        const nth = siblings.indexOf(at);
-        const to = !at
-          ? { ArrowRight: panel.blocks[0], ArrowDown: panel.blocks[0] }[event.key]
-          : {
-              ArrowDown: siblings[nth + 1], ArrowUp: siblings[nth - 1],
-              ArrowRight: panel.blocks.find(({ from }) => from === at.way.child),
-              ArrowLeft: panel.blocks.find(({ way }) => way.child === at.from),
-            }[event.key];
-        if (event.key === "Enter" && at) enter(panel, at);
-        else if (event.key === "Escape" && (panel.root !== panel.tree?.nodes[0] || at)) choose(panel, panel.root.parent ?? panel.root);
-        else if (!event.key.startsWith("Arrow")) return;
-        event.preventDefault();
-        if (to) {
-          panel.chosen = to;
-          draw(panel);
-          told.textContent = panel.path.textContent;
-        }
-      });
-    };
-
-    // Draws: numbers u, the same for all models. They fall, and lie in the pile when they have landed.
-    let raining = null;
-    // How far the pile is from the heights where it is furthest, of the whole height.
-    const distance = (us) => Math.max(...us.map((u, i) => Math.max((i + 1) / us.length - u, u - i / us.length)));
-    const land = (us) => {
-      state.draws = [...state.draws, ...us].slice(0, MOST).sort((a, b) => a - b);
-    };
-    const fall = (us) => {
-      if (still.matches) {
-        land(us);
-        return drawAll();
-      }
-      const begun = performance.now();
-      const falling = us.map((u, i) => ({ u, from: Math.random(), delay: (i * 300) / us.length }));
-      const move = (now) => {
-        let left = 0;
-        const drops = falling.map(({ u, from, delay }) => {
-          const age = (now - begun - delay) / 600;
-          if (age < 1) left++;
-          const down = Math.min(1, Math.max(0, age) * 1.8);
-          const across = Math.min(1, Math.max(0, age * 1.8 - 0.8));
-          return age <= 0 || age >= 1 ? null : { x: from + (1 - from) * across, y: u * down * down, slide: across };
-        });
-        for (const panel of panels.values()) {
-          panel.drops = drops.filter(Boolean);
-          draw(panel);
-        }
-        if (left) requestAnimationFrame(move);
-        else {
-          land(us);
-          drawAll();
-        }
-      };
-      requestAnimationFrame(move);
-    };
-    const stop = () => {
-      clearTimeout(raining);
-      raining = null;
-      rain.textContent = "Let it rain";
-    };
-    const pour = () => {
-      const all = [...panels.values()].filter(({ tree }) => tree);
-      if (!raining || !all.length) return;
-      if (state.draws.length >= MOST || (state.draws.length && distance(state.draws) < NEAR)) {
-        stop();
-        told.textContent = all.map(({ rain: text, name }) => `${short(name)}: ${text.textContent}`).join(" ");
-        return;
-      }
-      fall(Array.from({ length: Math.max(8, Math.ceil(state.draws.length / 2)) }, Math.random));
-      raining = setTimeout(pour, still.matches ? 150 : 950);
-    };
-    const one = button("Draw", () => fall([Math.random()]));
-    const rain = button("Let it rain", () => {
-      if (raining) return stop();
-      raining = true;
-      rain.textContent = "Stop the rain";
-      pour();
-    });
-    const clear = button("Clear", () => {
-      stop();
-      state.draws = [];
-      drawAll();
-    });
 
     // State in the address, behind its #, where a page from disk may write.
     const remember = () => {
@@ -512,7 +341,7 @@
       said.textContent = found.note;
       answer.textContent = `= ${number(String(found.answer))}`;
       if (found.line === state.read?.line) return;
-      stop();
+      dice.stop();
       state.read = found;
       state.draws = [];
       for (const panel of panels.values()) study(panel).catch(fail);
@@ -529,7 +358,7 @@
       }
       for (const name of state.models) {
         const fresh = !panels.has(name);
-        if (fresh) panels.set(name, createPanel(name));
+        if (fresh) panels.set(name, addPanel(name));
         shelf.append(panels.get(name).node);
         lower.append(panels.get(name).below);
         if (fresh && state.read) study(panels.get(name)).catch(fail);
@@ -541,23 +370,22 @@
       remember();
     };
     const turn = () => {
-      state.t = dial.valueAsNumber;
-      showDial();
       drawAll();
       clearTimeout(later);
       later = setTimeout(() => {
-        for (const panel of panels.values()) again(panel).catch(fail);
+        for (const panel of all()) again(panel).catch(fail);
         showKnobs();
         remember();
-        told.textContent = `T = ${turned.textContent}. ${[...panels.values()].map(({ name, head: text }) => `${short(name)}: ${text.textContent}`).join(" ")}`;
+        say(`T = ${state.t.toFixed(2)}. ${all().map(told).join(" ")}`);
       }, 150);
     };
     let later = null;
-    const showDial = () => {
-      dial.value = state.t;
-      turned.textContent = state.t === 0 ? "0 (greedy)" : state.t.toFixed(2);
-      dial.setAttribute("aria-valuetext", turned.textContent);
-    };
+    const dial = createDial(state, turn);
+    const dice = createDice(state, all, drawAll, say);
+    const line = createLine(state, all, () => {
+      drawAll();
+      remember();
+    });
     const fail = (error) => (said.textContent = `The lab could not go on: ${error.message}.`);
 
     for (const { problem, says } of suite.examples) examples.append(make("option", { value: problem }, says));
@@ -587,12 +415,6 @@
       gridModel.append(make("option", { value: name }, short(name)));
     }
     input.addEventListener("input", ask);
-    dial.addEventListener("input", turn);
-    number_u.addEventListener("input", () => {
-      state.u = number_u.valueAsNumber;
-      drawAll();
-      remember();
-    });
     gridModel.addEventListener("input", drawOverall);
     const take = (i) => {
       input.value = suite.problems[i][2].replace(/, d$/, "");
@@ -623,45 +445,38 @@
       else if (!step) return;
       event.preventDefault();
       drawOverall();
-      told.textContent = cellNote.textContent;
+      say(cellNote.textContent);
     });
-    const full = button("Full screen", () => (document.fullscreenElement ? document.exitFullscreen() : place.requestFullscreen()).catch(fail));
-    full.hidden = !document.fullscreenEnabled;
-
     place.append(
       make("div", { class: "ask" }, labelled("Problem", input, answer), examples),
       said,
-      make("div", { class: "big" }, labelled("Temperature", dial, turned),
-        make("div", { class: "ticks", "aria-hidden": "true" }, ...["0 greedy", "0.5", "1", "1.5", "2"].map((text) => make("span", {}, text)))),
-      choices, shelf,
-      make("div", { class: "buttons" }, one, rain, clear, full),
-      labelled("u", number_u, picked),
+      dial.node, choices, shelf,
+      make("div", { class: "buttons" }, ...dice.buttons, createFull(place, fail)),
+      line.node,
       lower, more,
       make("p", { class: "title" }, "All 240 problems of the book: accuracy, as the dial turns"), overall,
       make("div", { class: "cells" }, labelled("The 240 of", gridModel), cellNote, cells),
-      share, told,
+      share, unseen,
     );
     recall();
     examples.value = "";
     gridModel.value = state.models[0];
     input.value = state.problem;
-    if (state.u !== null) number_u.value = state.u;
-    showDial();
+    if (state.u !== null) line.input.value = state.u;
+    dial.show();
     showKnobs();
     const first = read(input.value, suite);
     if (!first.error) input.value = first.typed;
     chooseModels();
     ask();
     drawAll();
-    new ResizeObserver(drawAll).observe(place);
-    new MutationObserver(drawAll).observe(document.documentElement, { attributeFilter: ["data-theme"] });
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
+    watch(place, drawAll);
     begun = true;
     window.addEventListener("hashchange", () => {
       if (!new URLSearchParams(location.hash.slice(1)).has("p")) return; // a heading of the page
       recall();
       input.value = state.problem;
-      showDial();
+      dial.show();
       showKnobs();
       chooseModels();
       ask();

@@ -17,7 +17,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page
 
 from book.figures import lab
-from book.figures.lab import EXAMPLES, write_models
+from book.figures.lab import EXAMPLES, TREES, write_models
 from book.figures.live import answers, grow_tree, put_script
 from book.site.extension import STATIC
 from lmrel import Decoder, enumerate_outcomes, paper_problems
@@ -29,6 +29,7 @@ from tests.book.figures.test_live import set_range
 from tests.book.site.test_site import build
 from tests.conftest import tiny
 
+SCRIPTS = ("live.js", "lab-model.js", "lab-tree.js")
 HARNESS = """
 const suite = () => lmrelLive.load("lab");
 const models = {};
@@ -45,9 +46,10 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A page with the lab's scripts and data, and nothing else."""
     folder = tmp_path_factory.mktemp("lab")
     put_script(folder / "live", "lab", write_models(folder / "live"))
-    for name in ("live.js", "lab-model.js"):
+    lab.write_trees(folder / "live")
+    for name in SCRIPTS:
         shutil.copy(STATIC / name, folder)
-    scripts = "".join(f'<script src="{name}"></script>' for name in ("live.js", "lab-model.js"))
+    scripts = "".join(f'<script src="{name}"></script>' for name in SCRIPTS)
     (folder / "index.html").write_text(f"<!doctype html><title>lab</title>{scripts}<script>{HARNESS}</script>")
     return folder
 
@@ -152,15 +154,14 @@ GROW = """async ([name, items, answers, temperatures, knobs, nodes]) => {
   const { prompt: [before, after] } = models[name];
   const { run, encode, vocabulary } = await model(name);
   return items.map((item, i) => {
-    const tree = lmrelLab.createTree(run, vocabulary, encode(before + item + after), answers[i], limit);
+    const tree = lmrelTree.createTree(run, vocabulary, encode(before + item + after), answers[i], limit);
     const all = temperatures.map((temperature) => ({ temperature, ...knobs }));
     for (let round = 0; round < 400 && tree.nodes.length < nodes; round++) {
       tree.weigh(all[round % all.length]);
       tree.grow(8, 1e-4, { hopeful: true });
     }
     return all.map((settings) => {
-      tree.weigh(settings);
-      return { ...tree.sum(), answers: [...tree.answers()] };
+      return { ...tree.weigh(settings), answers: [...tree.answers()] };
     });
   });
 }"""
@@ -194,7 +195,7 @@ def test_a_number_picks_each_answer_as_often_as_its_probability(page: Page) -> N
       const { limit, models } = await suite();
       const { prompt: [before, after] } = models[name];
       const { run, encode, vocabulary } = await model(name);
-      const tree = lmrelLab.createTree(run, vocabulary, encode(before + item + after), answer, limit);
+      const tree = lmrelTree.createTree(run, vocabulary, encode(before + item + after), answer, limit);
       for (let round = 0; round < 10; round++) {
         tree.weigh({ temperature: 1.3 });
         tree.grow(8, 1e-4);
@@ -223,7 +224,7 @@ def stored(line: str, model: str, temperature: float) -> dict[str, float]:
 
 def test_the_examples_are_what_they_are_called() -> None:
     right = {worksheet_item(row).removesuffix(", d"): str(row["answer"]) for row in paper_rows()}
-    wrong, swap, sure = EXAMPLES
+    wrong, swap, sure, plain = EXAMPLES
     assert [stored(*wrong[:2], t).get(right[wrong[0]], 0) for t in (0.0,)] == [0]
     assert stored(*wrong[:2], 0.7)[right[wrong[0]]] > 0.4
     assert max(cold := stored(*swap[:2], 0.3), key=lambda answer: cold[answer]) == right[swap[0]]
@@ -231,6 +232,29 @@ def test_the_examples_are_what_they_are_called() -> None:
     assert max(stored(*sure[:2], 0.1).values()) > 0.98
     assert stored(*sure[:2], 0.1).get(right[sure[0]], 0) < 0.01
     assert max(stored(*sure[:2], 1.5).values()) < 0.3
+    assert stored(*plain[:2], 0.0) == {right[plain[0]]: 1.0}
+    assert stored(*plain[:2], 2.0)[right[plain[0]]] < 0.3
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_a_stored_tree_is_small_and_says_what_the_package_says(page: Page, site: Path, name: str) -> None:
+    (problem, model, _), _ = TREES[name]
+    assert (site / "live" / f"{name}.js").stat().st_size <= 60_000
+    script = """async ([name, temperatures]) => {
+      const tree = lmrelTree.openTree(await lmrelLive.load(name));
+      return temperatures.map((temperature) => {
+        const sums = { ...tree.weigh({ temperature }) };
+        return [sums, [...tree.answers()].filter(([answer]) => answer !== null)];
+      });
+    }"""
+    temperatures = [0.0, 0.3, 0.8, 1.0, 1.7, 2.0]
+    for (sums, found), t in zip(page.evaluate(script, [name, temperatures]), temperatures, strict=True):
+        expected = stored(problem, model, t)
+        assert sum(sums.values()) == pytest.approx(1)
+        # The page takes what ends at the limit of tokens as an answer, and what left the tree as not followed.
+        for answer in expected.keys() - {"other", "none"}:
+            assert dict(found)[answer] == pytest.approx(expected[answer], abs=1e-3)
+        assert sums["unknown"] + sums["lost"] == pytest.approx(expected.get("other", 0.0), abs=1e-3)
 
 
 # The page
