@@ -21,7 +21,6 @@ from book.analysis.effects import (
     PLANNED,
     RATE,
     STAGE_NAMES,
-    TUNED,
     TUNED_MEAN,
     between_architectures,
     beyond_rate,
@@ -40,7 +39,7 @@ from book.figures.text import plain
 from lmrel.charts import PALETTE, figure, themed, titled
 from lmrel.stats.inference import with_interval
 from lmrel.stats.metrics import by_run, exact_curves
-from tiny.factorial import DESIGN
+from tiny.factorial import DESIGN, TUNED
 from tiny.shapes import ARCHITECTURES
 
 ORDER = list(STAGE_NAMES.values())
@@ -350,7 +349,7 @@ def finding(dropped: pd.DataFrame, title: str, description: str) -> Any:
         for targets, (row, what) in LEARNED.items()
         for one in [found.loc[targets]]
     ]
-    order = [row["row"] for row in rows]
+    order = [row for row, _ in LEARNED.values()]
     scale = alt.Scale(domain=[0, math.ceil(20 * float(dots["drop"].max())) / 20], nice=False)
     x: dict[str, Any] = {
         "title": "accuracy lost from T = 0 to T = 1",

@@ -339,7 +339,7 @@ def described(app: Sphinx, pagename: str, context: dict[str, Any], doctree: Any)
     said |= {"og:image:alt": CARD_SAYS, "og:type": "article", "og:site_name": app.config.html_title}
     said |= {"twitter:card": "summary_large_image"}
     return "".join(
-        f'\n<meta {"property" if name.startswith("og:") else "name"}="{name}" content="{html.escape(text, quote=True)}">'
+        f'\n<meta {"property" if ":" in name else "name"}="{name}" content="{html.escape(text, quote=True)}">'
         for name, text in said.items()
         if text
     )

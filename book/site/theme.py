@@ -28,11 +28,17 @@ NEEDS = {  # a script, and what a page has that needs it
     "design-tabs.js": 'class="sd-tab-set',
     "bootstrap.js": 'data-bs-toggle="(?!tooltip)',  # it starts no tooltip; the pages' `title` is one
 }
-# Scripts and pictures of the theme that no page loads; its icons are in the book's own font.
-LEFTOVERS = ("vendor", "locales", "images", "sphinx-thebe.*", "*webpack-macros.html", "*.png", "play-solid.svg")
-LEFTOVERS += ("scripts/fontawesome.js*", "**/*.map", "scripts/bootstrap.js*", "copybutton_funcs.js")
+LEFTOVERS = (  # what of the theme no page loads; its icons are in the book's own font
+    *("vendor", "locales", "images", "styles", "*.png", "play-solid.svg", "sphinx-thebe.*", "*webpack-macros.html"),
+    *("scripts/bootstrap.js*", "scripts/fontawesome.js*", "copybutton_funcs.js", "**/*.map"),
+)
 KEPT_PICTURES = {"card.png"}
 INNER = ("@media", "@supports", "@container", "@layer")
+MENU = re.compile(  # of downloads: what its button shows, and its entries
+    r'<div class="dropdown dropdown-download-buttons">\s*<button class="btn dropdown-toggle"[^>]*>'
+    r"(.*?)</button>(.*?</ul>)\s*</div>",
+    re.DOTALL,
+)
 SHEET_LINK = re.compile(r'\s*<link\b[^>]*\brel="stylesheet"[^>]*>')
 
 
@@ -59,7 +65,7 @@ def finish(app: Sphinx, exception: Exception | None) -> None:
 
 
 def mended(text: str) -> str:
-    """A page without the faults of its templates: scripts wait, or go where nothing needs them; names and roles are right.
+    """A page without the faults of its templates: scripts wait, or go where nothing needs them.
 
     The sidebar is no landmark, a name hides the text of a summary, the viewport is set three times, and the menu of
     downloads needs 80 kB of script to open.
@@ -83,11 +89,10 @@ def mended(text: str) -> str:
         'id="pst-primary-sidebar" class=',
         'id="pst-primary-sidebar" role="complementary" aria-label="Chapters" class=',
     )
-    return re.sub(
-        r'<div class="dropdown dropdown-download-buttons">\s*<button class="btn dropdown-toggle"[^>]*>(.*?)</button>(.*?</ul>)\s*</div>',
-        r'<details class="dropdown dropdown-download-buttons"><summary class="btn" aria-label="Download this page">\1</summary>\2</details>',
+    return MENU.sub(
+        r'<details class="dropdown dropdown-download-buttons">'
+        r'<summary class="btn" aria-label="Download this page">\1</summary>\2</details>',
         text,
-        flags=re.DOTALL,
     )
 
 
@@ -121,7 +126,7 @@ def _kept(styles: str, names: set[str]) -> Iterator[str]:
 def _rules(styles: str) -> Iterator[tuple[str, str | None]]:
     """Each rule's head and what stands in its braces; None for a statement without braces."""
     depth, start, head = 0, 0, ""
-    for mark in re.finditer(r"""\"(?:[^"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'|\([^(){}"']*\)|[{};]""", styles):
+    for mark in re.finditer(r"""\"(?:[^"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'|\([^()"']*\)|[{};]""", styles):
         if mark[0] == "{":
             if depth == 0:
                 head, start = styles[start : mark.start()].strip(), mark.end()
@@ -191,7 +196,8 @@ def _with_one_sheet(path: Path, text: str, site: Path, styles: str) -> str:
     shared = _shared(path, text)
     if not shared:
         return text
-    href = f"{os.path.relpath(site / '_static' / SHEET, path.parent)}?v={blake2b(styles.encode(), digest_size=4).hexdigest()}"
+    version = blake2b(styles.encode(), digest_size=4).hexdigest()
+    href = f"{os.path.relpath(site / '_static' / SHEET, path.parent)}?v={version}"
     first = True
 
     def link(found: re.Match[str]) -> str:
