@@ -44,7 +44,7 @@ LIVE = {  # where the data of the live figures are, and what writes them
 LAB = "book/lab"  # the page of the lab
 CSV = "draws.csv"
 CARD = "_static/card.png"  # what is shown beside a link to a page
-CARD_SAYS = "The answers of a tiny model as blocks, as high as they are likely: one block when cold, many when hot."
+CARD_SAYS = "Each answer of a tiny model as a block, as high as it is likely: 51, which is right, 35 %; 49, wrong, 36 %."
 
 
 class ChartPlugin:
