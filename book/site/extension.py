@@ -42,6 +42,7 @@ LIVE = {  # where the data of the live figures are, and what writes them
     "results/lab": "python -m book.figures.lab results/lab",
 }
 LAB = "book/lab"  # the page of the lab
+WORD = r"big|lines|T=([01](\.\d+)?|2)"  # what a stored tree may be asked for
 CSV = "draws.csv"
 CARD = "_static/card.png"  # what is shown beside a link to a page
 CARD_SAYS = "Each answer of a tiny model as a block, as high as it is likely: 51, which is right, 35 %; 49, wrong, 36 %."
@@ -165,6 +166,11 @@ class ChartDirective(SphinxDirective):  # type: ignore[misc]
         return [nodes.raw("", chart_html(_read_result(path)), format="html")]
 
 
+def is_tree(name: str) -> bool:
+    """Whether a live figure is a stored tree: `book.figures.lab.TREES`."""
+    return name == "landing" or name.startswith("tree-")
+
+
 class LiveDirective(SphinxDirective):  # type: ignore[misc]
     """``{live} NAME WORDS``: a figure to work; without JavaScript, a table.
 
@@ -179,8 +185,7 @@ class LiveDirective(SphinxDirective):  # type: ignore[misc]
     def run(self) -> list[nodes.Node]:
         """The HTML of the figure's place and of the table."""
         name, *words = self.arguments[0].split()
-        is_tree = name == "landing" or name.startswith("tree-")
-        folder = "results/lab" if name == "lab" or is_tree else "results/live"
+        folder = "results/lab" if name == "lab" or is_tree(name) else "results/live"
         path = Path(self.env.srcdir) / folder / "still.json"
         self.env.note_dependency(str(path))
         if not path.exists():
@@ -188,7 +193,7 @@ class LiveDirective(SphinxDirective):  # type: ignore[misc]
         tables = _read_result(path)
         if name not in tables:
             raise self.error(f"there is no live figure {name!r}, only {', '.join(tables)}")
-        unknown = [word for word in words if not (is_tree and re.fullmatch(r"big|lines|T=([01](\.\d+)?|2)", word))]
+        unknown = [word for word in words if not (is_tree(name) and re.fullmatch(WORD, word))]
         if unknown:
             raise self.error(
                 f"{name} has no word {unknown[0]!r}; a stored tree has big, lines and T=NUMBER, from 0 to 2"
@@ -212,16 +217,9 @@ def live_html(name: str, words: list[str], lab: str, caption: str, rows: list[li
     kind, more = "lmrel-live", ""
     if name == "lab":
         kind = "lmrel-lab lab-figure"
-    elif name == "landing" or name.startswith("tree-"):
-        kind = " ".join(
-            [
-                "lmrel-tree",
-                "lab-figure",
-                *(["landing"] if name == "landing" else []),
-                *(w for w in words if "=" not in w),
-            ]
-        )
-        more = f' data-lab="{html.escape(lab)}"' + "".join(f' data-t="{w[2:]}"' for w in words if "=" in w)
+    elif is_tree(name):
+        kind = " ".join(["lmrel-tree lab-figure", *(word for word in words if "=" not in word)])
+        more = f' data-lab="{html.escape(lab)}"' + "".join(f' data-t="{word[2:]}"' for word in words if "=" in word)
     return (
         f'<div class="{kind}" data-figure="{place}"{more} role="group" aria-label="live figure: {place}"></div>'
         f'<noscript><table class="table">{table}</table></noscript>'

@@ -1,5 +1,5 @@
 // How the lab draws: the icicle of all answers with its pile of draws, curves over temperature, the grid of problems.
-// All of it on canvases, since the whole figure is redrawn at each turn of the dial. It keeps no state.
+// All of it on canvases, since the whole figure is redrawn at each turn of the dial. It keeps nothing of what it drew.
 window.lmrelDraw = (() => {
   const FONT = "system-ui, sans-serif";
   const GAP = 2;
@@ -27,8 +27,14 @@ window.lmrelDraw = (() => {
     const unit = parseFloat(style.fontSize) / 16; // for a projector, letters are as large as the figure's
     return { unit, right: of("right"), wrong: of("wrong"), rest: of("rest"), open: of("open"), on: of("on"), ink: style.color, page: of("page"), still: of("still") };
   };
-  // Stripes: what was not followed.
+  // Stripes: what was not followed. A pattern is made once for its colours, not at every turn.
+  const patterns = new Map();
   const striped = (pen, colour, page) => {
+    const key = `${colour} ${page}`;
+    if (!patterns.has(key)) patterns.set(key, stripes(pen, colour, page));
+    return patterns.get(key);
+  };
+  const stripes = (pen, colour, page) => {
     const tile = document.createElement("canvas");
     tile.width = tile.height = 8;
     const brush = tile.getContext("2d");

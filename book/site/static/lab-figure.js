@@ -46,10 +46,12 @@ window.lmrelFigure = (() => {
       output.textContent = state.t === 0 ? "0" : state.t.toFixed(2);
       input.setAttribute("aria-valuetext", state.t === 0 ? "0, greedy" : output.textContent);
     };
-    const soon = framed(turned);
+    const soon = framed(() => {
+      turned();
+      show(); // a word: after the pictures
+    });
     input.addEventListener("input", () => {
       state.t = input.valueAsNumber;
-      show();
       soon();
     });
     const node = make("div", { class: "big" }, labelled("Temperature", input, output), make("div", { class: "ticks", "aria-hidden": "true" }, ...marks));

@@ -38,8 +38,9 @@
   const figure = async (place) => {
     const stored = await load(place.dataset.figure);
     const has = (word) => place.classList.contains(word);
+    const landing = place.dataset.figure === "landing";
     const rest = "t" in place.dataset ? Number(place.dataset.t) : stored.t;
-    const runs = has("landing") && !still.matches;
+    const runs = landing && !still.matches;
     const state = { t: runs ? 0 : rest, u: null, draws: [] };
     const tree = openTree(stored);
     const lines = has("lines") ? over(tree) : [];
@@ -48,9 +49,10 @@
     const fail = (error) => say(`That did not work: ${error.message}.`);
     const picture = make("canvas", { role: "img" });
 
+    const large = () => has("big") && innerWidth >= 900; // as in the style sheet
     const height = () => {
-      if (document.fullscreenElement || has("big")) return Math.max(260, innerHeight * 0.5);
-      return has("landing") ? Math.max(250, Math.min(330, innerHeight * 0.32)) : place.clientWidth < 560 ? 300 : 340;
+      if (document.fullscreenElement || large()) return Math.max(260, innerHeight * 0.5);
+      return landing ? Math.max(250, Math.min(330, innerHeight * 0.32)) : place.clientWidth < 560 ? 300 : 340;
     };
     const panel = createPanel(stored.model, state, { height, head: () => words(tree, state.t), go: () => draw(), say });
     Object.assign(panel, { tree, root: tree.nodes[0] });
@@ -67,7 +69,7 @@
       const drawn = lines.map(({ key, values }) => ({
         name: number(key), values, bold: key === tree.right, colour: key === tree.right ? "right" : "wrong", dot: now.get(key) ?? 0,
       }));
-      curves(picture, { temperatures: GRID, lines: drawn, t: state.t, height: has("big") ? 260 : 190, right: 84 });
+      curves(picture, { temperatures: GRID, lines: drawn, t: state.t, height: large() ? 260 : 190, right: 84 });
       picture.setAttribute("aria-label", `Probability of answers of ${short(stored.model)} at T = ${state.t.toFixed(2)}: ${drawn.map(({ name, dot, bold }) => `${name}${bold ? " (right)" : ""} ${(100 * dot).toFixed(0)} %`).join(", ")}.`);
     };
     let later = null;
@@ -111,12 +113,13 @@
     place.addEventListener("pointerdown", ({ target }) => target !== play && halt());
     place.addEventListener("keydown", ({ target }) => target !== play && halt());
 
-    const link = make("a", { class: "try", href: place.dataset.lab }, "Try your own problem");
+    const here = new URLSearchParams({ p: stored.typed, T: rest.toFixed(2), m: stored.model.replace("tiny-", "") });
+    const link = make("a", { class: "try", href: `${place.dataset.lab}#${here}` }, "Try your own problem");
     place.replaceChildren(
       make("p", { class: "asked" }, "Asked: ", make("b", {}, `${stored.problem} = ?`), " Right is ", make("b", { class: "right" }, number(String(stored.answer))), "."),
       dial.node, panel.node,
-      make("div", { class: "buttons" }, ...dice.buttons, ...(has("landing") ? [play] : []), createFull(place, fail), link),
-      ...(has("landing") ? [] : [line.node]),
+      make("div", { class: "buttons" }, ...dice.buttons, ...(landing ? [play] : []), createFull(place, fail), link),
+      ...(landing ? [] : [line.node]),
       ...(lines.length ? [make("div", {}, make("p", { class: "title" }, "The likeliest answers, as the dial turns"), picture)] : []),
       unseen,
     );

@@ -98,8 +98,7 @@
 
     // Asks for the tree of the typed problem, and follows its answers a slice at a time while the page stays quick.
     const study = async (panel) => {
-      const work = ++panel.work;
-      const stale = () => work !== panel.work;
+      const stale = busy(panel);
       const problem = state.read;
       panel.head.textContent = "The model is loading.";
       const { run, encode } = await engine(panel.name);
@@ -109,7 +108,15 @@
       Object.assign(panel, { root: panel.tree.nodes[0], chosen: null, over: [], knobs: null, most: NODES });
       await follow(panel, stale, true);
       if (!stale()) await prepare(panel, stale);
+      if (!stale()) settled(panel);
     };
+    // Work that is begun makes all work before it stale.
+    const busy = (panel) => {
+      const work = ++panel.work;
+      panel.node.setAttribute("aria-busy", "true");
+      return () => work !== panel.work;
+    };
+    const settled = (panel) => panel.node.setAttribute("aria-busy", "false");
     // Follows what the present settings make likely. At once: draws as it goes.
     const follow = async (panel, stale, first = false) => {
       const { tree } = panel;
@@ -158,10 +165,10 @@
     // After a turn: follows what has become likely; the curves are worked out again if they are of other knobs.
     const again = async (panel) => {
       if (!panel.tree) return;
-      const work = ++panel.work;
-      const stale = () => work !== panel.work;
+      const stale = busy(panel);
       await follow(panel, stale);
       if (!stale() && panel.knobs !== knobs()) await prepare(panel, stale);
+      if (!stale()) settled(panel);
     };
     const knobs = () => JSON.stringify([state.knobs, state.added]);
 
@@ -302,7 +309,7 @@
       state.added = preset.value;
       knobsChanged();
     });
-    const pureNote = make("p", { class: "more" }, "The tree and its answers are those under these knobs. The accuracy and the grid of the 240 problems below stay those of temperature alone.");
+    const pureNote = make("p", { class: "pure", role: "note" }, "A knob is on. The tree, its answers and their curves follow it; this accuracy and the grid of the 240 problems are those of temperature alone.");
     const showKnobs = () => {
       for (const { show } of turners) show();
       preset.value = state.added;
@@ -323,7 +330,7 @@
     const more = make("details", { class: "fold" }, make("summary", {}, "More knobs, and what a checkpoint adds"),
       make("div", { class: "controls" }, ...turners.map(({ node }) => node), labelled("added", preset)),
       make("p", { class: "more" }, `The generation_config.json of these checkpoints sets no knob. Asked for a temperature alone, transformers then adds ${inherited} without a word. Other checkpoints ship more: choose what is added, and see what it does.`),
-      make("table", { class: "knobs" }, make("thead", {}, head), table), pureNote);
+      make("table", { class: "knobs" }, make("thead", {}, head), table));
     const frame = make("textarea", { readonly: "", rows: "3" });
     const share = make("details", { class: "fold" }, make("summary", {}, "Share or embed this"),
       make("p", { class: "more" }, "The address of this page holds what you see. To put the figure into a page of your own:"), labelled("HTML", frame));
@@ -454,7 +461,7 @@
       make("div", { class: "buttons" }, ...dice.buttons, createFull(place, fail)),
       line.node,
       lower, more,
-      make("p", { class: "title" }, "All 240 problems of the book: accuracy, as the dial turns"), overall,
+      make("p", { class: "title" }, "All 240 problems of the book: accuracy, as the dial turns"), pureNote, overall,
       make("div", { class: "cells" }, labelled("The 240 of", gridModel), cellNote, cells),
       share, unseen,
     );

@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
+import base64
 import random
 import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import numpy as np
 import pytest
 import torch
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page
+from safetensors.torch import load_file
 
 from book.figures import lab
-from book.figures.lab import EXAMPLES, TREES, write_models
-from book.figures.live import answers, grow_tree, put_script
+from book.figures.lab import EXAMPLES, TREES, packed_weights
+from book.figures.live import answers, grow_tree
 from book.site.extension import STATIC
 from lmrel import Decoder, enumerate_outcomes, paper_problems
 from lmrel.problems import new_problems, paper_rows
 from lmrel.prompts import worksheet_item
-from lmrel.registry import TINY_SUITE
+from lmrel.registry import CHECKPOINTS, TINY_SUITE
 from lmrel.tokens import encode_problems
 from tests.book.figures.test_live import set_range
 from tests.book.site.test_site import build
@@ -41,12 +42,25 @@ const model = (name) => (models[name] ??= (async () => {
 """
 
 
+MADE_UP = {name: np.random.default_rng(i).random((240, 21)) for i, name in enumerate(TINY_SUITE)}
+
+
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the lab loads. The stored curves are made up: what the page shows of them is compared with them."""
+    folder = tmp_path_factory.mktemp("data")
+    made = iter(MADE_UP.values())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lab, "curves", lambda model, tokenizer: next(made))
+        lab.write_lab(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def site(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A page with the lab's scripts and data, and nothing else."""
     folder = tmp_path_factory.mktemp("lab")
-    put_script(folder / "live", "lab", write_models(folder / "live"))
-    lab.write_trees(folder / "live")
+    (folder / "live").symlink_to(data)
     for name in SCRIPTS:
         shutil.copy(STATIC / name, folder)
     scripts = "".join(f'<script src="{name}"></script>' for name in SCRIPTS)
@@ -257,54 +271,106 @@ def test_a_stored_tree_is_small_and_says_what_the_package_says(page: Page, site:
         assert sums["unknown"] + sums["lost"] == pytest.approx(expected.get("other", 0.0), abs=1e-3)
 
 
+def entropy(symbols: np.ndarray) -> float:
+    """Bits a symbol, if each is coded without looking at the others."""
+    shares = np.bincount(symbols) / len(symbols)
+    return float(-(shares[shares > 0] * np.log2(shares[shares > 0])).sum())
+
+
+def test_weights_are_packed_near_their_entropy_and_nothing_without_loss_is_half_as_large(tiny_name: str) -> None:
+    tensors = load_file(CHECKPOINTS / tiny_name / "model.safetensors")
+    halves = np.concatenate([tensor.view(torch.uint16).numpy().ravel() for tensor in tensors.values()])
+    least = entropy(halves) * len(halves) / 8
+    packed = len(base64.b64decode(packed_weights(tiny_name)["data"]))
+    assert least < packed < 1.06 * least
+    assert entropy(halves & 127) > 6.95  # of the 7 bits of a mantissa
+    if "sparse" in tiny_name:
+        assert entropy(halves) == pytest.approx(10.75, abs=0.05)
+        assert least > 2.4e6
+
+
 # The page
 
-MADE_UP = {name: np.random.default_rng(i).random((240, 21)) for i, name in enumerate(TINY_SUITE)}
+TREE_PAGE = "# Trees\n\nA tree.\n\n```{live} tree-heat\n```\n\nAnother.\n\n```{live} tree-swap big lines T=0.3\n```\n"
 
 
 @pytest.fixture(scope="module")
-def book(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A book of the lab alone. The stored curves are made up: what the page shows of them is compared with them."""
+def book(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A book of the lab, of stored trees, and of the landing page's figure."""
     folder = tmp_path_factory.mktemp("book")
-    made = iter(MADE_UP.values())
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lab, "curves", lambda model, tokenizer: next(made))
-        lab.write_lab(folder / "results" / "lab")
-    done = build(folder, page="# Home\n\nA figure.\n\n```{live} lab\n```\n")
+    (folder / "results").mkdir()
+    (folder / "results" / "lab").symlink_to(data)
+    (folder / "trees.md").write_text(TREE_PAGE)
+    (folder / "landing.md").write_text("# Landing\n\nA sentence.\n\n```{live} landing\n```\n")
+    chapters = "file: note\n- file: trees\n- file: landing"
+    done = build(folder, page="# Home\n\nA figure.\n\n```{live} lab\n```\n", chapters=chapters)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder / "_build" / "html" / "index.html"
 
 
-def visit(browser: Browser, book: Path, words: str = "", **options: Any) -> tuple[Page, list[str]]:
-    """The lab's page, answered, and everything that went wrong on it; the list goes on growing."""
+def opened(browser: Browser, address: str, **options: Any) -> tuple[Page, list[str]]:
+    """A page and everything that went wrong on it; the list goes on growing."""
     page = browser.new_context(offline=True, **options).new_page()
     wrong: list[str] = []
     page.on("console", lambda message: wrong.append(message.text) if message.type in ("error", "warning") else None)
     page.on("pageerror", lambda error: wrong.append(str(error)))
     page.on("requestfailed", lambda request: wrong.append(request.url))
-    page.goto(f"{book.as_uri()}{words}")
+    page.goto(address)
+    return page, wrong
+
+
+def visit(browser: Browser, book: Path, words: str = "", **options: Any) -> tuple[Page, list[str]]:
+    """The lab's page, answered, and everything that went wrong on it."""
+    page, wrong = opened(browser, f"{book.as_uri()}{words}", **options)
     page.locator(".lmrel-lab .head strong").first.wait_for()
     return page, wrong
+
+
+@pytest.fixture(scope="module")
+def shared(browser: Browser, book: Path) -> Iterator[Page]:
+    """A lab that tests share which need no context of their own; nothing may go wrong on it."""
+    page, wrong = visit(browser, book)
+    yield page
+    assert wrong == []
+    page.context.close()
+
+
+@pytest.fixture
+def lab_page(shared: Page, book: Path) -> Page:
+    """The shared lab as one finds it: the first problem and model, no knob, nothing drawn."""
+    shared.evaluate("location.hash = 'p=(50 - 9) * 6 %2B 2&T=1.00&m=dense-instruct'")
+    shared.wait_for_function(
+        "document.querySelectorAll('.lmrel-lab section').length === 1 && "
+        "document.querySelector('.lmrel-lab section .name').textContent === 'dense instruct' && "
+        "document.querySelector('.lmrel-lab input.problem').value === '(50 - 9) * 6 + 2'"
+    )
+    shared.get_by_role("button", name="Clear").click()
+    at_rest(shared)
+    return shared
 
 
 def at_rest(page: Page, models: int = 1) -> None:
     """Waits until each shown model's tree has grown and its curves stand."""
     page.wait_for_function(
-        "n => document.querySelectorAll('.lmrel-lab .panels [aria-label^=\"Probability of answers\"]').length >= n",
-        arg=models,
+        "n => document.querySelectorAll('.lmrel-lab section[aria-busy=false]').length >= n", arg=models, timeout=120_000
     )
 
 
 def turn(page: Page, temperature: float) -> None:
+    """Turns the dial, and waits for the frame in which the page follows."""
     set_range(page, "Temperature", temperature)
+    page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
 
 def shown(page: Page, model: str) -> float:
     return float(page.get_by_role("region", name=model, exact=True).locator(".head strong").inner_text())
 
 
-def test_the_page_shows_the_packages_probabilities_at_any_turn_of_the_dial(browser: Browser, book: Path) -> None:
-    page, wrong = visit(browser, book, f"#p={quote('(21 - 8) * 10 + 10')}&m=dense-instruct.sparse-instruct")
+def test_the_page_shows_the_packages_probabilities_at_any_turn_of_the_dial(lab_page: Page) -> None:
+    page = lab_page
+    page.get_by_label("Problem", exact=True).fill("(21 - 8) * 10 + 10")
+    page.get_by_role("checkbox", name="sparse instruct").check()
+    page.get_by_role("region", name="sparse instruct").locator(".head strong").wait_for()
     at_rest(page, 2)
     [row] = [row for row in paper_rows() if worksheet_item(row) == "(21 - 8) * 10 + 10"]
     table, temperatures = paper_problems().set_index("problem_id", drop=False), [0.0, 0.35, 1.0, 1.4]
@@ -314,32 +380,32 @@ def test_the_page_shows_the_packages_probabilities_at_any_turn_of_the_dial(brows
         for t, lower, upper in bounds[["temperature", "lower", "upper"]].itertuples(index=False):
             turn(page, t)
             assert lower - 0.006 <= shown(page, name.removeprefix("tiny-").replace("-", " ")) <= upper + 0.001
-    assert "T=1.40" in page.evaluate("new Promise(done => setTimeout(() => done(location.hash), 700))")
-    assert wrong == []
-    page.context.close()
+    page.wait_for_function("location.hash.includes('T=1.40')")
 
 
 @pytest.mark.parametrize(
     ("typed", "said"),
     [
         ("", "Type a problem."),
+        ("   ", "Type a problem."),
         ("two plus two", "no words"),
+        ("x = 6, y = 7, c = x * y, d = c + 9", "no words"),
         ("(16 / 18) * 5 + 3", "never saw a division"),
+        ("(16 - 18) % 5 + 3", "never saw a division"),
         ("(16 - 18) * " + "5" * 40 + " + 3", "too long"),
+        ("5" * 40, "too long"),
         ("16 + 18", "neither"),
         ("16 - 18 * 5 + 3", "brackets"),
         ("<img src=x onerror=alert(1)>", "no words"),
     ],
 )
-def test_bad_input_gets_a_sentence(browser: Browser, book: Path, typed: str, said: str) -> None:
-    page, wrong = visit(browser, book)
+def test_bad_input_gets_a_sentence(shared: Page, typed: str, said: str) -> None:
+    page = shared
     page.get_by_label("Problem", exact=True).fill(typed)
     assert said in page.locator(".lmrel-lab .said").inner_text()
     assert page.locator(".lmrel-lab .answer").inner_text() == ""
     page.get_by_label("Problem", exact=True).fill("a=6; b=7; c=a*b; d=c+9")  # and a good one is answered after it
     assert page.locator(".lmrel-lab .answer").inner_text() == "= 51"
-    assert wrong == []
-    page.context.close()
 
 
 def test_a_models_weights_load_when_first_needed_and_once(browser: Browser, book: Path) -> None:
@@ -391,7 +457,7 @@ def test_the_address_holds_what_is_seen(browser: Browser, book: Path) -> None:
 
 def test_a_heading_in_the_address_changes_nothing(browser: Browser, book: Path) -> None:
     page, wrong = visit(browser, book, "#home")
-    page.wait_for_timeout(500)
+    at_rest(page)
     assert page.url.endswith("#home")
     page.get_by_label("Problem", exact=True).fill("(14 - 20) * 2 + 4")
     page.evaluate("location.hash = 'home'")
@@ -418,9 +484,8 @@ def test_draws_fall_and_are_counted_without_motion_at_once(browser: Browser, boo
     page.context.close()
 
 
-def test_tokens_are_chosen_and_problems_taken_by_keyboard(browser: Browser, book: Path) -> None:
-    page, wrong = visit(browser, book)
-    at_rest(page)
+def test_tokens_are_chosen_and_problems_taken_by_keyboard(lab_page: Page) -> None:
+    page = lab_page
     page.locator("canvas.icicle").focus()
     for key in ("ArrowRight", "ArrowRight"):
         page.keyboard.press(key)
@@ -436,12 +501,13 @@ def test_tokens_are_chosen_and_problems_taken_by_keyboard(browser: Browser, book
     for key in ("ArrowRight", "ArrowDown", "Enter"):
         page.keyboard.press(key)
     assert page.get_by_label("Problem", exact=True).input_value() != "(50 - 9) * 6 + 2"
-    assert wrong == []
-    page.context.close()
 
 
-def test_accuracy_and_grid_are_the_stored_ones(browser: Browser, book: Path) -> None:
-    page, _ = visit(browser, book, "#T=1.00&m=sparse-base")
+def test_accuracy_and_grid_are_the_stored_ones_and_say_so_when_a_knob_is_on(lab_page: Page) -> None:
+    page = lab_page
+    page.get_by_label("The 240 of").select_option("tiny-sparse-base")
+    note = page.locator(".lmrel-lab .pure")
+    assert not note.is_visible()
     for t, i in ((0.0, 0), (1.0, 10), (2.0, 20)):
         turn(page, t)
         expected = MADE_UP["tiny-sparse-base"][:, i]
@@ -449,22 +515,71 @@ def test_accuracy_and_grid_are_the_stored_ones(browser: Browser, book: Path) -> 
         assert f"gets {100 * expected.mean():.0f} % right" in text
         assert f"{(expected > 0.95).sum()} problems nearly always" in text
         assert f"{(expected < 0.05).sum()} nearly never" in text
-    page.context.close()
+    page.get_by_text("More knobs").click()
+    set_range(page, "top-k", 1)
+    assert note.is_visible()
+    assert "temperature alone" in note.inner_text()
+    assert page.locator(".lmrel-lab .cells .more").inner_text() == text
+    set_range(page, "top-k", 0)
+    assert not note.is_visible()
+    page.get_by_text("More knobs").click()
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(390, "light"), (390, "dark"), (768, "light"), (1440, "dark")])
-def test_the_page_fits_and_axe_finds_nothing(browser: Browser, book: Path, width: int, scheme: Any) -> None:
-    page, wrong = visit(browser, book, viewport={"width": width, "height": 900}, color_scheme=scheme)
+def test_the_page_fits_at_any_width_and_axe_finds_nothing(browser: Browser, book: Path) -> None:
+    page, wrong = visit(browser, book)
     at_rest(page)
     figure = page.locator(".lmrel-lab")
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
-    assert (figure.bounding_box() or {})["height"] <= figure.evaluate(
-        "e => parseFloat(getComputedStyle(e).minHeight)"
-    ) + 1
-    assert wrong == []
-    found = Axe().run(page).response["violations"]
-    assert [(one["id"], [node["html"] for node in one["nodes"][:3]]) for one in found] == []
+    widths: list[tuple[int, Any]] = [(390, "light"), (390, "dark"), (768, "light"), (1440, "dark")]
+    for width, scheme in widths:
+        page.emulate_media(color_scheme=scheme)
+        page.set_viewport_size({"width": width, "height": 900})
+        page.wait_for_timeout(200)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        kept = figure.evaluate("e => parseFloat(getComputedStyle(e).minHeight)")
+        assert (figure.bounding_box() or {})["height"] <= kept + 1
+    assert wrong == []  # axe itself reads style sheets, which a page from disk may not
+    for width, scheme in widths:
+        page.emulate_media(color_scheme=scheme)
+        page.set_viewport_size({"width": width, "height": 900})
+        found = Axe().run(page).response["violations"]
+        assert [(one["id"], [node["html"] for node in one["nodes"][:3]]) for one in found] == []
     page.context.close()
+
+
+PHONE: dict[str, Any] = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
+
+
+def test_a_finger_turns_the_dial_and_chooses_a_token(browser: Browser, book: Path) -> None:
+    page, wrong = visit(browser, book, **PHONE)
+    at_rest(page)
+    dial = page.get_by_label("Temperature", exact=True)
+    dial.scroll_into_view_if_needed()
+    box = dial.bounding_box()
+    assert box is not None
+    assert box["height"] >= 24
+    at = {"x": box["x"] + box["width"] / 2, "y": box["y"] + box["height"] / 2}  # the thumb, at T = 1
+    finger = page.context.new_cdp_session(page)
+    finger.send("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [at]})
+    for step in range(1, 9):
+        moved = [{**at, "x": at["x"] - step * box["width"] / 32}]
+        finger.send("Input.dispatchTouchEvent", {"type": "touchMove", "touchPoints": moved})
+    finger.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+    assert float(dial.input_value()) == pytest.approx(0.5, abs=0.1)
+    icicle = page.locator("canvas.icicle")
+    size = icicle.bounding_box() or {}
+    icicle.tap(position={"x": 40, "y": size["height"] / 2})  # behind the narrow column of the space
+    assert "You chose “␣2”" in page.locator(".lmrel-lab .path").inner_text()
+    assert wrong == []
+    page.context.close()
+
+
+def test_full_screen_is_entered_and_left(lab_page: Page) -> None:
+    page = lab_page
+    page.get_by_role("button", name="Full screen").click()
+    page.wait_for_function("document.fullscreenElement?.classList.contains('lmrel-lab')")
+    page.get_by_role("button", name="Leave full screen").click()
+    page.wait_for_function("document.fullscreenElement === null")
+    assert page.get_by_role("button", name="Full screen", exact=True).is_visible()
 
 
 def test_embedded_there_is_the_figure_and_nothing_else(browser: Browser, book: Path) -> None:
@@ -482,4 +597,100 @@ def test_without_javascript_there_is_a_table(browser: Browser, book: Path) -> No
     table = page.locator(".bd-article table:visible")
     assert f"{100 * MADE_UP['tiny-dense-base'][:, 0].mean():.0f} %" in table.inner_text()
     assert not page.locator(".lmrel-lab").is_visible()
+    page.context.close()
+
+
+# Stored trees
+
+
+def test_a_page_of_stored_trees_loads_no_model_and_shows_the_packages_shares(browser: Browser, book: Path) -> None:
+    page, wrong = opened(browser, "about:blank")
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(Path(request.url.partition("?")[0]).name))
+    page.goto(book.with_name("trees.html").as_uri())
+    heat, swap = (page.locator(f".lmrel-tree[data-figure=tree-{name}]") for name in ("heat", "swap"))
+    swap.locator(".head b").wait_for()
+    assert [name for name in asked if "weights" in name or name in ("lab.js", "lab-model.js", "live-figures.js")] == []
+    problem, model, _ = TREES["tree-swap"][0]
+    for t, right in ((0.3, True), (1.2, False)):
+        swap.get_by_label("Temperature").evaluate(
+            "(dial, t) => { dial.value = t; dial.dispatchEvent(new Event('input')); }", t
+        )
+        page.wait_for_timeout(100)
+        found = stored(problem, model, t)
+        first, share = max(found.items(), key=lambda item: item[1])
+        said = swap.locator(".head").inner_text()
+        assert f"At T = {t:.2f} this model answers {first} in {100 * share:.0f} of 100 draws" in said
+        assert f"{first} is {'right' if right else 'wrong'}." in said
+    link = heat.get_by_role("link", name="Try your own problem").get_attribute("href") or ""
+    assert link.startswith("book/lab.html#p=")
+    assert wrong == []
+    page.context.close()
+
+
+def test_the_words_of_a_stored_tree_do_what_they_say(browser: Browser, book: Path) -> None:
+    page, wrong = opened(browser, book.with_name("trees.html").as_uri(), viewport={"width": 1920, "height": 1080})
+    heat, swap = (page.locator(f".lmrel-tree[data-figure=tree-{name}]") for name in ("heat", "swap"))
+    swap.locator(".head b").wait_for()
+    assert swap.get_by_label("Temperature").input_value() == "0.3"
+    assert swap.locator("canvas").count() == heat.locator("canvas").count() + 1
+    size = "e => parseFloat(getComputedStyle(e).fontSize)"
+    assert swap.locator(".head").evaluate(size) > 1.4 * heat.locator(".head").evaluate(size)
+    heat.locator("canvas.icicle").focus()
+    for key in ("ArrowRight", "ArrowRight", "Enter"):
+        page.keyboard.press(key)
+    assert "You chose “␣2”" in heat.locator(".path").inner_text()
+    swap.get_by_label("u", exact=True).evaluate("u => { u.value = 0.99; u.dispatchEvent(new Event('input')); }")
+    page.wait_for_timeout(100)
+    assert "u = 0.990 picks 49 ✗" in swap.locator(".picked").inner_text()
+    assert wrong == []
+    page.context.close()
+
+
+@pytest.mark.parametrize("name", ["trees", "landing"])
+def test_stored_trees_fit_and_axe_finds_nothing(browser: Browser, book: Path, name: str) -> None:
+    page, wrong = opened(browser, book.with_name(f"{name}.html").as_uri(), reduced_motion="reduce")
+    page.locator(".lmrel-tree .head b").first.wait_for()
+    sizes: list[tuple[int, int, Any]] = [(390, 844, "light"), (390, 844, "dark"), (1440, 900, "light")]
+    for width, height, scheme in sizes:
+        page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+        page.set_viewport_size({"width": width, "height": height})
+        page.wait_for_timeout(200)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        for figure in page.locator(".lmrel-tree").all():
+            kept = figure.evaluate("e => parseFloat(getComputedStyle(e).minHeight)")
+            assert (figure.bounding_box() or {})["height"] <= kept + 1
+        if name == "landing":
+            icicle = page.locator("canvas.icicle").bounding_box() or {}
+            assert icicle["y"] + icicle["height"] <= height  # above the fold
+    assert wrong == []
+    schemes: list[Any] = ["dark", "light"]
+    for scheme in schemes:
+        page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+        found = Axe().run(page).response["violations"]
+        assert [(one["id"], [node["html"] for node in one["nodes"][:3]]) for one in found] == []
+    page.context.close()
+
+
+def test_the_landing_figure_turns_by_itself_until_a_reader_touches_it(browser: Browser, book: Path) -> None:
+    page, wrong = opened(browser, book.with_name("landing.html").as_uri())
+    dial = page.get_by_label("Temperature", exact=True)
+    page.wait_for_function("Number(document.querySelector('.lmrel-tree input.dial')?.value) > 0.05", timeout=60_000)
+    page.get_by_role("button", name="Pause").click()
+    stands = dial.input_value()
+    page.wait_for_timeout(500)
+    assert dial.input_value() == stands
+    page.get_by_role("button", name="Turn by itself").click()
+    page.wait_for_function("before => document.querySelector('.lmrel-tree input.dial').value !== before", arg=stands)
+    page.locator("canvas.icicle").click()
+    page.get_by_role("button", name="Turn by itself").wait_for()
+    assert wrong == []
+    page.context.close()
+
+
+def test_with_reduced_motion_the_landing_figure_rests(browser: Browser, book: Path) -> None:
+    page, _ = opened(browser, book.with_name("landing.html").as_uri(), reduced_motion="reduce")
+    page.locator(".lmrel-tree .head b").first.wait_for()
+    page.wait_for_timeout(500)
+    assert page.get_by_label("Temperature", exact=True).input_value() == f"{TREES['landing'][1]}"
     page.context.close()
