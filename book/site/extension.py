@@ -45,7 +45,9 @@ LAB = "book/lab"  # the page of the lab
 WORD = r"big|lines|T=([01](\.\d+)?|2)"  # what a stored tree may be asked for
 CSV = "draws.csv"
 CARD = "_static/card.png"  # what is shown beside a link to a page
-CARD_SAYS = "Each answer of a tiny model as a block, as high as it is likely: 51, which is right, 35 %; 49, wrong, 36 %."
+CARD_SAYS = (
+    "Each answer of a tiny model as a block, as high as it is likely: 51, which is right, 35 %; 49, wrong, 36 %."
+)
 
 
 class ChartPlugin:

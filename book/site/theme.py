@@ -26,6 +26,7 @@ NEEDS = {  # a script, and what a page has that needs it
     "copybutton.js": 'class="highlight',
     "togglebutton.js": r'class="[^"]*\b(?:toggle\b|admonition[^"]* dropdown\b)',
     "design-tabs.js": 'class="sd-tab-set',
+    "fontawesome.js": r"(?!)",  # nothing: its icons are in a font
     "bootstrap.js": 'data-bs-toggle="(?!tooltip)',  # it starts no tooltip; the pages' `title` is one
 }
 LEFTOVERS = (  # what of the theme no page loads; its icons are in the book's own font
@@ -62,6 +63,9 @@ def finish(app: Sphinx, exception: Exception | None) -> None:
     for pattern in LEFTOVERS:
         for found in [path for path in (site / "_static").glob(pattern) if path.name not in KEPT_PICTURES]:
             shutil.rmtree(found) if found.is_dir() else found.unlink()
+    for script in (site / "_static" / "scripts").glob("*.js"):  # whose maps are gone
+        text = script.read_text(encoding="utf-8")
+        script.write_text(re.sub(r"\n//# sourceMappingURL=.*", "", text), encoding="utf-8")
 
 
 def mended(text: str) -> str:
@@ -75,6 +79,11 @@ def mended(text: str) -> str:
     text = re.sub(
         r'<script ((?:data-[\w-]+="[^"]*" )?)src="(?![^"]*documentation_options)', r'<script defer \1src="', text
     )
+    text = MENU.sub(
+        r'<details class="dropdown dropdown-download-buttons">'
+        r'<summary class="btn" aria-label="Download this page">\1</summary>\2</details>',
+        text,
+    )
     for script, need in NEEDS.items():
         if not re.search(need, text):
             text = re.sub(rf'<script defer [^>]*src="[^"]*\b{re.escape(script)}[^"]*"></script>\s*', "", text)
@@ -84,16 +93,13 @@ def mended(text: str) -> str:
     )
     text = re.sub(r'<span class="pre">([^<]*)</span>', r"\1", text)  # a fifth of a page of the reference
     text = re.sub(r'<dt class="sig.*?</dt>', _plain_signature, text, flags=re.DOTALL)
+    text = re.sub(r'(<button class="btn search-button-field[^>]*?) aria-label="Search"', r"\1", text)
     text = text.replace('<summary aria-label="Toggle hidden content">', "<summary>")
     text = text.replace(
         'id="pst-primary-sidebar" class=',
         'id="pst-primary-sidebar" role="complementary" aria-label="Chapters" class=',
     )
-    return MENU.sub(
-        r'<details class="dropdown dropdown-download-buttons">'
-        r'<summary class="btn" aria-label="Download this page">\1</summary>\2</details>',
-        text,
-    )
+    return text
 
 
 def _plain_signature(found: re.Match[str]) -> str:

@@ -48,6 +48,17 @@ def test_a_script_goes_where_nothing_needs_it() -> None:
     )
 
 
+def test_the_menu_of_downloads_needs_no_script() -> None:
+    menu = (
+        '<div class="dropdown dropdown-download-buttons"><button class="btn dropdown-toggle" data-bs-toggle="dropdown">'
+        '<i></i></button><ul class="dropdown-menu"><li>a</li></ul></div>'
+    )
+    page = mended(f'<head></head>{menu}<script defer src="../_static/scripts/bootstrap.js?digest=1"></script>')
+    assert "bootstrap" not in page
+    assert "</summary><ul" in page
+    assert page.endswith("</ul></details>")
+
+
 def test_a_signature_keeps_its_text_and_code_its_colours() -> None:
     inner = '<span class="n"><span class="pre">x</span></span><span class="p"><span class="pre">:</span></span>'
     page = mended(f'<dt class="sig" id="f"><em>{inner}</em></dt><pre><span class="n">x</span></pre>')
