@@ -118,7 +118,7 @@ rule book:
         ["index.md", "_config.yml", "_toc.yml", "book/references.bib"],
         files("book", "**/*.md"),
         files("notebooks/learn", "*.ipynb"),
-        files("book/site/static", "*"),
+        files("book/site/static", "**/*.*"),
         [files(room, "**/*.py") for room in ROOMS],  # of their docstrings the reference is made
     output:
         update("_build/html/index.html"),

@@ -7,6 +7,7 @@ between accuracies are in percentage points.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ from book.analysis.effects import (
     MAIN,
     MARGIN,
     PLANNED,
+    RATE,
     STAGE_NAMES,
     TUNED_MEAN,
     between_architectures,
@@ -37,7 +39,7 @@ from book.figures.text import plain
 from lmrel.charts import PALETTE, figure, themed, titled
 from lmrel.stats.inference import with_interval
 from lmrel.stats.metrics import by_run, exact_curves
-from tiny.factorial import DESIGN
+from tiny.factorial import DESIGN, TUNED
 from tiny.shapes import ARCHITECTURES
 
 ORDER = list(STAGE_NAMES.values())
@@ -53,6 +55,10 @@ PERCENT = alt.Axis(format=".0%")
 INTERVAL = ["estimate", "low", "high"]
 CROSSED = ["estimate", "crossed_low", "crossed_high"]
 KINDS = ["clean targets", "noisy targets"]
+LEARNED = {  # for readers who know no design: what the last answers were, in two lines
+    "clean": ("Answers were predictable", "all of them right"),
+    "noisy": ("Answers were not predictable", f"{100 * RATE:g} % of them wrong at random"),
+}
 LAST = {"none": "pretrained only", "noisy": "noisy: some wrong at random", "clean": "clean: all right"}
 
 
@@ -324,6 +330,54 @@ def cost(models: pd.DataFrame, title: str, description: str, *, subtitle: str = 
     )
     mean = base.mark_tick(thickness=2.5, size=16).encode(x=alt.X("mean(drop):Q", **x))
     return themed((dots + mean).properties(title=titled(title, subtitle)), description)
+
+
+@figure
+def finding(dropped: pd.DataFrame, title: str, description: str) -> Any:
+    """What T = 1 costs models whose last answers could be predicted, and models whose last answers could not.
+
+    A dot is a model. The bar is the interval of `levels`, its tick the mean.
+    `dropped` holds the rows of `drops` that are `PLANNED`.
+    """
+    found = levels(dropped).query("task == 'all' and targets != 'none'").set_index("targets")
+    models = robustness(planned_cells(dropped)).query("stage != 'base'")
+    dots = models.assign(row=models["stage"].map(lambda stage: LEARNED[TUNED[stage][1]][0]))
+    dots = dots[["row", "architecture", "stage", "seed", "greedy", "hot", "drop"]].round(5)
+    rows = [
+        {"row": row, "what": what, "low": one["low"], "high": one["high"], "drop": one["drop"]}
+        | {"points": f"{with_interval(*(100 * one[['drop', 'low', 'high']]), form='{:.1f}')} points lost"}
+        for targets, (row, what) in LEARNED.items()
+        for one in [found.loc[targets]]
+    ]
+    order = [row for row, _ in LEARNED.values()]
+    scale = alt.Scale(domain=[0, math.ceil(20 * float(dots["drop"].max())) / 20], nice=False)
+    x: dict[str, Any] = {
+        "title": "accuracy lost from T = 0 to T = 1",
+        "axis": alt.Axis(format=".0%", values=[0, 0.1, 0.2, 0.3]),
+        "scale": scale,
+    }
+    y = alt.Y("row:N", sort=order, axis=None, scale=alt.Scale(paddingInner=0.1, paddingOuter=0))
+    colour = alt.Color("row:N", scale=alt.Scale(domain=order, range=[CLEAN, NOISY]), legend=None)
+    base = alt.Chart(pd.DataFrame(rows).round(5)).encode(y=y)
+    text = base.encode(x=alt.value(0))
+    name = text.mark_text(align="left", fontSize=14, fontWeight=600, dy=-44, color="currentColor").encode(text="row:N")
+    what = text.mark_text(align="left", fontSize=12, dy=-27, color="currentColor").encode(text="what:N")
+    number = text.mark_text(align="left", fontSize=12, dy=-11, color="currentColor").encode(text="points:N")
+    interval = base.mark_bar(height=3, yOffset=42).encode(x=alt.X("low:Q", **x), x2="high:Q", color=colour)
+    mean = base.mark_tick(thickness=3, size=18, yOffset=42).encode(x=alt.X("drop:Q", **x), color=colour)
+    point = (
+        alt.Chart(dots)
+        .mark_point(filled=True, size=55, opacity=1, stroke=None, yOffset=16)
+        .encode(
+            x=alt.X("drop:Q", **x),
+            y=y,
+            color=colour,
+            tooltip=["architecture:N", alt.Tooltip("row:N", title="learned last"), "seed:Q"]
+            + [alt.Tooltip(f"{one}:Q", format=".1%") for one in ("greedy", "hot", "drop")],
+        )
+    )
+    chart = alt.layer(interval, mean, point, name, what, number).properties(title=title)
+    return themed(chart, description).properties(height=250)
 
 
 @figure

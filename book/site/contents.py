@@ -18,7 +18,7 @@ from lmrel.errors import InputError, command
 from lmrel.files import read_text
 from lmrel.records import RUN
 
-AFTER = "Run it yourself"  # the part after which a user's own stand
+AFTER = "Run your own"  # the part after which a user's own stand
 PAGE = "evaluate.ipynb"
 
 

@@ -25,6 +25,7 @@ from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective, SphinxRole
 
 from book.figures.style import MIME, NARROW, VEGALITE, inert, svg
+from book.site import theme
 from lmrel import files
 from lmrel.__main__ import as_csv
 from lmrel.charts import WIDTH
@@ -32,9 +33,10 @@ from lmrel.errors import InputError
 from lmrel.files import read_object
 from lmrel.records import DRAWS, RUN, SUMMARY, read_draws
 
-STATIC = Path(__file__).parent / "static"
+STATIC = theme.STATIC
 NUMBERS = "results/*numbers.json"
 LESSONS = "notebooks/learn"
+SCORER = Path(__file__).parent / "scorer.js"
 API = "book/api"  # the pages that document the functions, one a room
 LIVE = {  # where the data of the live figures are, and what writes them
     "results/live": "python -m book.figures.live results results/live",
@@ -43,6 +45,10 @@ LIVE = {  # where the data of the live figures are, and what writes them
 LAB = "book/lab"  # the page of the lab
 WORD = r"big|lines|T=([01](\.\d+)?|2)"  # what a stored tree may be asked for
 CSV = "draws.csv"
+CARD = "_static/card.png"  # what is shown beside a link to a page
+CARD_SAYS = (
+    "Each answer of a tiny model as a block, as high as it is likely: 51, which is right, 35 %; 49, wrong, 36 %."
+)
 
 
 class ChartPlugin:
@@ -331,10 +337,7 @@ def choose_scripts(app: Sphinx, pagename: str, templatename: str, context: dict[
 
 
 def finish_body(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:
-    """Number figures and link each to the function that drew it, link a run's files, let wide tables scroll, describe.
-
-    The description of a page is its first paragraph.
-    """
+    """Number figures and link each to the function that drew it, link a run's files, let wide tables scroll."""
     numbers = itertools.count(1)
     body = re.sub(
         r'<span class="number"></span>',
@@ -355,34 +358,30 @@ def finish_body(app: Sphinx, pagename: str, templatename: str, context: dict[str
         body = re.sub(r'(<p class="lmrel-downloads">).*?(?=</p>)', rf"\1Download: {links}", body, flags=re.DOTALL)
     # Sphinx puts these roles on elements that may not have them.
     context["body"] = re.sub(r'(<[^<>]*) role="(doc-biblioentry|list)"', r"\1", body)
-    paragraph = doctree.next_node(nodes.paragraph) if doctree else None
-    if paragraph:
-        text = html.escape(" ".join(paragraph.astext().split())[:160], quote=True)
-        context["metatags"] = context.get("metatags", "") + f'\n<meta name="description" content="{text}">'
+    if doctree:
+        context["metatags"] = context.get("metatags", "") + described(app, pagename, context, doctree)
 
 
-def mend_theme(app: Sphinx, exception: Exception | None) -> None:
-    """Mend in the finished pages what the theme's templates get wrong.
+def described(app: Sphinx, pagename: str, context: dict[str, Any], doctree: Any) -> str:
+    """The elements of a page's head that say what it is about, to search engines and where a link to it is shown.
 
-    Its sidebar is no landmark, a name hides the text of a summary, scripts block the page, and 1.5 MB of them serve for
-    a dozen icons that are in the theme's font as well.
+    The description is the first paragraph that is not on what the page rests on. A picture needs its whole address,
+    which there is once ``html_baseurl`` is set.
     """
-    if exception is not None or app.builder.format != "html":
-        return
-    for path in Path(app.outdir).rglob("*.html"):
-        text = path.read_text(encoding="utf-8")
-        mended = re.sub(r'<script defer src="[^"]*fontawesome\.js[^"]*"></script>', "", text)
-        # All scripts may wait but the first, which sets what a script within the page then changes.
-        mended = re.sub(r'<script src="(?![^"]*documentation_options)', '<script defer src="', mended)
-        mended = mended.replace('<summary aria-label="Toggle hidden content">', "<summary>")
-        mended = mended.replace(
-            'id="pst-primary-sidebar" class=',
-            'id="pst-primary-sidebar" role="complementary" aria-label="Chapters" class=',
-        )
-        if mended != text:
-            path.write_text(mended, encoding="utf-8")
-    for path in (Path(app.outdir) / "_static" / "scripts").glob("fontawesome.js*"):
-        path.unlink()
+    paragraphs = [" ".join(node.astext().split()) for node in doctree.findall(nodes.paragraph)]
+    about = next((text for text in paragraphs if not text.startswith("Rests on")), "")
+    about = about if len(about) <= 160 else about[:160].rpartition(" ")[0] + " …"
+    own_title = html.unescape(re.sub("<[^>]+>", "", context.get("title", "")))
+    base = app.config.html_baseurl
+    picture = f"{base.rstrip('/')}/{CARD}" if base else context["pathto"](CARD, 1)
+    said = {"description": about, "og:title": own_title, "og:description": about, "og:image": picture}
+    said |= {"og:image:alt": CARD_SAYS, "og:type": "article", "og:site_name": app.config.html_title}
+    said |= {"twitter:card": "summary_large_image"}
+    return "".join(
+        f'\n<meta {"property" if ":" in name else "name"}="{name}" content="{html.escape(text, quote=True)}">'
+        for name, text in said.items()
+        if text
+    )
 
 
 def write_vega(app: Sphinx, exception: Exception | None) -> None:
@@ -402,6 +401,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("lesson", LessonDirective)
     app.add_css_file("lmrel.css")
     app.connect("config-inited", lambda _, config: config.html_static_path.append(str(STATIC)))
+    app.connect("config-inited", lambda _, config: setattr(config, "html_search_scorer", str(SCORER)))
     app.connect("config-inited", begin_anew)
     app.connect("env-get-outdated", check_names)
     app.connect("source-read", check_notebook)
@@ -410,5 +410,5 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("build-finished", write_vega)
     app.connect("build-finished", copy_live)
     app.connect("build-finished", write_downloads)
-    app.connect("build-finished", mend_theme)
+    app.connect("build-finished", theme.finish)  # the last, when everything is written
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

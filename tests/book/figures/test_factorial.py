@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from functools import cache
@@ -146,6 +147,7 @@ PAPERS = {("sparse", "base"): "OLMoE"}
 FIGURES: dict[str, Callable[[], Any]] = {
     "design": lambda: pages.design(cells(), PAPERS, *TEXT),
     "cost": lambda: pages.cost(cells(), *TEXT),
+    "finding": lambda: pages.finding(page()[0], *TEXT),
     "curves": lambda: pages.curves(curves(), *TEXT),
     "forest": lambda: pages.forest(effects.sensitivity(outcomes()), *TEXT),
     "dose": lambda: pages.dose(DOSES, *TEXT),
@@ -166,6 +168,18 @@ def test_a_dot_is_a_model_and_stands_at_its_drop() -> None:
     dots = rows("cost")
     assert len(dots) == len(cells())
     assert sorted(dot["drop"] for dot in dots) == sorted(cells()["drop"].round(5))
+
+
+def test_the_finding_says_the_numbers_of_the_prose_and_shows_every_tuned_model() -> None:
+    said = json.dumps(FIGURES["finding"]().to_dict()["datasets"], ensure_ascii=False)
+    facts = pages.numbers(page()[0])
+    for targets in ("clean", "noisy"):
+        assert f"{facts[f'factorial {targets}']} points lost" in said
+    dots = rows("finding")
+    tuned = cells().query("stage != 'base'")
+    assert sorted(dot["drop"] for dot in dots) == sorted(tuned["drop"].round(5))
+    noisy = [dot["drop"] for dot in dots if "not" in dot["row"]]
+    assert sorted(noisy) == sorted(tuned[tuned["stage"].str.contains("noisy")]["drop"].round(5))
 
 
 def test_a_cell_counts_its_seeds_and_names_what_the_paper_had() -> None:

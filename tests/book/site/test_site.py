@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import html
 import importlib
 import io
@@ -129,25 +128,137 @@ def test_axe_finds_nothing(browser: Browser, name: str) -> None:
         page.context.close()
 
 
-@pytest.mark.parametrize("name", PAGES)
-def test_a_page_is_light(browser: Browser, name: str) -> None:
+def loaded(browser: Browser, name: str) -> dict[str, int]:
+    """What a page loads by itself, by name, in bytes as they lie on the disk."""
     page = browser.new_context(offline=True).new_page()
-    files: set[str] = set()
-    page.on("request", lambda request: files.add(unquote(urlparse(request.url).path)))
+    files: set[Path] = set()
+    page.on("request", lambda request: files.add(Path(unquote(urlparse(request.url).path))))
     page.goto((SITE / name).as_uri())
-    page.wait_for_timeout(200)
-    packed = sum(len(gzip.compress(Path(file).read_bytes())) for file in files if Path(file).is_file())
-    assert packed < 1_500_000
-    assert not any("fontawesome.js" in file for file in files)
+    page.wait_for_timeout(300)
+    page.context.close()
+    return {path.name: path.stat().st_size for path in files if path.is_file()}
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_is_light_before_it_is_packed(browser: Browser, name: str) -> None:
+    files = loaded(browser, name)
+    weights = {file for file in files if file.startswith("weights-")}
+    limit = 1_200_000 if weights else 700_000
+    assert sum(size for file, size in files.items() if file not in weights) <= limit, files
+    assert sum(size for file, size in files.items() if file.endswith(".woff2")) <= 60_000
+    assert len([file for file in files if file.endswith(".css")]) <= 3
+    assert not {"vega.js", "searchindex.js", "bootstrap.js", "fontawesome.js"} & files.keys()
+
+
+def test_every_icon_of_the_theme_is_in_the_books_own_font() -> None:
+    styles = (SITE / "_static" / "site.css").read_text(encoding="utf-8")
+    [ranges] = re.findall(r"unicode-range:([^;]+);", styles)
+    there = set()
+    for first, last in re.findall(r"U\+([0-9A-F]+)(?:-([0-9A-F]+))?", ranges):
+        there.update(range(int(first, 16), int(last or first, 16) + 1))
+    used = re.findall(r'(?:content|--fa|--pst-icon-[\w-]+):\s*"(?:\\([0-9a-f]{4})|([\ue000-\uf8ff]))', styles)
+    codes = {int(code, 16) if code else ord(sign) for code, sign in used}
+    brands = {0xF09B, 0xF296}  # github and gitlab, to which nothing here leads
+    assert len(codes) > 10
+    assert codes - brands <= there
+
+
+def test_the_search_finds_top_p_and_the_lesson_on_temperature_first(browser: Browser) -> None:
+    for asked, found, first in (
+        ("top-p", "Glossary", ""),
+        ("temperature", "What temperature does", "What temperature does"),
+    ):
+        page, wrong = opened(browser, f"search.html?q={asked}")
+        results = page.locator("#search-results ul.search li")
+        results.first.wait_for(timeout=10_000)
+        texts = results.all_inner_texts()
+        assert any(found in text for text in texts)
+        assert first in texts[0]
+        assert wrong == []
+        page.context.close()
+
+
+def test_a_page_says_what_it_is_about_where_a_link_to_it_is_shown() -> None:
+    said = set()
+    for name in PAGES:
+        text = (SITE / name).read_text(encoding="utf-8")
+        head = text.partition("</head>")[0]
+        [title] = re.findall(r'<meta property="og:title" content="([^"]+)">', head)
+        [about] = re.findall(r'<meta property="og:description" content="([^"]+)">', head)
+        [picture] = re.findall(r'<meta property="og:image" content="([^"]+)">', head)
+        assert head.count('name="viewport"') == 1
+        assert not about.startswith("Rests on")
+        assert len(html.unescape(about)) <= 162
+        assert ((SITE / name).parent / picture).resolve() == SITE / "_static" / "card.png"
+        said.add(title)
+    assert len(said) >= len(PAGES) - 1
+
+
+def test_prose_keeps_to_its_measure_and_headings_to_their_rank(browser: Browser) -> None:
+    for width in (1440, 390):
+        page, _ = opened(browser, "book/question.html", viewport={"width": width, "height": 900})
+        fonts = page.evaluate(
+            "document.fonts.ready.then(() => [...document.fonts].filter((f) => f.status === 'loaded').length)"
+        )
+        assert fonts >= 2  # the text face, and the icons
+        line, size, family = page.evaluate(
+            """() => { const p = document.querySelectorAll('.bd-article section > p')[1], style = getComputedStyle(p);
+            return [p.clientWidth, parseFloat(style.fontSize), style.fontFamily]; }"""
+        )
+        characters = line / (0.46 * size)  # the face's mean width, spaces among it
+        assert "Source Serif Text" in family
+        assert characters <= 75
+        assert characters >= (60 if width == 1440 else 40)
+        sizes = [
+            page.evaluate(f"parseFloat(getComputedStyle(document.querySelector('.bd-article {tag}')).fontSize)")
+            for tag in ("h1", "h2")
+        ]
+        assert sizes[0] > 1.3 * sizes[1] > 1.3 * size
+        page.context.close()
+
+
+def test_the_landing_page_shows_its_figure_first_and_is_read_in_four_screens_of_a_phone(browser: Browser) -> None:
+    page, wrong = opened(browser, "index.html", viewport={"width": 390, "height": 844}, has_touch=True)
+    dial = page.locator(".lab-figure.landing input[type=range]").first
+    dial.wait_for()
+    box = dial.bounding_box()
+    assert box is not None
+    assert box["y"] + box["height"] <= 844
+    assert page.evaluate("document.documentElement.scrollHeight") <= 4 * 844
+    text = page.locator(".bd-article").inner_text()
+    assert text.index("At temperature 0") < text.index("points of accuracy") < text.index("Teach")
+    assert wrong == []
     page.context.close()
 
 
-def test_the_search_finds_top_p(browser: Browser) -> None:
-    page, wrong = opened(browser, "search.html?q=top-p")
-    results = page.locator("#search-results ul.search li")
-    results.first.wait_for(timeout=10_000)
-    assert any("Glossary" in text for text in results.all_inner_texts())
+def test_the_contents_open_and_close_by_touch_on_a_phone(browser: Browser) -> None:
+    page, wrong = opened(browser, "book/question.html", viewport={"width": 390, "height": 844}, has_touch=True)
+    link = page.locator(".bd-links a", has_text="The temperature lab")
+    assert not link.is_visible()
+    for button in page.locator(".bd-header-article :is(button, summary):visible").all():
+        box = button.bounding_box()
+        assert box is not None
+        assert min(box["width"], box["height"]) >= 40
+        assert box["x"] + box["width"] <= 390
+    page.locator(".primary-toggle").tap()
+    link.wait_for()
+    box = link.bounding_box()
+    assert box is not None
+    assert 0 <= box["x"] < box["x"] + box["width"] <= 390
+    link.tap()
+    page.wait_for_url("**/lab.html")
     assert wrong == []
+    page.context.close()
+
+
+def test_the_menu_of_downloads_opens_without_a_script(browser: Browser) -> None:
+    page, _ = opened(browser, "book/question.html", java_script_enabled=False)
+    menu = page.locator(".dropdown-download-buttons")
+    assert not menu.locator("a").is_visible()
+    menu.locator("summary").click()
+    box = menu.locator("a").bounding_box()
+    assert box is not None
+    assert box["x"] + box["width"] <= 1280
     page.context.close()
 
 
