@@ -203,9 +203,11 @@ def drops(found: Found) -> pd.DataFrame:
 
 def lost(found: Found) -> Lines:
     """What each condition loses, with its 95 % interval, in a sentence; nothing where `drops` has no row."""
-    parts = [f"{row.condition} {_points(row.drop, row.low, row.high)}" for row in drops(found).itertuples()]
-    ends = " to ".join(map(temperature_name, found.asked.temperatures))
-    return Lines([f"Points lost from {ends}: {listed(parts)} (95 % intervals over problems)."] if parts else [])
+    table = drops(found)
+    ends = (100 * table[["drop", "low", "high"]]).to_numpy(dtype=float)
+    parts = [f"{run} {with_interval(*row, form='{:.1f}')}" for run, row in zip(table["condition"], ends, strict=True)]
+    both = " to ".join(map(temperature_name, found.asked.temperatures))
+    return Lines([f"Points lost from {both}: {listed(parts)} (95 % intervals over problems)."] if parts else [])
 
 
 def shown_drops(found: Found) -> pd.DataFrame | str:
