@@ -52,9 +52,7 @@ def test_figures_hold_the_stored_numbers() -> None:
 def test_what_captions_and_prose_say_in_words_is_so() -> None:
     kinds = STORED["losses"].query("task == 'all'").assign(kind=lambda table: table["model"].map(pages.kind_of))
     median = kinds.groupby("kind")["loss"].median()
-    assert (
-        median["instruct"] < median["not tuned to instructions"] - 1
-    )  # "with tuning to instructions went smaller losses"
+    assert median["instruct"] < median["not tuned to instructions"] - 1  # "models tuned to instructions lose less"
     assert set(kinds["units"]) == {800}
     assert set(kinds["draws"]) == {10}
     assert STORED["pairs"]["kind"].value_counts().to_dict() == {
@@ -68,9 +66,9 @@ def test_what_captions_and_prose_say_in_words_is_so() -> None:
     assert all(found[:11] == pytest.approx([t / 10 for t in range(11)]) for found in by_model)
     assert set(STORED["changes"]["problems"]) == {100}
     others = STORED["pairs"].query("kind == 'other tuning'")
-    assert others["second"].map(pages.kind_of).eq("instruct").sum() == 5  # "five instructions by other people"
+    assert others["second"].map(pages.kind_of).eq("instruct").sum() == 5  # "five are instructions by other people"
     instructed = STORED["pairs"][STORED["pairs"]["second"].map(pages.kind_of) == "instruct"]
-    assert instructed["first"].str.startswith("deepseek").sum() == 4  # "four of them are DeepSeek's"
+    assert instructed["first"].str.startswith("deepseek").sum() == 4  # "four of the models are DeepSeek's"
     hot = pages.hottest(STORED["consistency"]).set_index("temperature")
     assert hot.loc[1.6, "agree"] > hot.loc[1.4, "agree"]  # "agreement rises at the end"
     assert (hot["unanswered"].diff()[1.2:] > 0).all()
@@ -87,7 +85,7 @@ def test_sentences_follow_the_data() -> None:
     changes, *others = (STORED[name] for name in NAMES)
     said = pages.reread_numbers(changes, *others)
     assert said["reread significant"] == "none of 7"
-    assert re.match(r"gemini-1\.0-pro, whose .* and gemini-1\.5-pro-preview-0409, whose ", said["reread found"])
+    assert re.match(r"gemini-1\.0-pro \(its .* %\) and gemini-1\.5-pro-preview-0409 \(its ", said["reread found"])
     certain = changes.assign(holm=0.01, p_equal=0.01)
     said = pages.reread_numbers(certain, *others)
     assert said["reread significant"] == "all 9"
