@@ -38,7 +38,8 @@ def figure(draw: Callable[P, Any]) -> Callable[P, Any]:
         except SchemaValidationError as error:
             raise InputError(f"{draw.__name__} cannot be drawn: {str(error).splitlines()[0]}") from error
         if not isinstance(chart, str):  # what stands in place of a figure with nothing in it
-            chart.usermeta = {"function": f"{draw.__module__}.{draw.__name__}"}
+            own = chart.usermeta if isinstance(chart.usermeta, dict) else {}
+            chart.usermeta = own | {"function": f"{draw.__module__}.{draw.__name__}"}
         return chart
 
     return drawn

@@ -5,6 +5,7 @@ Every cell of a table is text. Times are read from what `tools.bench` left; noth
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import altair as alt
@@ -12,7 +13,7 @@ import pandas as pd
 from transformers import PreTrainedTokenizerBase
 
 from book.analysis.prefixes import distinct_prefixes
-from book.figures.text import percent_range, plain, spelled
+from book.figures.text import Lines, percent_range, plain, spelled
 from lmrel.charts import PALETTE, figure, themed, titled
 from lmrel.errors import InputError
 from lmrel.tokens import PieceReader
@@ -53,6 +54,12 @@ def tree_of(draws: pd.DataFrame, tokenizer: PreTrainedTokenizerBase) -> pd.DataF
         for prefix in prefixes
     ]
     return pd.DataFrame(rows)
+
+
+def tree_title(nodes: pd.DataFrame) -> str:
+    """How many draws the tree of `tree_of` holds, and how many tokens had to be computed for them."""
+    draws, tokens = nodes["draws"].iloc[0], int(nodes.loc[nodes["depth"] > 0, "draws"].sum())
+    return f"{draws} draws hold {tokens} tokens, and {int(nodes['inner'].sum())} had to be computed"
 
 
 @figure
@@ -140,6 +147,36 @@ def exact(curves: pd.DataFrame, sampled: pd.DataFrame, title: str, description: 
     return themed((area + line + dots).properties(title=titled(title, subtitle)), description)
 
 
+def exact_title(curves: pd.DataFrame, sampled: pd.DataFrame) -> str:
+    """How far from the exact accuracy a single run lies at most: what `exact` shows."""
+    middle = curves.set_index("temperature")[["lower", "upper"]].mean(axis=1)
+    at = sampled[sampled["temperature"].isin(middle.index)]
+    apart = (at["accuracy"].to_numpy() - middle[at["temperature"]].to_numpy()).tolist()
+    return f"Single runs lie up to {100 * max(map(abs, apart)):.1f} points from the exact accuracy"
+
+
+def exactness(exact: pd.DataFrame) -> Lines:
+    """How much was followed, and how exactly accuracy is known from it: rows of `lmrel.enumerate_outcomes`."""
+    width = (exact["upper"] - exact["lower"])[exact["metric"] == "correct"].max()
+    return Lines(
+        [
+            f"{exact.attrs['nodes']:,} tokens were followed. The chance of a right answer is then known to "
+            f"{100 * width:.2f} points or better, for every problem."
+        ]
+    )
+
+
+def conditions(measured: Mapping[str, Any]) -> Lines:
+    """Where, when and how `tools.bench` measured, in a sentence."""
+    threads = f"{measured['threads']} thread{'s' * (measured['threads'] > 1)}"
+    return Lines(
+        [
+            f"Measured on {measured['date']} on a machine with {measured['device']}, with {threads}: medians of "
+            f"{measured['repeats']} runs."
+        ]
+    )
+
+
 def contestant(name: str) -> str:
     """The name of a contestant of `tools.bench` on a page."""
     return f"this engine, {name}" if name.endswith(" runs") else name
@@ -208,7 +245,18 @@ def marks(ratios: pd.DataFrame) -> pd.DataFrame:
     return plain(pd.DataFrame(columns))
 
 
-def architectures(rows: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+def tried(found: Mapping[str, Any]) -> Lines:
+    """How many architectures were tried and how many run, and with which version: what `tools.architectures` left."""
+    states = [row["state"] for row in found["rows"]]
+    return Lines(
+        [
+            f"{states.count('runs')} of {len(states)} architectures of transformers {found['transformers']} run; they "
+            f"were tried on {found['date']}."
+        ]
+    )
+
+
+def architectures(rows: pd.DataFrame) -> tuple[pd.DataFrame, Lines]:
     """What became of each architecture that `tools.architectures` tried: a table of outcomes, and the names of each.
 
     The most frequent outcome comes first.
@@ -218,4 +266,4 @@ def architectures(rows: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     outcome = rows["state"].where(why == "", rows["state"] + ": " + why.str.removesuffix("."))
     which = rows.groupby(outcome.rename("outcome"))["architecture"].agg(["size", ", ".join])
     which = which.sort_values("size", ascending=False).set_axis(["how many", "names"], axis=1).reset_index()
-    return plain(which[["how many", "outcome"]]), "\n".join(which["outcome"] + ": " + which["names"])
+    return plain(which[["how many", "outcome"]]), Lines(which["outcome"] + ": " + which["names"])

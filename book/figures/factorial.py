@@ -33,8 +33,9 @@ from book.analysis.effects import (
 )
 from book.analysis.routing import beyond_tokens, parted
 from book.analysis.trends import holm
-from book.figures.text import plain
+from book.figures.text import Lines, listed, plain
 from lmrel.charts import PALETTE, figure, themed, titled
+from lmrel.stats.contrasts import equivalence, paired
 from lmrel.stats.inference import with_interval
 from lmrel.stats.metrics import by_run, exact_curves
 from tiny.factorial import DESIGN
@@ -52,6 +53,13 @@ LINES = {  # how a stage is drawn: the colour says what the targets were, the da
 PERCENT = alt.Axis(format=".0%")
 INTERVAL = ["estimate", "low", "high"]
 CROSSED = ["estimate", "crossed_low", "crossed_high"]
+RIGHT, RANDOM = "right", "random"
+TAUGHT = {
+    "continued": RIGHT,
+    "instruct": RIGHT,
+    "continued-noisy": RANDOM,
+    "instruct-noisy": RANDOM,
+}  # answers, by stage
 KINDS = ["clean targets", "noisy targets"]
 LAST = {"none": "pretrained only", "noisy": "noisy: some wrong at random", "clean": "clean: all right"}
 
@@ -201,6 +209,61 @@ def shown_runs(outcomes: pd.DataFrame, draws: pd.DataFrame, temperature: float =
         row = {"model": model, "exact": f"{exact['mean']:.1f}", "runs": " ".join(map("{:.1f}".format, runs))}
         rows.append(row | {"their deviation": f"{runs.std():.1f}", "expected": f"{exact['run_std']:.1f}"})
     return plain(pd.DataFrame(rows))
+
+
+def cost_title(models: pd.DataFrame) -> str:
+    """What T = 1 costs after right and after random wrong answers, as means over the models of `robustness`."""
+    means = (100 * models.groupby(models["stage"].map(TAUGHT))["drop"].mean()).reindex([RIGHT, RANDOM])
+    return f"T = 1 costs {means[RIGHT]:.0f} points after right answers and {means[RANDOM]:.0f} after random wrong ones"
+
+
+def curves_title(table: pd.DataFrame, temperature: float = 1.0) -> str:
+    """How much is right at a temperature after right and after random wrong answers: `tiny.factorial.curves`."""
+    at = table[table["temperature"] == temperature]
+    means = at.groupby(at["stage"].map(TAUGHT))["middle"].mean()
+    return (
+        f"At T = {temperature:g}, {listed(sorted(set(at['architecture'])))} models answer {means[RIGHT]:.0%} right "
+        f"after right answers and {means[RANDOM]:.0%} after random wrong ones"
+    )
+
+
+def design_title(models: pd.DataFrame, papers: Mapping[tuple[str, str], str]) -> str:
+    """In how many cells of the design the paper had a model."""
+    cells = {*zip(models["architecture"], models["stage"], strict=True)}
+    return f"The paper had models in {len(cells & {*papers})} of these {len(cells)} cells"
+
+
+def forest_title(table: pd.DataFrame) -> str:
+    """In how many analyses each effect is told from none: rows of `effects.sensitivity`."""
+    apart = (table["low"] > 0) | (table["high"] < 0)
+    found = [f"{effect} in {some.sum()} of {len(some)}" for effect, some in apart.groupby(table["effect"], sort=False)]
+    return f"Told from no effect: {'; '.join(found)} analyses"
+
+
+def dose_title(table: pd.DataFrame) -> str:
+    """Whether the cost of T = 1 rises with every step of wrong answers: rows of `effects.doses`."""
+    drops = table.sort_values("noise")["drop"]
+    if drops.is_monotonic_increasing:
+        return "The more answers were wrong at random, the more T = 1 costs"
+    return "More answers wrong at random do not always make T = 1 cost more"
+
+
+def drop_difference(draws: pd.DataFrame, first: str, second: str) -> Lines:
+    """How much more of accuracy the first model loses at T = 1 than the second, in a sentence."""
+
+    def drop(model: str) -> pd.Series:
+        own = draws[draws["model"] == model]
+        return paired(own[own["temperature"] == 1], own[own["temperature"] == 0])
+
+    found = equivalence(drop(first) - drop(second), MARGIN)
+    points = with_interval(*(100 * found[name] for name in ("difference", "low", "high")))
+    verdict = "is" if found["equivalent"] else "is not"
+    return Lines(
+        [
+            f"{first} loses {points} points more than {second}. That the two lose the same within {100 * MARGIN:g} "
+            f"points {verdict} shown."
+        ]
+    )
 
 
 def numbers(dropped: pd.DataFrame) -> dict[str, str]:

@@ -287,6 +287,17 @@ def shown_mixing(table: pd.DataFrame) -> pd.DataFrame:
 # Sentences.
 
 
+def losses_title(lost: pd.DataFrame) -> str:
+    """How many models are shown to lose accuracy from the lower to the higher temperature: rows of `losses`."""
+    every = lost[lost["task"] == "all"]
+    return f"Shown to lose accuracy from T = {COOL:g} to T = {HOT:g}: {_of(every['low'] > 0)} models"
+
+
+def pairs_title(pairs: pd.DataFrame) -> str:
+    """How the planned comparisons came out: rows of `compare`."""
+    return f"Of {len(pairs)} second models, {_counted(pairs)}"
+
+
 def real_numbers(lost: pd.DataFrame, pairs: pd.DataFrame) -> dict[str, str]:
     """What the page on real models quotes, by key: rows of `losses` and of `compare`."""
     every = lost[lost["task"] == "all"].set_index("model")

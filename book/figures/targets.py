@@ -313,6 +313,35 @@ def lost_title(table: pd.DataFrame) -> str:
     return f"Points lost: {', '.join(said)}"
 
 
+def predictions_title(compared: pd.DataFrame) -> str:
+    """How many of the planned comparisons came out as predicted, or not, and how many cannot be judged yet."""
+    verdicts = compared.groupby("number")["verdict"].agg(set)
+    parts = {
+        "came true": [found == {"shown"} for found in verdicts],
+        "did not": ["not shown" in found for found in verdicts],
+    }
+    said = [f"{sum(which)} {what}" for what, which in parts.items()]
+    open_ = len(verdicts) - sum(map(sum, parts.values()))
+    return f"Of {len(verdicts)} predictions, {listed([*said, *([f'{open_} cannot be judged yet'] if open_ else [])])}"
+
+
+def experts_title(table: pd.DataFrame) -> str:
+    """What held experts change at T = 1, and those of another problem, at most: rows of `clamping.DATA`."""
+    held, other = _by_experts(table)
+    most = [max(change, key=abs) for change in (held, other)]
+    return (
+        f"Held experts change accuracy by {with_interval(most[0])} points at most, those of another problem by "
+        f"{with_interval(most[1])}"
+    )
+
+
+def _by_experts(table: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
+    """What the greedy path's experts and another problem's change at T = 1, in points, by model."""
+    some = table[table["temperature"] == 1].assign(middle=lambda rows: (rows["lower"] + rows["upper"]) / 2)
+    means = 100 * some.pivot_table(index="model", columns="experts", values="middle")
+    return means[clamping.GREEDY] - means[clamping.OWN], means[clamping.ANOTHER] - means[clamping.OWN]
+
+
 _TITLES = {"continued": "right", "rule": "by a rule", "slips": "at random"}
 
 
@@ -407,14 +436,11 @@ def verdict(found: Mapping[str, bool | None]) -> str:
 
 def of_experts(table: pd.DataFrame) -> str:
     """What the intervention on experts changes at T = 1, over the sparse models, in a sentence: rows of its data."""
-    some = table[table["temperature"] == 1].assign(middle=lambda rows: (rows["lower"] + rows["upper"]) / 2)
-    means = 100 * some.pivot_table(index="model", columns="experts", values="middle")
-    change = means[clamping.GREEDY] - means[clamping.OWN]
-    harm = means[clamping.ANOTHER] - means[clamping.OWN]
+    change, harm = _by_experts(table)
     ends = [with_interval(end, form="{:+.2f}") for end in (change.min(), change.max())]
     worst = [with_interval(end, form="{:+.0f}") for end in (harm.min(), harm.max())]
     return (
-        f"in {len(means)} sparse models accuracy at T = 1 changes by {ends[0]} to {ends[1]} points, "
+        f"in {len(change)} sparse models accuracy at T = 1 changes by {ends[0]} to {ends[1]} points, "
         f"and with the experts of another problem by {worst[0]} to {worst[1]}"
     )
 
