@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from book.analysis.prefixes import distinct_prefixes
 from book.figures.text import Lines, percent_range, plain, spelled
-from lmrel.charts import PALETTE, figure, themed, titled
+from lmrel.charts import GREY, PALETTE, coloured, figure, looks, themed, titled
 from lmrel.errors import InputError
 from lmrel.tokens import PieceReader
 
@@ -77,12 +77,12 @@ def tree(nodes: pd.DataFrame, title: str, description: str) -> Any:
     width = alt.StrokeWidth("draws:Q", legend=None)
     edge = (
         alt.Chart(lines)
-        .mark_rule(color=PALETTE[0], opacity=0.5)
+        .mark_rule(color=PALETTE[0])
         .encode(x=alt.X("x:Q", **across), x2="depth:Q", y=alt.Y("y0:Q", **down), y2="y:Q", strokeWidth=width)
     )
     x, y = alt.X("depth:Q", **across), alt.Y("y:Q", **down)
     base = alt.Chart(nodes.round(3)).encode(x=x, y=y, tooltip=["token:N", "draws:Q"])
-    kinds = alt.Scale(domain=[True, False], range=[PALETTE[0], PALETTE[1]])
+    kinds = alt.Scale(domain=[True, False], range=[PALETTE[0], GREY])
     point = base.mark_point(filled=True, size=90, opacity=1).encode(
         color=alt.Color("inner:N", scale=kinds, legend=None)
     )
@@ -106,7 +106,7 @@ def mask(nodes: pd.DataFrame, title: str, description: str) -> Any:
     axis = {**AXIS, "labelLimit": 90}
     chart = (
         alt.Chart(pd.DataFrame(cells))
-        .mark_rect(color=PALETTE[0], opacity=0.75)
+        .mark_rect(color=PALETTE[0])
         .encode(
             x=alt.X("key:N", sort=order, title="sees", axis=alt.Axis(**axis, labelAngle=-60)),
             y=alt.Y("query:N", sort=order, title=None, axis=alt.Axis(**axis)),
@@ -137,7 +137,7 @@ def exact(curves: pd.DataFrame, sampled: pd.DataFrame, title: str, description: 
     line = alt.Chart(band).mark_line(color=PALETTE[0], strokeWidth=1.5).encode(x="temperature:Q", y="lower:Q")
     dots = (
         alt.Chart(sampled[["temperature", "run", "accuracy"]].round(5))
-        .mark_point(filled=True, size=45, color=PALETTE[1], opacity=0.7)
+        .mark_point(filled=True, size=40, color="currentColor", opacity=1)
         .encode(
             x="temperature:Q",
             y="accuracy:Q",
@@ -192,15 +192,15 @@ def speeds(rows: pd.DataFrame, title: str, description: str) -> Any:
     timed["contestant"] = timed["contestant"].map(contestant)
     order = timed.groupby("contestant")["seconds"].median().sort_values(ascending=False).index.tolist()
     models = list(dict.fromkeys(timed["model"]))
+    colours, shapes, _ = looks(models)
     chart = (
         alt.Chart(timed)
-        .mark_point(filled=True, size=70, opacity=0.9)
+        .mark_point(filled=True, size=70, opacity=1)
         .encode(
             x=alt.X("seconds:Q", title="seconds", scale=alt.Scale(type="log"), axis=alt.Axis(format="~g")),
-            y=alt.Y("contestant:N", sort=order, title=None, axis=alt.Axis(labelLimit=220, minExtent=190)),
-            color=alt.Color(
-                "model:N", scale=alt.Scale(domain=models, range=PALETTE[: len(models)]), legend=alt.Legend(columns=1)
-            ),
+            y=alt.Y("contestant:N", sort=order, title=None, axis=alt.Axis(labelLimit=160)),
+            color=coloured("model:N", models, colours, legend=alt.Legend(columns=1)),
+            shape=alt.Shape("model:N", sort=models, scale=alt.Scale(domain=models, range=shapes)),
             tooltip=["model:N", "contestant:N", "seconds:Q"],
         )
     )

@@ -34,7 +34,7 @@ from book.analysis.effects import (
 from book.analysis.routing import beyond_tokens, parted
 from book.analysis.trends import holm
 from book.figures.text import Lines, listed, plain
-from lmrel.charts import PALETTE, figure, themed, titled
+from lmrel.charts import GREY, PALETTE, SERIES, SHAPES, WRONG, coloured, figure, themed, titled
 from lmrel.stats.contrasts import equivalence, paired
 from lmrel.stats.inference import with_interval
 from lmrel.stats.metrics import by_run, exact_curves
@@ -42,7 +42,7 @@ from tiny.factorial import DESIGN
 from tiny.shapes import ARCHITECTURES
 
 ORDER = list(STAGE_NAMES.values())
-NOISY, CLEAN, GREY = PALETTE[1], PALETTE[0], "#8a8a8a"
+NOISY, CLEAN = WRONG, PALETTE[0]
 LINES = {  # how a stage is drawn: the colour says what the targets were, the dashes what the format
     "base": (GREY, [2, 3]),
     "continued-noisy": (NOISY, [1, 0]),
@@ -358,7 +358,7 @@ def design(models: pd.DataFrame, papers: Mapping[tuple[str, str], str], title: s
         y=down,
         tooltip=["architecture:N", "stage:N", "seeds:N", "paper:N"],
     )
-    colour = alt.Scale(domain=[True, False], range=[PALETTE[2], GREY])
+    colour = alt.Scale(domain=[True, False], range=[PALETTE[0], GREY])
     cell = base.mark_rect(opacity=0.25, stroke="currentColor", strokeOpacity=0.4).encode(
         color=alt.Color("had:N", scale=colour, legend=None)
     )
@@ -370,22 +370,27 @@ def design(models: pd.DataFrame, papers: Mapping[tuple[str, str], str], title: s
 @figure
 def cost(models: pd.DataFrame, title: str, description: str, *, subtitle: str = "") -> Any:
     """What temperature takes from each model: a dot per seed, a bar at their mean. `models` comes from `robustness`."""
-    table = models.assign(stage=models["stage"].map(STAGE_NAMES))[
-        ["seed", "architecture", "stage", "greedy", "hot", "drop"]
-    ]
+    answers = models["stage"].map(TAUGHT).map({RIGHT: "all right", RANDOM: "some wrong at random"}).fillna("none")
+    table = models.assign(stage=models["stage"].map(STAGE_NAMES), answers=answers)
+    table = table[["seed", "architecture", "stage", "answers", "greedy", "hot", "drop"]]
     kinds = [kind for kind in ARCHITECTURES if kind in set(table["architecture"])]
+    told = {"all right": CLEAN, "some wrong at random": NOISY, "none": GREY}
+    there = [name for name in told if name in set(answers)]
     base = alt.Chart(table.round(5)).encode(
         y=alt.Y("stage:N", sort=ORDER, title=None, axis=alt.Axis(labelLimit=120, minExtent=95)),
         yOffset=alt.YOffset("architecture:N", sort=kinds),
-        color=alt.Color("architecture:N", scale=alt.Scale(domain=kinds, range=PALETTE[: len(kinds)])),
+        color=coloured("answers:N", there, [told[name] for name in there]),
     )
     x: dict[str, Any] = {"title": "accuracy lost", "axis": PERCENT, "scale": alt.Scale(zero=True)}
-    dots = base.mark_point(filled=True, size=70, opacity=0.55).encode(
+    dots = base.mark_point(filled=True, size=60, opacity=1).encode(
         x=alt.X("drop:Q", **x),
+        shape=alt.Shape("architecture:N", sort=kinds, scale=alt.Scale(domain=kinds, range=SHAPES[: len(kinds)])),
         tooltip=["architecture:N", "stage:N", "seed:Q"]
         + [alt.Tooltip(f"{name}:Q", format=".1%") for name in ("greedy", "hot", "drop")],
     )
-    mean = base.mark_tick(thickness=2.5, size=16).encode(x=alt.X("mean(drop):Q", **x))
+    mean = base.mark_tick(thickness=2, size=16).encode(
+        x=alt.X("mean(drop):Q", **x), color=alt.ColorValue("currentColor")
+    )
     return themed((dots + mean).properties(title=titled(title, subtitle)), description)
 
 
@@ -400,7 +405,7 @@ def curves(table: pd.DataFrame, title: str, description: str, *, subtitle: str =
     legend = alt.Legend(symbolSize=300, symbolStrokeWidth=2)
     chart = (
         alt.Chart(rows)
-        .mark_line(strokeWidth=1.8, opacity=0.85)
+        .mark_line(strokeWidth=1.5)
         .encode(
             x=alt.X("temperature:Q", axis=alt.Axis(tickCount=5), scale=alt.Scale(nice=False)),
             y=alt.Y("middle:Q", title=None, axis=PERCENT, scale=alt.Scale(domain=[0, 1])),
@@ -424,7 +429,7 @@ def forest(table: pd.DataFrame, title: str, description: str, *, subtitle: str =
         color=alt.Color(
             "effect:N",
             sort=kinds,
-            scale=alt.Scale(domain=kinds, range=[NOISY, PALETTE[2], PALETTE[3]]),
+            scale=alt.Scale(domain=kinds, range=[SERIES[0], SERIES[3], SERIES[1]]),
             legend=alt.Legend(columns=1),
         ),
     )

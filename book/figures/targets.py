@@ -27,7 +27,7 @@ from book.analysis.targets import (
     units,
 )
 from book.figures.text import listed, plain
-from lmrel.charts import PALETTE, figure, themed, titled
+from lmrel.charts import GREY, PALETTE, SERIES, WRONG, figure, themed, titled
 from lmrel.stats.inference import t_interval, with_interval
 
 PLAN = "68b12b0"  # the commit that put the plan down, before any of its models was trained
@@ -63,7 +63,7 @@ SHORT = {  # the comparisons on a narrow screen
     "sparse minus dense, slips": "10 sparse, slips",
 }
 # Whether the number that was taught could be predicted, and so the colour.
-KINDS = {"predictable answers": PALETTE[0], "random slips": PALETTE[1], "before the last stage": "#8a8a8a"}
+KINDS = {"predictable answers": PALETTE[0], "random slips": WRONG, "before the last stage": GREY}
 KIND = dict.fromkeys(("continued", "own", "forms", "rule"), "predictable answers") | {"base": "before the last stage"}
 KIND |= dict.fromkeys(("soft", "slips"), "random slips")
 
@@ -97,11 +97,11 @@ def lost(table: pd.DataFrame, title: str, description: str, *, subtitle: str = "
         y=alt.Y("arm:N", sort=_order(rows["stage"]), title=None, axis=alt.Axis(labelLimit=150, minExtent=125)),
         color=_colour(rows["kind"]),
     )
-    dots = base.mark_point(filled=True, size=75, opacity=0.6).encode(
+    dots = base.mark_point(filled=True, size=60, opacity=1).encode(
         x=x,
         tooltip=["arm:N", "model:N", *(alt.Tooltip(f"{name}:Q", format=".1f") for name in ("greedy", "hot", "drop"))],
     )
-    mean = base.mark_tick(thickness=2.5, size=20).encode(x=alt.X("mean(drop):Q"))
+    mean = base.mark_tick(thickness=2, size=24).encode(x=alt.X("mean(drop):Q"), color=alt.ColorValue("currentColor"))
     return themed((dots + mean).properties(title=titled(title, subtitle)), description).properties(
         height=max(180, 34 * rows["arm"].nunique())
     )
@@ -124,7 +124,7 @@ def predictions(table: pd.DataFrame, title: str, description: str, *, subtitle: 
         y=alt.Y("label:N", sort=None, title=None, axis=alt.Axis(labelLimit=130, minExtent=125))
     )
     x: dict[str, Any] = {"title": "points of the drop", "axis": alt.Axis(tickCount=5)}
-    band = base.mark_bar(color=PALETTE[2], opacity=0.22, size=22).encode(x=alt.X("from:Q", **x), x2="to")
+    band = base.mark_bar(color=GREY, opacity=0.3, size=22).encode(x=alt.X("from:Q", **x), x2="to")
     line = base.mark_rule(strokeWidth=2, color="currentColor").encode(x=alt.X("low:Q", **x), x2="high")
     dot = base.mark_point(filled=True, size=70, opacity=1, color="currentColor").encode(
         x=alt.X("estimate:Q", **x),
@@ -182,12 +182,12 @@ def experts(table: pd.DataFrame, title: str, description: str, *, subtitle: str 
     order = [clamping.OWN, clamping.GREEDY, clamping.ANOTHER]
     chart = (
         alt.Chart(means)
-        .mark_point(filled=True, size=85, opacity=0.9)
+        .mark_point(filled=True, size=85, opacity=1)
         .encode(
             y=alt.Y("model:N", title=None, axis=alt.Axis(labelLimit=150, minExtent=110)),
             yOffset=alt.YOffset("experts:N", sort=order),
             x=alt.X("accuracy:Q", axis=alt.Axis(format=".0%", tickCount=5), scale=alt.Scale(domain=[0, 1])),
-            color=alt.Color("experts:N", sort=order, scale=alt.Scale(domain=order, range=PALETTE[2:5])),
+            color=alt.Color("experts:N", sort=order, scale=alt.Scale(domain=order, range=SERIES[:3])),
             shape=alt.Shape(
                 "experts:N", sort=order, scale=alt.Scale(domain=order, range=["circle", "square", "cross"])
             ),

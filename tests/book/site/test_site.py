@@ -106,7 +106,8 @@ def test_a_live_figure_is_as_large_as_its_picture(browser: Browser, name: str) -
 @pytest.mark.parametrize("name", [name for name in FIGURES if name.startswith("results/")])
 def test_a_caption_is_not_what_stands_for_the_picture(name: str) -> None:
     text = (SITE / name).read_text(encoding="utf-8")
-    labels, captions = (re.findall(one, text) for one in (r'aria-label="([^"]+)" aria-desc', r"</span> (.*?)</figcaption>"))
+    labels = re.findall(r'aria-label="([^"]+)" aria-describedby', text)
+    captions = re.findall(r"</span> (.*?)</figcaption>", text)
     assert len(labels) == len(captions)
     assert not {html.unescape(label) for label in labels} & {html.unescape(caption) for caption in captions}
 
