@@ -58,6 +58,7 @@ def themed(chart: Any, description: str) -> Any:
         .configure(background="transparent", font="system-ui, sans-serif", padding=4)
         .configure_view(stroke=None)
         .configure_axis(titleFontSize=12, gridColor=ink, gridOpacity=0.15, domainColor=ink, tickColor=ink, **words)
+        .configure_axisQuantitative(labelOverlap="greedy", labelSeparation=4)
         .configure_legend(labelLimit=300, orient="top", columns=2, columnPadding=18, title=None, **words)
         .configure_title(color=ink, subtitleColor=ink, anchor="start", fontSize=14, fontWeight="normal")
     )

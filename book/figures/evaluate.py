@@ -268,9 +268,9 @@ def _nats(value: float) -> str:
 
 
 def compliance(summary: pd.DataFrame, knobs: str) -> Any:
-    """The chart of compliance by temperature; None where all outputs comply or none does."""
+    """The chart of compliance by temperature; None where it is within a point everywhere: the table says that."""
     whole = summary[summary["task"] == "all"]
-    if not 0 < whole["compliance"].mean() < 1:
+    if whole["compliance"].max() - whole["compliance"].min() <= 0.01:
         return None
     chart = charts.response(
         whole,

@@ -19,7 +19,11 @@ from lmrel.stats.inference import with_interval
 
 PLAN = "9b396aa"  # the commit that put the plan down, before code read the data
 TUNED_BY_OTHERS = ("codetulu", "phind", "wizard", "magicoder", "gpt")
-KINDS = {"not tuned": TRAINED["base"], "instruct": TRAINED["instruct"], "instruct, step by step": PALETTE[7]}
+KINDS = {
+    "not tuned to instructions": TRAINED["base"],
+    "instruct": TRAINED["instruct"],
+    "instruct, step by step": PALETTE[6],
+}
 QUESTIONS = {  # of the comparisons, in their order
     "instruction tuning": "instruct",
     "other tuning": "other tuning",
@@ -87,7 +91,7 @@ def differences(table: pd.DataFrame, title: str, description: str, *, subtitle: 
     rows = rows[["model", "question", "difference", "low", "high", "verdict"]].round(2)
     rows = rows.assign(less=-MARGIN, more=MARGIN)
     order = [question for question in QUESTIONS.values() if question in set(rows["question"])]
-    x: dict[str, Any] = {"title": "how many points less the second loses", "axis": alt.Axis(tickCount=6)}
+    x: dict[str, Any] = {"title": "points less that the second loses", "axis": alt.Axis(tickCount=6)}
     base = alt.Chart(rows).encode(
         y=alt.Y("model:N", sort=None, title=None, axis=NAMES),
         color=alt.Color(
@@ -118,7 +122,7 @@ def changed(table: pd.DataFrame, title: str, description: str, *, subtitle: str 
     rows = table.sort_values("change")[["model", "change", "low", "high", "apart_low", "apart_high", "holm"]].round(2)
     repeats = rows["holm"].isna().map({True: DEPENDENT, False: INDEPENDENT})
     rows = rows.assign(model=rows["model"].map(short), repeats=repeats, less=-NO_CHANGE, more=NO_CHANGE)
-    x: dict[str, Any] = {"title": "points of accuracy, T = 1 minus T = 0", "axis": alt.Axis(tickCount=4)}
+    x: dict[str, Any] = {"title": "points, T = 1 minus T = 0", "axis": alt.Axis(tickCount=4)}
     base = alt.Chart(rows).encode(y=alt.Y("model:N", sort=None, title=None, axis=NAMES))
     band = base.mark_bar(color=GREY, opacity=0.3, size=28).encode(x=alt.X("less:Q", **x), x2="more")
     thin = base.mark_rule(strokeWidth=1.5, color=GREY).encode(x=alt.X("apart_low:Q", **x), x2="apart_high")
@@ -144,7 +148,7 @@ def too_alike(table: pd.DataFrame, title: str, description: str, *, subtitle: st
     rows = over_all(table).assign(excess=lambda found: 100 * (found["estimate"] - found["expected"]))
     rows = rows.assign(low=100 * rows["low"], high=100 * rows["high"], model=rows["model"].map(short))
     rows["repeats"] = rows["flagged"].map({True: DEPENDENT, False: INDEPENDENT})
-    x: dict[str, Any] = {"title": "points by which repeats agree too often", "axis": alt.Axis(tickCount=6)}
+    x: dict[str, Any] = {"title": "points too often", "axis": alt.Axis(tickCount=6)}
     shown = rows.sort_values("excess")[["model", "repeats", "excess", "low", "high", "p"]]
     base = alt.Chart(shown.round({"excess": 2, "low": 2, "high": 2})).encode(
         y=alt.Y("model:N", sort=None, title=None, axis=NAMES), color=_by_repeats()
