@@ -83,12 +83,17 @@ READS = {
     "gpu": GPUS,
     "scale": [MEASURED, GPUS],
     "tested": files("book/data", "*.json"),
-    "audit": [
+    "audit": files("book/data/factorial", "*.parquet"),
+    "audit_appendix": [
         "book/data/failures.jsonl",
-        files("book/data/factorial", "*.parquet"),
         [checkpoint(name) for name in ("tiny-dense-base", "tiny-dense-instruct", "tiny-sparse-base")],
     ],
-    "factorial": [files("book/data/factorial", "*.parquet"), "book/data/training.json", [checkpoint(name) for name in TINY]],
+    "factorial": files("book/data/factorial", "*.parquet"),
+    "factorial_appendix": [
+        files("book/data/factorial", "*.parquet"),
+        "book/data/training.json",
+        [checkpoint(name) for name in TINY],
+    ],
 }
 READS |= dict.fromkeys(
     ("targets", "targets_appendix"), [files("book/data/arms", "*.parquet"), "book/data/experts.parquet"]

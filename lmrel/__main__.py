@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="lmrel",
         description="How reliable a language model is under decoding temperature: draw, read, compare, plot.",
-        epilog="lmrel COMMAND --help says what each takes; book/run.md says it at length.",
+        epilog="lmrel COMMAND --help says what each takes; book/settings.md says it at length.",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     import_module("study.commands").add(commands)  # by name alone: the library does not depend on that room

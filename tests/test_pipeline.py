@@ -120,7 +120,7 @@ def test_changed_weights_rerun_their_model_and_the_pages_that_show_it_only(proje
     weights = project / "checkpoints" / "tiny-dense-base" / "model.safetensors"
     whole = weights.read_bytes()
     weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-    pages = {"engine": 1, "audit": 1, "factorial": 1, "compare": 1, "live": 1, "lab": 1, "book": 1}
+    pages = {"engine": 1, "audit_appendix": 1, "factorial_appendix": 1, "compare": 1, "live": 1, "lab": 1, "book": 1}
     assert would_run(project) == {"evaluate": 1, **pages}
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 
 from book.analysis.trends import holm, mean_test
-from book.figures.text import Lines, plain, rests_on, sweep
+from book.figures.text import Lines, listed, plain, rests_on, sweep, temperature_name
 from lmrel import records
 from lmrel.errors import SHOWN, InputError, quoted
 from lmrel.files import as_path, read_object, read_text
@@ -201,6 +201,13 @@ def drops(found: Found) -> pd.DataFrame:
             drop, low, high = bounded_interval(falls, clusters_of(falls))
             rows.append({"condition": run, "drop": drop, "low": low, "high": high, "problems": len(falls)})
     return pd.DataFrame(rows, columns=["condition", "drop", "low", "high", "problems"])
+
+
+def lost(found: Found) -> Lines:
+    """What each condition loses, with its 95 % interval, in a sentence; nothing where `drops` has no row."""
+    parts = [f"{row.condition} {_points(row.drop, row.low, row.high)}" for row in drops(found).itertuples()]
+    ends = " to ".join(map(temperature_name, found.asked.temperatures))
+    return Lines([f"Points lost from {ends}: {listed(parts)} (95 % intervals over problems)."] if parts else [])
 
 
 def shown_drops(found: Found) -> pd.DataFrame | Lines:

@@ -520,7 +520,7 @@ def failures(draws: pd.DataFrame, problems: pd.DataFrame, examples: int = 3) -> 
     if wrong.empty:
         return said("No answer was wrong.")
     if wrong["failure"].isna().all():
-        return said(f"{len(wrong):,} answers were wrong. Texts that were cut short where decided have no class.")
+        return said(f"{len(wrong):,} answers were wrong. Texts that were ended once they were decided have no class.")
     told = questions(problems)
     shares = failure_shares(draws.assign(temperature=0.0, decoder="all")).sort_values("count", ascending=False)
     shares = shares.rename(columns={"low": "share_low", "high": "share_high"})
@@ -617,7 +617,7 @@ def calibrated(draws: pd.DataFrame, record: Mapping[str, Any]) -> Block:
     One draw, since several of a problem are not independent, as the intervals take them to be.
     """
     if record.get("server"):
-        return said("Not shown: whether a server's log-probabilities are those of the model itself is not known.")
+        return said("Not shown: we do not know whether a server's log-probabilities are those of the model itself.")
     lowest = draws[draws["temperature"] == draws["temperature"].min()]
     some = lowest[lowest["run"] == lowest["run"].min()]
     whole = some[some["ended"].isin(["eos", "stop_string"])]
@@ -639,7 +639,7 @@ def calibrated(draws: pd.DataFrame, record: Mapping[str, Any]) -> Block:
         "texts": bins["count"].map("{:,}".format),
     }
     first = said(
-        f"Of one text a problem at {at}, those {len(whole):,} that ended by themselves: the Brier score is "
+        f"One text for each problem at {at}, if it ended by itself ({len(whole):,} did): the Brier score is "
         f"{with_interval(*score, form='{:.3f}')} (0 is best), and the calibration error {error['ece']:.3f}, where a "
         f"calibrated model would show {error['bias']:.3f} with these bins."
     )

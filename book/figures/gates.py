@@ -244,8 +244,8 @@ def copies(table: pd.DataFrame) -> str:
     if not found:
         return "All models' repeats pass for independent draws."
     return (
-        f"Repeats of {found} are not independent. What is computed from their variance is too small; they stand in the "
-        "table of all models and nowhere else."
+        f"Repeats of {found} are not independent, so all that follows from their variance comes out too small. They "
+        "are in the table of all models and nowhere else."
     )
 
 

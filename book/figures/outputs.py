@@ -416,8 +416,8 @@ def reread_numbers(
         "reread plan": PLAN,
         "reread found": listed(
             [
-                f"{row['model']}, whose repeats agree in {100 * row['estimate']:.0f} % of the pairs, where "
-                f"neighbouring temperatures allow {100 * row['expected']:.0f} %"
+                f"{row['model']} (its repeats agree in {100 * row['estimate']:.0f} % of the pairs; neighbouring "
+                f"temperatures allow {100 * row['expected']:.0f} %)"
                 for _, row in found.iterrows()
             ]
         ),

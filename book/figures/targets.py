@@ -391,7 +391,7 @@ def headline(table: pd.DataFrame, compared: pd.DataFrame) -> str:
         shown = [number for number in (1, 2, 3) if first.loc[number, "verdict"] == "shown"]
         end = "All of this was predicted." if len(shown) == 3 else f"Of three predictions, {len(shown)} held."
         return f"{said} ({counted(n, 'base model')}; 95 % intervals). {end}"
-    return f"{said}. That is so far, in {counted(n, 'base model')}; nothing is decided until six are measured."
+    return f"{said}. So far this rests on {counted(n, 'base model')}; nothing is decided until six are measured."
 
 
 def _comparable(table: pd.DataFrame) -> pd.DataFrame:
@@ -403,7 +403,7 @@ def _comparable(table: pd.DataFrame) -> pd.DataFrame:
 _PHRASES = {
     "continued": "right answers",
     "rule": "answers wrong by a rule that can be learned",
-    "slips": "answers wrong at random, 15 % of them",
+    "slips": "answers of which 15 % were wrong at random",
 }
 
 

@@ -90,7 +90,7 @@ def test_registry_names_and_repos_are_distinct_and_hold_the_papers_models() -> N
 
 
 def test_the_book_lists_the_registry() -> None:
-    text = (CHECKPOINTS.parent / "book" / "run.md").read_text()
+    text = (CHECKPOINTS.parent / "book" / "settings.md").read_text()
     assert all(f"`{name}`" in text for name in REGISTRY)
 
 

@@ -208,7 +208,8 @@ def test_notebook_and_book_have_the_tables_parameters_and_defaults() -> None:
     exec("".join(next(c["source"] for c in cells if "parameters" in c["metadata"].get("tags", []))), {}, given)
     assert list(given) == [field.name for field in fields(Parameters)]  # type: ignore[arg-type]
     assert Parameters(**given) == Parameters(given["model"])
-    lines = re.findall(r"^(?:`\w+` \(.+?\)(?:, )?)+$", (ROOT / "book" / "run.md").read_text(encoding="utf-8"), re.M)
+    text = (ROOT / "book" / "settings.md").read_text(encoding="utf-8")
+    lines = re.findall(r"^(?:`\w+` \(.+?\)(?:, )?)+$", text, re.M)
     told = dict(re.findall(r"`(\w+)` \((?:default )?`?(.+?)`?\)", "\n".join(lines)))
     assert told == {name: str(value) for name, value in given.items()} | {"limit": "none"}
 

@@ -116,8 +116,10 @@ def test_drops_are_paired_and_fall_where_accuracy_does(tmp_path: Path) -> None:
     [[name, shown, problems]] = cells(compare.shown_drops(found))
     assert (name, problems) == ("one", "60")
     assert shown.startswith(f"{100 * row['drop']:+.1f} [")
+    assert compare.lost(found) == [f"Points lost from greedy to T = 1: one {shown} (95 % intervals over problems)."]
     alone = compare.read(tmp_path, ["one"], temperatures=[0.0])
     assert compare.drops(alone).empty
+    assert compare.lost(alone) == []
 
 
 def test_verdicts_are_those_of_compare_and_are_corrected_for_the_number_of_pairs(tmp_path: Path) -> None:

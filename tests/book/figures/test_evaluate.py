@@ -240,7 +240,7 @@ def test_a_class_has_its_count_its_share_and_three_examples() -> None:
         evaluate.failures(draws.assign(correct=True, failure=None), of_problems(draws)).text == "No answer was wrong."
     )
     cut = draws.assign(failure=None, ended="decided")
-    assert "cut short where decided have no class" in evaluate.failures(cut, of_problems(draws)).text
+    assert "ended once they were decided have no class" in evaluate.failures(cut, of_problems(draws)).text
     assert evaluate.failures_by_temperature(cut, "") is None
 
 
@@ -261,7 +261,7 @@ def test_agreement_has_intervals_and_counts_versions_of_one_problem_once() -> No
 def test_calibration_is_of_one_whole_text_a_problem_or_says_why_not() -> None:
     draws = made((0.0, 1.0), runs=4, problems=90)
     said = evaluate.calibrated(draws, record()).text
-    assert "Of one text a problem at T = 0, those 90 that ended by themselves" in said
+    assert "One text for each problem at T = 0, if it ended by itself (90 did)" in said
     assert said.count("0.74") == 4  # exp(-0.3) in each of the four bins
     assert "a server's" in evaluate.calibrated(draws, record() | {"server": {"url": "x"}}).text
     assert "at T = 0 there are 0" in evaluate.calibrated(draws.assign(ended="length"), record()).text

@@ -58,7 +58,7 @@ def test_what_the_page_says_comes_from_the_table() -> None:
     assert said["gates copies"].startswith("All models' repeats pass")
     assert "nan" not in " ".join(said.values())
     flagged = table.assign(independent=table["model"] != "a")
-    assert pages.copies(flagged).startswith("Repeats of a are not independent.")
+    assert pages.copies(flagged).startswith("Repeats of a are not independent, so ")
 
 
 def test_the_table_of_models_has_a_row_for_each_and_leaves_empty_what_is_not_known() -> None:

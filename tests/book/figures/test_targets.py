@@ -44,17 +44,18 @@ def test_the_headline_says_how_many_models_it_rests_on_and_decides_nothing_early
         r"On a task that all base models learned, temperature 1 costs 2\.\d \[1\.\d, 2\.\d\] points "
         r"after right answers, "
         r"\d\.\d \[\d\.\d, \d\.\d\] points after answers wrong by a rule that can be learned and 1[78]\.\d "
-        r"\[1\d\.\d, 18\.\d\] points after answers wrong at random, 15 % of them \(six base models; 95 % intervals\)\. "
+        r"\[1\d\.\d, 18\.\d\] points after answers of which 15 % were wrong at random "
+        r"\(six base models; 95 % intervals\)\. "
         r"All of this was predicted\.",
         found,
     ), found
     two = whole[(whole["seed"] == 0)]
     assert pages.headline(two, targets.compare(two)).endswith(
-        "That is so far, in two base models; nothing is decided until six are measured."
+        "So far this rests on two base models; nothing is decided until six are measured."
     )
     one = two[(two["architecture"] == "dense") & two["stage"].isin(["continued", "slips"])]
     early = pages.headline(one, targets.compare(one))
-    assert "in one base model;" in early
+    assert "on one base model;" in early
     assert "rule" not in early
     assert "[" not in early  # one model has no interval
     wrong = table({"rule": 18.0})
