@@ -10,6 +10,7 @@ import pytest
 
 import lmrel
 from book.figures import compare
+from book.figures.text import Lines
 from lmrel import InputError, files, records
 from study.runner import run_notebook
 from tests.conftest import ROOT
@@ -91,9 +92,9 @@ def test_with_fewer_than_two_finished_runs_nothing_is_compared(tmp_path: Path, c
     found = compare.read(tmp_path, [*names, "later"])
     assert compare.overview(found)[-1].startswith(f"{count} of {count + 1} conditions have finished")
     assert compare.shown_pairs(found, compare.pairs(found)) == [f"{compare.NOTHING} and two temperatures."]
-    assert compare.levels(found) == f"{compare.NOTHING} on the same problems"
-    assert isinstance(compare.conditions(found), str if count == 0 else pd.DataFrame)
-    assert isinstance(compare.shown_drops(found), str if count == 0 else pd.DataFrame)
+    assert compare.levels(found) == [f"{compare.NOTHING} on the same problems."]
+    assert isinstance(compare.conditions(found), Lines if count == 0 else pd.DataFrame)
+    assert isinstance(compare.shown_drops(found), Lines if count == 0 else pd.DataFrame)
 
 
 def test_a_drop_that_is_the_same_in_all_problems_is_not_certain(tmp_path: Path) -> None:

@@ -87,7 +87,7 @@ def test_sentences_follow_the_data() -> None:
     changes, *others = (STORED[name] for name in NAMES)
     said = pages.reread_numbers(changes, *others)
     assert said["reread significant"] == "none of 7"
-    assert re.match(r"gemini-1\.0-pro, whose .* and gemini-1\.5-pro-preview-0409, whose ", said["reread found"])
+    assert re.match(r"gemini-1\.0-pro \(its .* and gemini-1\.5-pro-preview-0409 \(its ", said["reread found"])
     certain = changes.assign(holm=0.01, p_equal=0.01)
     said = pages.reread_numbers(certain, *others)
     assert said["reread significant"] == "all 9"
