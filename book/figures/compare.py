@@ -205,9 +205,11 @@ def drops(found: Found) -> pd.DataFrame:
 
 def lost(found: Found) -> Lines:
     """What each condition loses, with its 95 % interval, in a sentence; nothing where `drops` has no row."""
-    parts = [f"{row.condition} {_points(row.drop, row.low, row.high)}" for row in drops(found).itertuples()]
-    ends = " to ".join(map(temperature_name, found.asked.temperatures))
-    return Lines([f"Points lost from {ends}: {listed(parts)} (95 % intervals over problems)."] if parts else [])
+    table = drops(found)
+    ends = zip(table["condition"], table[["drop", "low", "high"]].to_numpy(float), strict=True)
+    parts = [f"{condition} {_points(*row)}" for condition, row in ends]
+    where = " to ".join(map(temperature_name, found.asked.temperatures))
+    return Lines([f"Points lost from {where}: {listed(parts)} (95 % intervals over problems)."] if parts else [])
 
 
 def shown_drops(found: Found) -> pd.DataFrame | Lines:
