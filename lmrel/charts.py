@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ParamSpec
 
 import altair as alt
@@ -21,6 +21,10 @@ from lmrel.errors import InputError, needs_columns
 
 P = ParamSpec("P")
 PALETTE = ["#3b82c4", "#d9730d", "#2e9e6b", "#b455a0", "#8f8a1f", "#c0504d", "#5b8f9e", "#8b6fc0"]
+RIGHT, WRONG, GREY = PALETTE[2], PALETTE[1], "#8a8a8a"  # grey: what is neither, or not yet
+SERIES = [PALETTE[i] for i in (0, 7, 6, 5, 4, 3)]  # for what has no colour of its own: not right, not wrong
+COLDEST, MIDDLE, HOTTEST = "#3f95a8", "#8b78c4", "#cf4a5a"  # of temperatures
+TRAINED = {"base": PALETTE[4], "instruct": PALETTE[3]}  # of models; a sparse one has lines in dashes
 SHAPES = ["circle", "square", "triangle-up", "diamond", "triangle-down", "cross", "triangle-right", "stroke"]
 WIDTH, HEIGHT = 600, 280
 
@@ -54,6 +58,7 @@ def themed(chart: Any, description: str) -> Any:
         .configure(background="transparent", font="system-ui, sans-serif", padding=4)
         .configure_view(stroke=None)
         .configure_axis(titleFontSize=12, gridColor=ink, gridOpacity=0.15, domainColor=ink, tickColor=ink, **words)
+        .configure_axisQuantitative(labelOverlap="greedy", labelSeparation=4)
         .configure_legend(labelLimit=300, orient="top", columns=2, columnPadding=18, title=None, **words)
         .configure_title(color=ink, subtitleColor=ink, anchor="start", fontSize=14, fontWeight="normal")
     )
@@ -64,9 +69,36 @@ def titled(title: str, subtitle: str) -> Any:
     return alt.TitleParams(title, subtitle=subtitle) if subtitle else title
 
 
-def coloured(field: str, order: list[str], **options: Any) -> alt.Color:
-    """A colour for each value of `field`, in the given order, here and in the legend."""
-    return alt.Color(field, sort=order, scale=alt.Scale(domain=order, range=PALETTE[: len(order)]), **options)
+def coloured(field: str, order: list[str], colours: Sequence[str] = SERIES, **options: Any) -> alt.Color:
+    """A colour for each value of `field`, in the given order, here and in the legend; after the last, the first."""
+    given = [colours[i % len(colours)] for i in range(len(order))]
+    return alt.Color(field, sort=order, scale=alt.Scale(domain=order, range=given), **options)
+
+
+def heat(count: int) -> list[str]:
+    """The colours of so many temperatures, from the coldest to the hottest."""
+    ends = [tuple(int(name[i : i + 2], 16) for i in (1, 3, 5)) for name in (COLDEST, MIDDLE, HOTTEST)]
+    found = []
+    for i in range(count):
+        part, share = divmod(2 * i / max(count - 1, 1), 1)
+        first, second = ends[int(part)], ends[min(int(part) + 1, 2)]
+        found.append("#" + "".join(f"{round(a + share * (b - a)):02x}" for a, b in zip(first, second, strict=True)))
+    return found
+
+
+def looks(models: Sequence[str]) -> tuple[list[str], list[str], list[list[int]]]:
+    """A colour, a shape and dashes for each of `models`.
+
+    Where all are named by their kind, the colour says base or instruct, and shape and dashes say sparse.
+    """
+    trained = [next((kind for kind in TRAINED if kind in model), "") for model in models]
+    sparse = ["sparse" in model for model in models]
+    if all(trained) and len({*zip(trained, sparse, strict=True)}) == len(models):
+        colours = [TRAINED[kind] for kind in trained]
+        return colours, [SHAPES[3 * is_sparse] for is_sparse in sparse], [[6, 4] if one else [1, 0] for one in sparse]
+    # Colours come again after the last, with other shapes.
+    shapes = [SHAPES[(i + i // len(SHAPES)) % len(SHAPES)] for i in range(len(models))]
+    return [SERIES[i % len(SERIES)] for i in range(len(models))], shapes, [[1, 0]] * len(models)
 
 
 @figure
@@ -94,12 +126,13 @@ def response(
     if share:
         scale = alt.Scale(domain=[0, min(1.0, math.ceil(10 * float(table[high].max())) / 10)])
     y = alt.Y(f"{metric}:Q", title=None, axis=alt.Axis(format=".0%" if share else ".2f"), scale=scale)
-    base = alt.Chart(table).encode(x=_temperature_axis("x:Q", table["temperature"]), color=coloured("model:N", models))
-    line = base.mark_line(strokeWidth=1.5, opacity=0.7).encode(y=y)
+    colours, shapes, dashes = looks(models)
+    color = coloured("model:N", models, colours)
+    base = alt.Chart(table).encode(x=_temperature_axis("x:Q", table["temperature"]), color=color)
+    dash = alt.StrokeDash("model:N", sort=models, scale=alt.Scale(domain=models, range=dashes), legend=None)
+    line = base.mark_line(strokeWidth=1.5).encode(y=y, strokeDash=dash)
     interval = base.mark_rule(strokeWidth=1.5).encode(y=f"{low}:Q", y2=f"{high}:Q")
     number = ".1%" if share else ".3f"
-    # Colours come again after eight, with other shapes.
-    shapes = [SHAPES[(i + i // len(SHAPES)) % len(SHAPES)] for i in range(len(models))]
     point = base.mark_point(filled=True, size=60, opacity=1).encode(
         y=f"{metric}:Q",
         shape=alt.Shape("model:N", sort=models, scale=alt.Scale(domain=models, range=shapes)),
@@ -136,7 +169,7 @@ def runs(of_runs: pd.DataFrame, title: str, description: str, *, subtitle: str =
     table = of_runs.assign(accuracy=of_runs["accuracy"].round(3)).groupby(["temperature", "accuracy"], sort=True)
     counts = table.size().rename("runs").reset_index()
     size = alt.Size("runs:Q", legend=None, scale=alt.Scale(range=[60, 60] if counts["runs"].max() == 1 else [30, 300]))
-    points = alt.Chart(counts).mark_point(filled=True, opacity=0.6, color=PALETTE[0])
+    points = alt.Chart(counts).mark_point(filled=True, opacity=1, color=PALETTE[0])
     chart = points.encode(
         x=_temperature_axis("temperature:Q", counts["temperature"]),
         y=alt.Y("accuracy:Q", title=None, axis=alt.Axis(format=".0%"), scale=alt.Scale(zero=False)),
@@ -159,7 +192,7 @@ def failures(shares: pd.DataFrame, title: str, description: str, *, subtitle: st
     base = alt.Chart(table).encode(
         y=alt.Y("failure:N", sort=order, title=None, axis=alt.Axis(minExtent=110)),
         yOffset=alt.YOffset("T:N", sort=temperatures),
-        color=coloured("T:N", temperatures),
+        color=coloured("T:N", temperatures, heat(len(temperatures))),
     )
     x: dict[str, Any] = {
         "title": "share of wrong answers",
@@ -190,7 +223,7 @@ def comparison(drops: pd.DataFrame, margin: float, title: str, description: str,
     }
     base = alt.Chart(table[["of", "estimate", "low", "high"]]).encode(y=y)
     limits = pd.DataFrame({"of": order[-1:], "from": [-100 * margin], "to": [100 * margin]})
-    band = alt.Chart(limits).mark_bar(opacity=0.18, color=PALETTE[4]).encode(y=y, x=alt.X("from:Q", **x), x2="to:Q")
+    band = alt.Chart(limits).mark_bar(opacity=0.22, color=GREY).encode(y=y, x=alt.X("from:Q", **x), x2="to:Q")
     zero = alt.Chart(pd.DataFrame({"zero": [0]})).mark_rule(color="currentColor", opacity=0.5).encode(x="zero:Q")
     interval = base.mark_rule(strokeWidth=1.5).encode(x=alt.X("low:Q", **x), x2="high:Q", color=_by_row(order))
     point = base.mark_point(filled=True, size=60, opacity=1).encode(

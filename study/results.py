@@ -49,11 +49,6 @@ def count_draws(results: Path, runs: Collection[str]) -> int:
     return sum(_from_records(results, runs, "draws", int))
 
 
-def decoders_of(results: Path, runs: Collection[str]) -> str:
-    """The ids of the decoders of `runs` below `results`, each once, as in ``decoders 0123abcd, 89ef4567``."""
-    return "decoders " + ", ".join(dict.fromkeys(_from_records(results, runs, "decoding_id", str)))
-
-
 def started(results: Path, runs: Collection[str]) -> str:
     """The days on which the `runs` below `results` began, as in ``2026-11-24`` or ``2026-11-24 to 2026-11-25``."""
     days = sorted({moment[:10] for moment in _from_records(results, runs, "started", str)})

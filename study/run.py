@@ -94,9 +94,9 @@ class Run(Parameters):
 
     @property
     def subtitle(self) -> str:
-        """The line below the title of a finished run's figures: prompt style, decoding, and the id of its decoders."""
+        """The line below the title of a finished run's figures: prompt style, decoding, and the temperatures."""
         prompt = self.prompt_style if self.template is None else Path(self.template).name
-        return f"{prompt} · {self.kind} · decoders {self.record['decoding_id']}"
+        return f"{prompt} · {self.kind} · T = {', '.join(f'{temperature:g}' for temperature in self.temperatures)}"
 
     @property
     def kind(self) -> str:

@@ -13,20 +13,21 @@ from pathlib import Path
 from typing import Any
 
 import altair as alt
+import numpy as np
 import pandas as pd
 from scipy import stats
 
 from book.analysis.taxonomy import failure, precision_and_recall
 from book.analysis.trends import bootstrap_interval, holm, trend, variance_reduction
 from book.figures.published import ACCURACY, PROBLEMS, TEMPERATURES
-from book.figures.text import percent_range, plain, temperature_name
+from book.figures.text import Lines, listed, percent_range, plain, temperature_name
 from lmrel.answers import extract_answer, first_integer, only_answer, paper_failure
 from lmrel.charts import PALETTE, coloured, figure, themed, titled
 from lmrel.parameters import RULES
 from lmrel.problems import OPERANDS, paper_problems
 from lmrel.rescoring import rescore
-from lmrel.stats import design, metrics
-from lmrel.stats.contrasts import paired
+from lmrel.stats import calibration, design, metrics
+from lmrel.stats.contrasts import equivalence, paired
 from lmrel.stats.inference import wilson, with_interval
 
 LABELS = Path(__file__).resolve().parent.parent / "data" / "failures.jsonl"
@@ -75,6 +76,85 @@ def spared_by_pairing(outcomes: pd.DataFrame, runs: int = 4) -> pd.Series:
         independent = sum(side.mean() * (1 - side.mean()) for side in (cold, hot))
         found[f"tiny-{architecture}-{stage}"] = 1 - paired_variance / independent
     return pd.Series(found)
+
+
+def spared_shares(spared: pd.Series) -> Lines:
+    """The shares of `spared_by_pairing` in a sentence."""
+    each = listed([f"{share:.0%} in {name}" for name, share in spared.items()])
+    return Lines([f"Asking the same problems twice spares this much of the variance of a change: {each}."])
+
+
+def variances(given: Mapping[str, float]) -> Lines:
+    """The two variances of `design.variances` in a sentence."""
+    return Lines(
+        [
+            f"From problem to problem the drop varies with a variance of {given['between']:.3f}; a single draw adds "
+            f"{given['sampling']:.3f}."
+        ]
+    )
+
+
+def equivalences(drawn: Mapping[str, pd.DataFrame], models: Sequence[str], margin: float = 0.05) -> pd.DataFrame:
+    """Whether the change from greedy to T = 1 is shown to lie within `margin`, a row for each of `models`."""
+    rows = []
+    for name in models:
+        cold, hot = (drawn[name][drawn[name]["temperature"] == t] for t in (0.0, 1.0))
+        found = equivalence(paired(cold, hot), margin=margin)
+        change = with_interval(*(100 * found[end] for end in ("difference", "low", "high")))
+        verdict = "yes" if found["equivalent"] else "not shown"
+        row = {"model": name, "change, points, 90 % interval": change, f"within {100 * margin:g} points": verdict}
+        rows.append(row)
+    return plain(pd.DataFrame(rows))
+
+
+def needed(given: Mapping[str, float], drops: Sequence[float] = (0.02, 0.05, 0.1), runs: int = 4) -> pd.DataFrame:
+    """How many problems it takes to find a drop with a chance of 80 %, by the variances of `design.variances`."""
+    variance = given["between"], given["sampling"]
+    problems = [f"{design.problems_needed(drop, runs, *variance):,}" for drop in drops]
+    return plain(pd.DataFrame({"drop": [f"{drop:.0%}" for drop in drops], "problems for a chance of 80 %": problems}))
+
+
+def calibrated(confident: np.ndarray, right: np.ndarray) -> Lines:
+    """How well the probabilities of texts tell which answers are `right`, in three sentences."""
+    error = calibration.expected_calibration_error(confident, right)
+    best = calibration.selective_accuracy(confident, right)
+    half = best["accuracy"].iloc[len(best) // 2 - 1]
+    return Lines(
+        [
+            f"The Brier score is {calibration.brier(confident, right):.3f}, where 0 is best. The calibration error is "
+            f"{error['ece']:.3f}; a calibrated model would show {error['bias']:.3f} with these bins. Of the more "
+            f"confident half of the answers {half:.1%} are right, of all {right.mean():.1%}."
+        ]
+    )
+
+
+def label_counts(table: pd.DataFrame) -> Lines:
+    """How many outputs were `labelled`, whose they are, and how many were kept for testing, in a sentence."""
+    count, kept = table["source"].value_counts(), int((table["split"] == "test").sum())
+    return Lines(
+        [
+            f"{len(table)} outputs were labelled by hand, {count['tiny']} of our models and {count['written']} written "
+            f"by us; {kept} of them were kept for testing."
+        ]
+    )
+
+
+def power_title(table: pd.DataFrame, chance: float = 0.8) -> str:
+    """From what drop on the fewest and the most runs find it with that `chance`: rows of `power`."""
+    said = []
+    for runs in (table["runs"].iloc[0], table["runs"].iloc[-1]):
+        found = table.loc[(table["runs"] == runs) & (table["power"] >= chance), "drop"]
+        drop = found.min() if len(found) else table["drop"].max()
+        said.append(f"{'' if len(found) else 'more than '}{100 * drop:.1f} points with {runs}")
+    return f"{chance:.0%} of the time, {PROBLEMS} problems find a drop of {listed(said)}"
+
+
+def reliability_title(table: pd.DataFrame) -> str:
+    """In how many bins of `calibration.reliability` confidence lies outside the interval of accuracy."""
+    off = int((~table["confidence"].between(table["low"], table["high"])).sum())
+    if not off:
+        return "Confidence agrees with accuracy"
+    return f"Confidence misses accuracy in {off} of {len(table)} groups of answers"
 
 
 def first_integers(texts: Sequence[str]) -> pd.DataFrame:

@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 
 from book.analysis.trends import holm, mean_test
-from book.figures.text import Lines, listed, plain, rests_on, temperature_name
+from book.figures.text import Lines, listed, plain, rests_on, sweep, temperature_name
 from lmrel import records
 from lmrel.errors import SHOWN, InputError, quoted
 from lmrel.files import as_path, read_object, read_text
@@ -26,12 +26,12 @@ from lmrel.stats.contrasts import clusters_of, equivalence, paired
 from lmrel.stats.inference import ALIKE, LEVEL, bounded_interval, summarize_with_intervals, with_interval
 from lmrel.stats.metrics import DRAWN
 from study.parts import HOW
-from study.results import decoders_of, find_runs, started
+from study.results import find_runs, started
 
 FAILED = "evaluate.failed.txt"  # why the last try of a condition failed
 READ = ("cluster", "prompt", "expected", "text", "extracted", "answer", "n_tokens")  # of draws, beside metrics.DRAWN
 KNOBS = ("decoding", "top_k", "top_p", "min_p", "repetition_penalty", "stop_strings", "max_new_tokens", "stop")
-NOTHING = "nothing to compare: it takes two finished conditions"
+NOTHING = "Nothing to compare: it takes two finished conditions"
 Pairs = dict[tuple[str, str], Comparison | InputError]
 
 
@@ -143,21 +143,21 @@ def _questions(draws: pd.DataFrame) -> pd.Series:
     return pd.Series([cluster if cluster in prompt else line for cluster, prompt, line in asked], index=draws.index)
 
 
-def overview(found: Found) -> str:
+def overview(found: Found) -> Lines:
     """How many conditions have finished, what they hold, and what that rests on."""
     names = list(found.records)
     said = f"{len(names)} of {len({*names, *found.remarks})} conditions have finished"
     if not names:
-        return said
+        return Lines([f"{said}."])
     draws = sum(record["draws"] for record in found.records.values())
-    rests = rests_on(names, decoders_of(found.place, names), started(found.place, names))
-    return f"{rests}\n{said}: {draws:,} draws of {found.shares['problem_id'].nunique():,} problems"
+    rests = rests_on(names, sweep(sorted(found.summary["temperature"].unique())), started(found.place, names))
+    return Lines([rests, f"{said}: {draws:,} draws of {found.shares['problem_id'].nunique():,} problems."])
 
 
-def conditions(found: Found) -> pd.DataFrame | str:
+def conditions(found: Found) -> pd.DataFrame | Lines:
     """The model of each finished condition and the other parameters in which they differ, its problems and draws."""
     if not found.records:
-        return "no condition has finished"
+        return Lines(["No condition has finished."])
     given = {run: record["parameters"] | {"precision": record["precision"]} for run, record in found.records.items()}
     names = dict.fromkeys(name for parameters in given.values() for name in parameters if name not in HOW)
     differ = [name for name in names if len({quoted(parameters.get(name)) for parameters in given.values()}) > 1]
@@ -172,7 +172,9 @@ def conditions(found: Found) -> pd.DataFrame | str:
 
 
 def _value(value: Any) -> str:
-    text = "none" if value is None else value if isinstance(value, str) else quoted(value)
+    if value is None or isinstance(value, bool):
+        return "not set" if value is None else "yes" if value else "no"
+    text = value if isinstance(value, str) else quoted(value)
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}\N{HORIZONTAL ELLIPSIS}"
 
 
@@ -210,12 +212,12 @@ def lost(found: Found) -> Lines:
     return Lines([f"Points lost from {both}: {listed(parts)} (95 % intervals over problems)."] if parts else [])
 
 
-def shown_drops(found: Found) -> pd.DataFrame | str:
+def shown_drops(found: Found) -> pd.DataFrame | Lines:
     """The `drops` in percentage points, as text."""
     table = drops(found)
     if table.empty:
         chosen = " and ".join(f"T = {t:g}" for t in found.asked.temperatures)
-        return f"no finished condition has draws at two temperatures of those that are compared, {chosen}"
+        return Lines([f"No finished condition has draws at two temperatures of those that are compared, {chosen}."])
     points = [_points(*row) for row in table[["drop", "low", "high"]].to_numpy()]
     problems = table["problems"].map("{:,}".format)
     return plain(
@@ -223,6 +225,29 @@ def shown_drops(found: Found) -> pd.DataFrame | str:
             {"condition": table["condition"], f"drop of {found.asked.metric}, points": points, "problems": problems}
         )
     )
+
+
+def loss_title(summary: pd.DataFrame) -> str:
+    """What the conditions lose from the lowest temperature to the highest, all tasks together."""
+    whole = summary[summary["task"] == "all"].sort_values("temperature", kind="stable")
+    lost = 100 * whole.groupby("model", sort=False)["accuracy"].agg(lambda shares: shares.iloc[0] - shares.iloc[-1])
+    ends = f"T = {whole['temperature'].min():g} to T = {whole['temperature'].max():g}"
+    if lost.min() <= 0:
+        return f"From {ends}, {int((lost > 0).sum())} of {len(lost)} lose accuracy"
+    if len(lost) == 1:
+        return f"From {ends}, accuracy falls by {lost.iloc[0]:.0f} points"
+    return f"From {ends}, all lose: {lost.idxmin()} {lost.min():.0f} points, {lost.idxmax()} {lost.max():.0f}"
+
+
+def compliance(summary: pd.DataFrame) -> Lines:
+    """Over all temperatures, the least and the most of each condition's outputs that are the answer alone."""
+    whole = summary[summary["task"] == "all"]
+    ends = whole.groupby("model", sort=False)["compliance"].agg(["min", "max"])
+    each = [
+        f"{model} {' to '.join(dict.fromkeys(f'{share:.0%}' for share in shares))}"
+        for model, shares in zip(ends.index, ends.to_numpy(), strict=True)
+    ]
+    return Lines([f"Outputs that are the answer and nothing else, over all temperatures: {'; '.join(each)}."])
 
 
 def pairs(found: Found) -> Pairs:
@@ -256,13 +281,13 @@ def meant(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
     return [*names, "decoder"] if shipped or any(ours.get(name) != theirs.get(name) for name in KNOBS) else names
 
 
-def shown_pairs(found: Found, compared: Pairs) -> pd.DataFrame | str:
+def shown_pairs(found: Found, compared: Pairs) -> pd.DataFrame | Lines:
     """The `pairs` as text: the difference of drops in points, and the verdict on the first, alone and corrected.
 
     Both tests of a pair, for a difference and for equivalence, are corrected by Holm's method for the number of pairs.
     """
     if not compared:
-        return NOTHING + " and two temperatures"
+        return Lines([f"{NOTHING} and two temperatures."])
     tested = {pair: _drop_difference(found, *pair) for pair, one in compared.items() if isinstance(one, Comparison)}
     differ = _corrected(tested, mean_test)
     alike = _corrected(tested, lambda differences: _equivalence(differences, found.asked.margin))
@@ -293,7 +318,7 @@ def refused(compared: Pairs) -> Lines:
     return Lines(said or ["All pairs were compared."] * bool(compared))
 
 
-def levels(found: Found) -> pd.DataFrame | str:
+def levels(found: Found) -> pd.DataFrame | Lines:
     """Each pair at each chosen temperature: the paired difference in points, and who is better in how many problems.
 
     p-values are corrected by Holm's method for all rows. A pair on different problems has no row.
@@ -305,7 +330,7 @@ def levels(found: Found) -> pd.DataFrame | str:
         if (differences := _level_difference(found, a, b, t)) is not None
     }
     if not tested:
-        return NOTHING + " on the same problems"
+        return Lines([f"{NOTHING} on the same problems."])
     corrected, rows = _corrected(tested, mean_test), []
     for (a, b, t), differences in tested.items():
         difference = bounded_interval(differences, clusters_of(differences))
@@ -325,7 +350,7 @@ def levels(found: Found) -> pd.DataFrame | str:
     return plain(pd.DataFrame(rows))
 
 
-def examples(found: Found, a: str, b: str, count: int = 2) -> pd.DataFrame | str:
+def examples(found: Found, a: str, b: str, count: int = 2) -> pd.DataFrame | Lines:
     """Up to `count` problems in which each of two conditions is better by most, at each chosen temperature.
 
     The numbers are shares of draws.
@@ -342,7 +367,7 @@ def examples(found: Found, a: str, b: str, count: int = 2) -> pd.DataFrame | str
         shares = {run: side["share"][some].map("{:.0%}".format).to_numpy() for run, side in ((a, ours), (b, theirs))}
         parts.append(pd.DataFrame({"T": f"{t:g}"} | columns | shares))
     table = pd.concat(parts) if parts else pd.DataFrame()
-    return plain(table) if len(table) else "no problem in which one of them is better"
+    return plain(table) if len(table) else Lines(["There is no problem in which one of them is better."])
 
 
 def _by_condition(found: Found) -> Iterator[tuple[str, pd.DataFrame]]:

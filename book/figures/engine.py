@@ -5,6 +5,7 @@ Every cell of a table is text. Times are read from what `tools.bench` left; noth
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import altair as alt
@@ -12,8 +13,8 @@ import pandas as pd
 from transformers import PreTrainedTokenizerBase
 
 from book.analysis.prefixes import distinct_prefixes
-from book.figures.text import percent_range, plain, spelled
-from lmrel.charts import PALETTE, figure, themed, titled
+from book.figures.text import Lines, percent_range, plain, spelled
+from lmrel.charts import GREY, PALETTE, coloured, figure, looks, themed, titled
 from lmrel.errors import InputError
 from lmrel.tokens import PieceReader
 
@@ -55,6 +56,12 @@ def tree_of(draws: pd.DataFrame, tokenizer: PreTrainedTokenizerBase) -> pd.DataF
     return pd.DataFrame(rows)
 
 
+def tree_title(nodes: pd.DataFrame) -> str:
+    """How many draws the tree of `tree_of` holds, and how many tokens had to be computed for them."""
+    draws, tokens = nodes["draws"].iloc[0], int(nodes.loc[nodes["depth"] > 0, "draws"].sum())
+    return f"{draws} draws hold {tokens} tokens, and {int(nodes['inner'].sum())} had to be computed"
+
+
 @figure
 def tree(nodes: pd.DataFrame, title: str, description: str) -> Any:
     """The tree of `tree_of` with its root at the left; a line is the wider, the more draws go that way."""
@@ -70,12 +77,12 @@ def tree(nodes: pd.DataFrame, title: str, description: str) -> Any:
     width = alt.StrokeWidth("draws:Q", legend=None)
     edge = (
         alt.Chart(lines)
-        .mark_rule(color=PALETTE[0], opacity=0.5)
+        .mark_rule(color=PALETTE[0])
         .encode(x=alt.X("x:Q", **across), x2="depth:Q", y=alt.Y("y0:Q", **down), y2="y:Q", strokeWidth=width)
     )
     x, y = alt.X("depth:Q", **across), alt.Y("y:Q", **down)
     base = alt.Chart(nodes.round(3)).encode(x=x, y=y, tooltip=["token:N", "draws:Q"])
-    kinds = alt.Scale(domain=[True, False], range=[PALETTE[0], PALETTE[1]])
+    kinds = alt.Scale(domain=[True, False], range=[PALETTE[0], GREY])
     point = base.mark_point(filled=True, size=90, opacity=1).encode(
         color=alt.Color("inner:N", scale=kinds, legend=None)
     )
@@ -99,7 +106,7 @@ def mask(nodes: pd.DataFrame, title: str, description: str) -> Any:
     axis = {**AXIS, "labelLimit": 90}
     chart = (
         alt.Chart(pd.DataFrame(cells))
-        .mark_rect(color=PALETTE[0], opacity=0.75)
+        .mark_rect(color=PALETTE[0])
         .encode(
             x=alt.X("key:N", sort=order, title="sees", axis=alt.Axis(**axis, labelAngle=-60)),
             y=alt.Y("query:N", sort=order, title=None, axis=alt.Axis(**axis)),
@@ -130,7 +137,7 @@ def exact(curves: pd.DataFrame, sampled: pd.DataFrame, title: str, description: 
     line = alt.Chart(band).mark_line(color=PALETTE[0], strokeWidth=1.5).encode(x="temperature:Q", y="lower:Q")
     dots = (
         alt.Chart(sampled[["temperature", "run", "accuracy"]].round(5))
-        .mark_point(filled=True, size=45, color=PALETTE[1], opacity=0.7)
+        .mark_point(filled=True, size=40, color="currentColor", opacity=1)
         .encode(
             x="temperature:Q",
             y="accuracy:Q",
@@ -138,6 +145,36 @@ def exact(curves: pd.DataFrame, sampled: pd.DataFrame, title: str, description: 
         )
     )
     return themed((area + line + dots).properties(title=titled(title, subtitle)), description)
+
+
+def exact_title(curves: pd.DataFrame, sampled: pd.DataFrame) -> str:
+    """How far from the exact accuracy a single run lies at most: what `exact` shows."""
+    middle = curves.set_index("temperature")[["lower", "upper"]].mean(axis=1)
+    at = sampled[sampled["temperature"].isin(middle.index)]
+    apart = (at["accuracy"].to_numpy() - middle[at["temperature"]].to_numpy()).tolist()
+    return f"Single runs lie up to {100 * max(map(abs, apart)):.1f} points from the exact accuracy"
+
+
+def exactness(exact: pd.DataFrame) -> Lines:
+    """How much was followed, and how exactly accuracy is known from it: rows of `lmrel.enumerate_outcomes`."""
+    width = (exact["upper"] - exact["lower"])[exact["metric"] == "correct"].max()
+    return Lines(
+        [
+            f"{exact.attrs['nodes']:,} tokens were followed. The chance of a right answer is then known to "
+            f"{100 * width:.2f} points or better, for every problem."
+        ]
+    )
+
+
+def conditions(measured: Mapping[str, Any]) -> Lines:
+    """Where, when and how `tools.bench` measured, in a sentence."""
+    threads = f"{measured['threads']} thread{'s' * (measured['threads'] > 1)}"
+    return Lines(
+        [
+            f"Measured on {measured['date']} on a machine with {measured['device']}, with {threads}: medians of "
+            f"{measured['repeats']} runs."
+        ]
+    )
 
 
 def contestant(name: str) -> str:
@@ -155,15 +192,15 @@ def speeds(rows: pd.DataFrame, title: str, description: str) -> Any:
     timed["contestant"] = timed["contestant"].map(contestant)
     order = timed.groupby("contestant")["seconds"].median().sort_values(ascending=False).index.tolist()
     models = list(dict.fromkeys(timed["model"]))
+    colours, shapes, _ = looks(models)
     chart = (
         alt.Chart(timed)
-        .mark_point(filled=True, size=70, opacity=0.9)
+        .mark_point(filled=True, size=70, opacity=1)
         .encode(
             x=alt.X("seconds:Q", title="seconds", scale=alt.Scale(type="log"), axis=alt.Axis(format="~g")),
-            y=alt.Y("contestant:N", sort=order, title=None, axis=alt.Axis(labelLimit=220, minExtent=190)),
-            color=alt.Color(
-                "model:N", scale=alt.Scale(domain=models, range=PALETTE[: len(models)]), legend=alt.Legend(columns=1)
-            ),
+            y=alt.Y("contestant:N", sort=order, title=None, axis=alt.Axis(labelLimit=160)),
+            color=coloured("model:N", models, colours, legend=alt.Legend(columns=1)),
+            shape=alt.Shape("model:N", sort=models, scale=alt.Scale(domain=models, range=shapes)),
             tooltip=["model:N", "contestant:N", "seconds:Q"],
         )
     )
@@ -208,7 +245,18 @@ def marks(ratios: pd.DataFrame) -> pd.DataFrame:
     return plain(pd.DataFrame(columns))
 
 
-def architectures(rows: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+def tried(found: Mapping[str, Any]) -> Lines:
+    """How many architectures were tried and how many run, and with which version: what `tools.architectures` left."""
+    states = [row["state"] for row in found["rows"]]
+    return Lines(
+        [
+            f"{states.count('runs')} of {len(states)} architectures of transformers {found['transformers']} run; they "
+            f"were tried on {found['date']}."
+        ]
+    )
+
+
+def architectures(rows: pd.DataFrame) -> tuple[pd.DataFrame, Lines]:
     """What became of each architecture that `tools.architectures` tried: a table of outcomes, and the names of each.
 
     The most frequent outcome comes first.
@@ -218,4 +266,4 @@ def architectures(rows: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     outcome = rows["state"].where(why == "", rows["state"] + ": " + why.str.removesuffix("."))
     which = rows.groupby(outcome.rename("outcome"))["architecture"].agg(["size", ", ".join])
     which = which.sort_values("size", ascending=False).set_axis(["how many", "names"], axis=1).reset_index()
-    return plain(which[["how many", "outcome"]]), "\n".join(which["outcome"] + ": " + which["names"])
+    return plain(which[["how many", "outcome"]]), Lines(which["outcome"] + ": " + which["names"])

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from book.analysis import taxonomy
+from book.figures.style import captioned
 from book.figures.text import listed, percent_with_interval, plain, rests_on
 from lmrel import charts
 from lmrel.answers import kind_of
@@ -267,18 +268,18 @@ def _nats(value: float) -> str:
 
 
 def compliance(summary: pd.DataFrame, knobs: str) -> Any:
-    """The chart of compliance by temperature; None where all outputs comply or none does."""
+    """The chart of compliance by temperature; None where it is within a point everywhere: the table says that."""
     whole = summary[summary["task"] == "all"]
-    if not 0 < whole["compliance"].mean() < 1:
+    if whole["compliance"].max() - whole["compliance"].min() <= 0.01:
         return None
-    return charts.response(
+    chart = charts.response(
         whole,
         "compliance",
         "Compliance by temperature",
-        "Line chart: the share of outputs that are the answer and nothing else, by temperature, with 95 % intervals. "
-        "Look for a line that falls: the form of the answers suffers, too.",
+        "Line chart: the share of outputs that are the answer and nothing else, by temperature, with 95 % intervals.",
         subtitle=knobs,
     )
+    return captioned(chart, "If the line falls, the form of the answers suffers as well, not only what they say.")
 
 
 def by_task(summary: pd.DataFrame) -> pd.DataFrame:
@@ -547,13 +548,13 @@ def failures_by_temperature(draws: pd.DataFrame, knobs: str) -> Any:
     shares = failure_shares(draws)
     if shares["failure"].nunique() < 2:
         return None
-    return charts.failures(
+    chart = charts.failures(
         shares,
         "Wrong answers by class",
-        "Points with 95 % intervals: of the wrong answers at each temperature, the share of each class. Look for a "
-        "class that grows as the temperature rises.",
+        "Points with 95 % intervals: of the wrong answers at each temperature, the share of each class.",
         subtitle=knobs,
     )
+    return captioned(chart, "Look for a class that grows with the temperature: it is what heat adds to the errors.")
 
 
 # What repeating says

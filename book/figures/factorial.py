@@ -35,15 +35,16 @@ from book.analysis.effects import (
 )
 from book.analysis.routing import beyond_tokens, parted
 from book.analysis.trends import holm
-from book.figures.text import plain
-from lmrel.charts import PALETTE, figure, themed, titled
+from book.figures.text import Lines, listed, plain
+from lmrel.charts import GREY, PALETTE, SERIES, SHAPES, WRONG, coloured, figure, themed, titled
+from lmrel.stats.contrasts import equivalence, paired
 from lmrel.stats.inference import with_interval
 from lmrel.stats.metrics import by_run, exact_curves
 from tiny.factorial import DESIGN, TUNED
 from tiny.shapes import ARCHITECTURES
 
 ORDER = list(STAGE_NAMES.values())
-NOISY, CLEAN, GREY = PALETTE[1], PALETTE[0], "#8a8a8a"
+NOISY, CLEAN = WRONG, PALETTE[0]
 LINES = {  # how a stage is drawn: the colour says what the targets were, the dashes what the format
     "base": (GREY, [2, 3]),
     "continued-noisy": (NOISY, [1, 0]),
@@ -54,6 +55,13 @@ LINES = {  # how a stage is drawn: the colour says what the targets were, the da
 PERCENT = alt.Axis(format=".0%")
 INTERVAL = ["estimate", "low", "high"]
 CROSSED = ["estimate", "crossed_low", "crossed_high"]
+RIGHT, RANDOM = "right", "random"
+TAUGHT = {
+    "continued": RIGHT,
+    "instruct": RIGHT,
+    "continued-noisy": RANDOM,
+    "instruct-noisy": RANDOM,
+}  # answers, by stage
 KINDS = ["clean targets", "noisy targets"]
 LEARNED = {  # for readers who know no design: what the last answers were, in two lines
     "clean": ("Answers were predictable", "all of them right"),
@@ -209,6 +217,61 @@ def shown_runs(outcomes: pd.DataFrame, draws: pd.DataFrame, temperature: float =
     return plain(pd.DataFrame(rows))
 
 
+def cost_title(models: pd.DataFrame) -> str:
+    """What T = 1 costs after right and after random wrong answers, as means over the models of `robustness`."""
+    means = (100 * models.groupby(models["stage"].map(TAUGHT))["drop"].mean()).reindex([RIGHT, RANDOM])
+    return f"T = 1 costs {means[RIGHT]:.0f} points after right answers and {means[RANDOM]:.0f} after random wrong ones"
+
+
+def curves_title(table: pd.DataFrame, temperature: float = 1.0) -> str:
+    """How much is right at a temperature after right and after random wrong answers: `tiny.factorial.curves`."""
+    at = table[table["temperature"] == temperature]
+    means = at.groupby(at["stage"].map(TAUGHT))["middle"].mean()
+    return (
+        f"At T = {temperature:g}, {listed(sorted(set(at['architecture'])))} models answer {means[RIGHT]:.0%} right "
+        f"after right answers and {means[RANDOM]:.0%} after random wrong ones"
+    )
+
+
+def design_title(models: pd.DataFrame, papers: Mapping[tuple[str, str], str]) -> str:
+    """In how many cells of the design the paper had a model."""
+    cells = {*zip(models["architecture"], models["stage"], strict=True)}
+    return f"The paper had models in {len(cells & {*papers})} of these {len(cells)} cells"
+
+
+def forest_title(table: pd.DataFrame) -> str:
+    """In how many analyses each effect is told from none: rows of `effects.sensitivity`."""
+    apart = (table["low"] > 0) | (table["high"] < 0)
+    found = [f"{effect} in {some.sum()} of {len(some)}" for effect, some in apart.groupby(table["effect"], sort=False)]
+    return f"Told from no effect: {'; '.join(found)} analyses"
+
+
+def dose_title(table: pd.DataFrame) -> str:
+    """Whether the cost of T = 1 rises with every step of wrong answers: rows of `effects.doses`."""
+    drops = table.sort_values("noise")["drop"]
+    if drops.is_monotonic_increasing:
+        return "The more answers were wrong at random, the more T = 1 costs"
+    return "More answers wrong at random do not always make T = 1 cost more"
+
+
+def drop_difference(draws: pd.DataFrame, first: str, second: str) -> Lines:
+    """How much more of accuracy the first model loses at T = 1 than the second, in a sentence."""
+
+    def drop(model: str) -> pd.Series:
+        own = draws[draws["model"] == model]
+        return paired(own[own["temperature"] == 1], own[own["temperature"] == 0])
+
+    found = equivalence(drop(first) - drop(second), MARGIN)
+    points = with_interval(*(100 * found[name] for name in ("difference", "low", "high")))
+    verdict = "is" if found["equivalent"] else "is not"
+    return Lines(
+        [
+            f"{first} loses {points} points more than {second}. That the two lose the same within {100 * MARGIN:g} "
+            f"points {verdict} shown."
+        ]
+    )
+
+
 def numbers(dropped: pd.DataFrame) -> dict[str, str]:
     """The numbers that the book's prose quotes, by key; `dropped` holds the rows of `drops` that are `PLANNED`.
 
@@ -301,7 +364,7 @@ def design(models: pd.DataFrame, papers: Mapping[tuple[str, str], str], title: s
         y=down,
         tooltip=["architecture:N", "stage:N", "seeds:N", "paper:N"],
     )
-    colour = alt.Scale(domain=[True, False], range=[PALETTE[2], GREY])
+    colour = alt.Scale(domain=[True, False], range=[PALETTE[0], GREY])
     cell = base.mark_rect(opacity=0.25, stroke="currentColor", strokeOpacity=0.4).encode(
         color=alt.Color("had:N", scale=colour, legend=None)
     )
@@ -313,22 +376,27 @@ def design(models: pd.DataFrame, papers: Mapping[tuple[str, str], str], title: s
 @figure
 def cost(models: pd.DataFrame, title: str, description: str, *, subtitle: str = "") -> Any:
     """What temperature takes from each model: a dot per seed, a bar at their mean. `models` comes from `robustness`."""
-    table = models.assign(stage=models["stage"].map(STAGE_NAMES))[
-        ["seed", "architecture", "stage", "greedy", "hot", "drop"]
-    ]
+    answers = models["stage"].map(TAUGHT).map({RIGHT: "all right", RANDOM: "some wrong at random"}).fillna("none")
+    table = models.assign(stage=models["stage"].map(STAGE_NAMES), answers=answers)
+    table = table[["seed", "architecture", "stage", "answers", "greedy", "hot", "drop"]]
     kinds = [kind for kind in ARCHITECTURES if kind in set(table["architecture"])]
+    told = {"all right": CLEAN, "some wrong at random": NOISY, "none": GREY}
+    there = [name for name in told if name in set(answers)]
     base = alt.Chart(table.round(5)).encode(
         y=alt.Y("stage:N", sort=ORDER, title=None, axis=alt.Axis(labelLimit=120, minExtent=95)),
         yOffset=alt.YOffset("architecture:N", sort=kinds),
-        color=alt.Color("architecture:N", scale=alt.Scale(domain=kinds, range=PALETTE[: len(kinds)])),
+        color=coloured("answers:N", there, [told[name] for name in there]),
     )
     x: dict[str, Any] = {"title": "accuracy lost", "axis": PERCENT, "scale": alt.Scale(zero=True)}
-    dots = base.mark_point(filled=True, size=70, opacity=0.55).encode(
+    dots = base.mark_point(filled=True, size=60, opacity=1).encode(
         x=alt.X("drop:Q", **x),
+        shape=alt.Shape("architecture:N", sort=kinds, scale=alt.Scale(domain=kinds, range=SHAPES[: len(kinds)])),
         tooltip=["architecture:N", "stage:N", "seed:Q"]
         + [alt.Tooltip(f"{name}:Q", format=".1%") for name in ("greedy", "hot", "drop")],
     )
-    mean = base.mark_tick(thickness=2.5, size=16).encode(x=alt.X("mean(drop):Q", **x))
+    mean = base.mark_tick(thickness=2, size=16).encode(
+        x=alt.X("mean(drop):Q", **x), color=alt.ColorValue("currentColor")
+    )
     return themed((dots + mean).properties(title=titled(title, subtitle)), description)
 
 
@@ -391,7 +459,7 @@ def curves(table: pd.DataFrame, title: str, description: str, *, subtitle: str =
     legend = alt.Legend(symbolSize=300, symbolStrokeWidth=2)
     chart = (
         alt.Chart(rows)
-        .mark_line(strokeWidth=1.8, opacity=0.85)
+        .mark_line(strokeWidth=1.5)
         .encode(
             x=alt.X("temperature:Q", axis=alt.Axis(tickCount=5), scale=alt.Scale(nice=False)),
             y=alt.Y("middle:Q", title=None, axis=PERCENT, scale=alt.Scale(domain=[0, 1])),
@@ -415,7 +483,7 @@ def forest(table: pd.DataFrame, title: str, description: str, *, subtitle: str =
         color=alt.Color(
             "effect:N",
             sort=kinds,
-            scale=alt.Scale(domain=kinds, range=[NOISY, PALETTE[2], PALETTE[3]]),
+            scale=alt.Scale(domain=kinds, range=[SERIES[0], SERIES[3], SERIES[1]]),
             legend=alt.Legend(columns=1),
         ),
     )

@@ -148,6 +148,30 @@ def headline(row: pd.Series, problems: int, fall: float = 0.01) -> str:
     )
 
 
+def alarms_title(row: pd.Series, problems: int, fall: float = 0.02) -> str:
+    """How often a gate at so many points fails a model that did not change, with the fewest and the most runs."""
+    table = gates.alarms(row["problem_variance"], row["sampling_variance"], problems, (RUNS[0], RUNS[-1]), [fall])
+    few, many = table.query("where == 'same'")["chance"]
+    return (
+        f"A gate at {100 * fall:g} points fails an unchanged model {_percent(few)} of the time with one run, "
+        f"{_percent(many)} with {RUNS[-1]}"
+    )
+
+
+def bought_title(row: pd.Series, problems: int, times: int = 16) -> str:
+    """Down to which change so many times the draws reach, as runs and as problems."""
+    first, runs, wider = _bought(row, problems, times)
+    return f"{times} times the draws: from {first} down to {runs} as runs, to {wider} as problems"
+
+
+def _bought(row: pd.Series, problems: int, times: int) -> list[str]:
+    """The smallest change that one draw of each of the `problems` finds; so many runs; so many times the problems."""
+    variances = row["temperature_between"], row["temperature_sampling"]
+    found = gates.bought(*variances, [problems, times * problems], [1, times]).set_index(["problems", "runs"])
+    cells = found["smallest"]
+    return [_points(cells[at]) for at in ((problems, 1), (problems, times), (times * problems, 1))]
+
+
 def split(table: pd.DataFrame, row: pd.Series) -> str:
     """How the variance of one draw splits, of the example and over all models."""
     some = models(table)
@@ -184,14 +208,10 @@ def margin(row: pd.Series) -> str:
 
 def of_bought(row: pd.Series, problems: int, times: int = 16) -> str:
     """What so many times the draws buy, as runs and as problems."""
-    variances = row["temperature_between"], row["temperature_sampling"]
-    cells = gates.bought(*variances, [problems, times * problems], [1, times]).set_index(["problems", "runs"])[
-        "smallest"
-    ]
+    first, runs, wider = _bought(row, problems, times)
     return (
-        f"{problems:,} problems with one draw could find a change of {_points(cells[problems, 1])}. With {times} "
-        f"draws each it is {_points(cells[problems, times])}; with {times} times the problems, and as many draws in "
-        f"all, {_points(cells[times * problems, 1])}."
+        f"{problems:,} problems with one draw could find a change of {first}. With {times} draws each it is {runs}; "
+        f"with {times} times the problems, and as many draws in all, {wider}."
     )
 
 

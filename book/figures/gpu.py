@@ -5,12 +5,13 @@ What is known of a model comes from `lmrel.registry`; times are read from what `
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from shlex import quote
+from typing import Any
 
 import pandas as pd
 
-from book.figures.text import plain
+from book.figures.text import Lines, plain
 from lmrel.registry import REGISTRY, ModelSpec
 from study.costs import memory_needed
 
@@ -78,6 +79,14 @@ def _needs(spec: ModelSpec, precision: str) -> float:
 def _billions(count: int) -> str:
     """A count in billions, like ``6.92 B``."""
     return f"{count / 1e9:.2f} B"
+
+
+def basis(record: Mapping[str, Any]) -> Lines:
+    """Where the times at full size were measured, or that they were not."""
+    if not record:
+        return Lines(["Not measured: no GPU was at hand for this book. On a CUDA machine, make bench-gpu measures it."])
+    where = f"{record['date']} on {record['device']}, with random weights at full size"
+    return Lines([f"Measured on {where}, by {record['command']}."])
 
 
 def full_size(rows: pd.DataFrame) -> pd.DataFrame:

@@ -14,12 +14,16 @@ import pandas as pd
 
 from book.analysis.outputs import COOL, COT, DATA, HOT, MARGIN, NO_CHANGE
 from book.figures.text import listed, plain
-from lmrel.charts import PALETTE, figure, themed, titled
+from lmrel.charts import GREY, PALETTE, RIGHT, SERIES, TRAINED, WRONG, figure, themed, titled
 from lmrel.stats.inference import with_interval
 
 PLAN = "9b396aa"  # the commit that put the plan down, before code read the data
 TUNED_BY_OTHERS = ("codetulu", "phind", "wizard", "magicoder", "gpt")
-KINDS = {"not tuned to instructions": "#8a8a8a", "instruct": PALETTE[0], "instruct, step by step": PALETTE[3]}
+KINDS = {
+    "not tuned to instructions": TRAINED["base"],
+    "instruct": TRAINED["instruct"],
+    "instruct, step by step": PALETTE[6],
+}
 QUESTIONS = {  # of the comparisons, in their order
     "instruction tuning": "instruct",
     "other tuning": "other tuning",
@@ -87,16 +91,14 @@ def differences(table: pd.DataFrame, title: str, description: str, *, subtitle: 
     rows = rows[["model", "question", "difference", "low", "high", "verdict"]].round(2)
     rows = rows.assign(less=-MARGIN, more=MARGIN)
     order = [question for question in QUESTIONS.values() if question in set(rows["question"])]
-    x: dict[str, Any] = {"title": "how many points less the second loses", "axis": alt.Axis(tickCount=6)}
+    x: dict[str, Any] = {"title": "points less that the second loses", "axis": alt.Axis(tickCount=6)}
     base = alt.Chart(rows).encode(
         y=alt.Y("model:N", sort=None, title=None, axis=NAMES),
         color=alt.Color(
-            "question:N", sort=order, scale=alt.Scale(domain=order, range=[PALETTE[i] for i in (0, 4, 1, 3)])
+            "question:N", sort=order, scale=alt.Scale(domain=order, range=[TRAINED["instruct"], *SERIES[:3]])
         ),
     )
-    band = base.mark_bar(color=PALETTE[2], opacity=0.22, size=24).encode(
-        x=alt.X("less:Q", **x), x2="more", color=alt.ColorValue(PALETTE[2])
-    )
+    band = base.mark_bar(opacity=0.3, size=24).encode(x=alt.X("less:Q", **x), x2="more", color=alt.ColorValue(GREY))
     line = base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", **x), x2="high")
     dot = base.mark_point(filled=True, size=60, opacity=1).encode(
         x=alt.X("difference:Q", **x),
@@ -120,10 +122,10 @@ def changed(table: pd.DataFrame, title: str, description: str, *, subtitle: str 
     rows = table.sort_values("change")[["model", "change", "low", "high", "apart_low", "apart_high", "holm"]].round(2)
     repeats = rows["holm"].isna().map({True: DEPENDENT, False: INDEPENDENT})
     rows = rows.assign(model=rows["model"].map(short), repeats=repeats, less=-NO_CHANGE, more=NO_CHANGE)
-    x: dict[str, Any] = {"title": "points of accuracy, T = 1 minus T = 0", "axis": alt.Axis(tickCount=4)}
+    x: dict[str, Any] = {"title": "points, T = 1 minus T = 0", "axis": alt.Axis(tickCount=4)}
     base = alt.Chart(rows).encode(y=alt.Y("model:N", sort=None, title=None, axis=NAMES))
-    band = base.mark_bar(color=PALETTE[2], opacity=0.22, size=28).encode(x=alt.X("less:Q", **x), x2="more")
-    thin = base.mark_rule(strokeWidth=1.5, color="#8a8a8a").encode(x=alt.X("apart_low:Q", **x), x2="apart_high")
+    band = base.mark_bar(color=GREY, opacity=0.3, size=28).encode(x=alt.X("less:Q", **x), x2="more")
+    thin = base.mark_rule(strokeWidth=1.5, color=GREY).encode(x=alt.X("apart_low:Q", **x), x2="apart_high")
     line = base.mark_rule(strokeWidth=4).encode(x=alt.X("low:Q", **x), x2="high", color=_by_repeats())
     dot = base.mark_point(filled=True, size=70, opacity=1).encode(
         x=alt.X("change:Q", **x),
@@ -137,7 +139,7 @@ def changed(table: pd.DataFrame, title: str, description: str, *, subtitle: str 
 
 def _by_repeats() -> alt.Color:
     domain = [INDEPENDENT, DEPENDENT]
-    return alt.Color("repeats:N", sort=domain, scale=alt.Scale(domain=domain, range=[PALETTE[0], PALETTE[5]]))
+    return alt.Color("repeats:N", sort=domain, scale=alt.Scale(domain=domain, range=[PALETTE[0], WRONG]))
 
 
 @figure
@@ -146,7 +148,7 @@ def too_alike(table: pd.DataFrame, title: str, description: str, *, subtitle: st
     rows = over_all(table).assign(excess=lambda found: 100 * (found["estimate"] - found["expected"]))
     rows = rows.assign(low=100 * rows["low"], high=100 * rows["high"], model=rows["model"].map(short))
     rows["repeats"] = rows["flagged"].map({True: DEPENDENT, False: INDEPENDENT})
-    x: dict[str, Any] = {"title": "points by which repeats agree too often", "axis": alt.Axis(tickCount=6)}
+    x: dict[str, Any] = {"title": "points too often", "axis": alt.Axis(tickCount=6)}
     shown = rows.sort_values("excess")[["model", "repeats", "excess", "low", "high", "p"]]
     base = alt.Chart(shown.round({"excess": 2, "low": 2, "high": 2})).encode(
         y=alt.Y("model:N", sort=None, title=None, axis=NAMES), color=_by_repeats()
@@ -190,7 +192,7 @@ def moved(table: pd.DataFrame, title: str, description: str, *, subtitle: str = 
     base = alt.Chart(rows.reset_index().round(4)).encode(
         y=alt.Y("model:N", sort=list(order), title=None, axis=NAMES),
         yOffset=alt.YOffset("what:N", sort=what),
-        color=alt.Color("what:N", sort=what, scale=alt.Scale(domain=what, range=[PALETTE[2], PALETTE[0]])),
+        color=alt.Color("what:N", sort=what, scale=alt.Scale(domain=what, range=[RIGHT, PALETTE[0]])),
         tooltip=["model:N", "what:N", "cold:Q", *(alt.Tooltip(f"{end}:Q", format=".1%") for end in ("from", "to"))],
     )
     axis = alt.Axis(format=".0%", values=[0, 0.25, 0.5, 0.75, 1], labelFlush=True)
@@ -213,7 +215,7 @@ def by_temperature(table: pd.DataFrame, title: str, description: str, *, subtitl
     line = alt.Chart(long).encode(
         x=alt.X("temperature:Q", axis=alt.Axis(tickCount=6)),
         y=alt.Y("share:Q", title=None, axis=alt.Axis(format=".0%"), scale=alt.Scale(domain=[0, 1])),
-        color=alt.Color("what:N", sort=what, scale=alt.Scale(domain=what, range=[PALETTE[2], PALETTE[0], "#8a8a8a"])),
+        color=alt.Color("what:N", sort=what, scale=alt.Scale(domain=what, range=[RIGHT, PALETTE[0], GREY])),
         tooltip=["what:N", "temperature:Q", alt.Tooltip("share:Q", format=".1%")],
     )
     chart = line.mark_line(strokeWidth=2, point=alt.OverlayMarkDef(size=40, filled=True))
@@ -285,6 +287,17 @@ def shown_mixing(table: pd.DataFrame) -> pd.DataFrame:
 
 
 # Sentences.
+
+
+def losses_title(lost: pd.DataFrame) -> str:
+    """How many models are shown to lose accuracy from the lower to the higher temperature: rows of `losses`."""
+    every = lost[lost["task"] == "all"]
+    return f"Shown to lose accuracy from T = {COOL:g} to T = {HOT:g}: {_of(every['low'] > 0)} models"
+
+
+def pairs_title(pairs: pd.DataFrame) -> str:
+    """How the planned comparisons came out: rows of `compare`."""
+    return f"Of {len(pairs)} second models, {_counted(pairs)}"
 
 
 def real_numbers(lost: pd.DataFrame, pairs: pd.DataFrame) -> dict[str, str]:

@@ -40,6 +40,12 @@ def published_accuracy() -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def published_title() -> str:
+    """The largest change that any published model shows from greedy decoding to T = 1."""
+    change = max((values[-1] - values[0] for values in ACCURACY.values()), key=abs)
+    return f"Published: from T = 0 to T = 1 no model changes by more than {100 * abs(change):.1f} points"
+
+
 def published_table() -> pd.DataFrame:
     """The published table for a page, a row per model."""
     accuracy = pd.DataFrame(ACCURACY, index=list(map(temperature_name, TEMPERATURES))).T

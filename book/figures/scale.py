@@ -14,7 +14,7 @@ import altair as alt
 import pandas as pd
 
 from book.analysis.schedule import EVEN_SHARDS, Plan, Rates, Work, best_shards, plan_jobs, work_of
-from book.figures.text import plain
+from book.figures.text import Lines, plain
 from lmrel.charts import coloured, figure, themed, titled
 from lmrel.registry import REGISTRY
 from study.costs import (
@@ -67,18 +67,31 @@ def basis_of_times(measured: Measured) -> str:
     if measured.gpu:
         return f"Full size measured on: {', '.join(sorted({row['device'] for row in measured.gpu}))}."
     return (
-        "No large model was timed on a GPU for this book. Below, their times are computed from an assumption: the\n"
+        "No large model was timed on a GPU for this book. Below, their times are computed from an assumption: the "
         f"paper's {PAPER_HOURS:g} h on one A100, spread evenly over its {PAPER_MODELS} models, "
-        f"{ALONE:.2f} s a draw. It drew one prompt at a time;\nan engine that shares should stay below that. "
+        f"{ALONE:.2f} s a draw. It drew one prompt at a time; an engine that shares should stay below that. "
         "`make bench-gpu` measures it; this page then uses what it left."
     )
 
 
-def assumptions(rates: Rates) -> str:
+def assumptions(rates: Rates) -> Lines:
     """The sentence that says which rates are assumed."""
-    return (
-        f"Assumed: a job reads weights at {rates.disk:g} GB/s and spends {rates.overhead:g} s beside reading and "
-        f"drawing; all downloads share {rates.link:g} GB/s."
+    return Lines(
+        [
+            f"Assumed: a job reads weights at {rates.disk:g} GB/s and spends {rates.overhead:g} s beside reading and "
+            f"drawing; all downloads share {rates.link:g} GB/s."
+        ]
+    )
+
+
+def draws_of(models: int, temperatures: int, runs: int) -> Lines:
+    """How many draws a study of this size makes, in a sentence."""
+    draws = temperatures * runs
+    return Lines(
+        [
+            f"{models} models at {temperatures} temperatures with {runs:,} runs make {draws:,} draws a problem, "
+            f"{models * draws * PAPER_PROBLEMS:,} in all."
+        ]
     )
 
 

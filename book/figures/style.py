@@ -20,7 +20,8 @@ from lmrel.errors import InputError, command, visible
 from lmrel.files import read_object, writing
 
 VEGALITE = "6.4"
-NARROW = 260  # width of a chart on a small screen; elsewhere it has its own
+WIDE, NARROW = 680, 340  # pixels of a chart with all that is beside it, as wide as a page's text, and on a phone
+PHONE = 480  # below so many pixels the entries of a legend stand one below the other
 MIME = "application/vnd.vegalite.v6+json"
 
 
@@ -33,6 +34,17 @@ def training(curve: pd.DataFrame, title: str, description: str) -> Any:
         .encode(x=alt.X("step:Q", title="step"), y=alt.Y("loss:Q", title="loss (nats)", scale=alt.Scale(type="log")))
     )
     return themed(chart.properties(title=title), description)
+
+
+def captioned(chart: Any, caption: str) -> Any:
+    """`chart` with the words that stand below it: what to look at, and what follows.
+
+    Its description tells what it looks like to who cannot see it. What stands in place of a figure is left as it is.
+    """
+    if hasattr(chart, "usermeta"):
+        own = chart.usermeta if isinstance(chart.usermeta, dict) else {}
+        chart.usermeta = own | {"caption": caption}
+    return chart
 
 
 def enable() -> None:
@@ -66,9 +78,20 @@ def inert(value: Any) -> Any:
     return visible(value) if isinstance(value, str) else value
 
 
+def fitted(spec: dict[str, Any], width: int) -> dict[str, Any]:
+    """A copy of a specification for a picture of `width` pixels, all that is beside the marks included.
+
+    ``chart.js`` does the same for the width of a reader's screen.
+    """
+    spec = inert(spec) | {"width": width, "autosize": {"type": "fit-x", "contains": "padding"}}
+    if width < PHONE and "legend" in spec.get("config", {}):
+        spec["config"]["legend"]["columns"] = 1
+    return spec
+
+
 def svg(spec: dict[str, Any], width: int) -> str:
-    """The chart as an SVG document, about `width` pixels wide."""
-    return str(vl_convert.vegalite_to_svg(inert(spec) | {"width": width}, vl_version=VEGALITE))
+    """The chart as an SVG document, `width` pixels wide."""
+    return str(vl_convert.vegalite_to_svg(fitted(spec, width), vl_version=VEGALITE))
 
 
 def write_svg(spec: dict[str, Any], path: Path) -> None:

@@ -27,7 +27,7 @@ from book.analysis.targets import (
     units,
 )
 from book.figures.text import listed, plain
-from lmrel.charts import PALETTE, figure, themed, titled
+from lmrel.charts import GREY, PALETTE, SERIES, WRONG, figure, themed, titled
 from lmrel.stats.inference import t_interval, with_interval
 
 PLAN = "68b12b0"  # the commit that put the plan down, before any of its models was trained
@@ -63,7 +63,7 @@ SHORT = {  # the comparisons on a narrow screen
     "sparse minus dense, slips": "10 sparse, slips",
 }
 # Whether the number that was taught could be predicted, and so the colour.
-KINDS = {"predictable answers": PALETTE[0], "random slips": PALETTE[1], "before the last stage": "#8a8a8a"}
+KINDS = {"predictable answers": PALETTE[0], "random slips": WRONG, "before the last stage": GREY}
 KIND = dict.fromkeys(("continued", "own", "forms", "rule"), "predictable answers") | {"base": "before the last stage"}
 KIND |= dict.fromkeys(("soft", "slips"), "random slips")
 
@@ -97,11 +97,11 @@ def lost(table: pd.DataFrame, title: str, description: str, *, subtitle: str = "
         y=alt.Y("arm:N", sort=_order(rows["stage"]), title=None, axis=alt.Axis(labelLimit=150, minExtent=125)),
         color=_colour(rows["kind"]),
     )
-    dots = base.mark_point(filled=True, size=75, opacity=0.6).encode(
+    dots = base.mark_point(filled=True, size=60, opacity=1).encode(
         x=x,
         tooltip=["arm:N", "model:N", *(alt.Tooltip(f"{name}:Q", format=".1f") for name in ("greedy", "hot", "drop"))],
     )
-    mean = base.mark_tick(thickness=2.5, size=20).encode(x=alt.X("mean(drop):Q"))
+    mean = base.mark_tick(thickness=2, size=24).encode(x=alt.X("mean(drop):Q"), color=alt.ColorValue("currentColor"))
     return themed((dots + mean).properties(title=titled(title, subtitle)), description).properties(
         height=max(180, 34 * rows["arm"].nunique())
     )
@@ -124,7 +124,7 @@ def predictions(table: pd.DataFrame, title: str, description: str, *, subtitle: 
         y=alt.Y("label:N", sort=None, title=None, axis=alt.Axis(labelLimit=130, minExtent=125))
     )
     x: dict[str, Any] = {"title": "points of the drop", "axis": alt.Axis(tickCount=5)}
-    band = base.mark_bar(color=PALETTE[2], opacity=0.22, size=22).encode(x=alt.X("from:Q", **x), x2="to")
+    band = base.mark_bar(color=GREY, opacity=0.3, size=22).encode(x=alt.X("from:Q", **x), x2="to")
     line = base.mark_rule(strokeWidth=2, color="currentColor").encode(x=alt.X("low:Q", **x), x2="high")
     dot = base.mark_point(filled=True, size=70, opacity=1, color="currentColor").encode(
         x=alt.X("estimate:Q", **x),
@@ -182,12 +182,12 @@ def experts(table: pd.DataFrame, title: str, description: str, *, subtitle: str 
     order = [clamping.OWN, clamping.GREEDY, clamping.ANOTHER]
     chart = (
         alt.Chart(means)
-        .mark_point(filled=True, size=85, opacity=0.9)
+        .mark_point(filled=True, size=85, opacity=1)
         .encode(
             y=alt.Y("model:N", title=None, axis=alt.Axis(labelLimit=150, minExtent=110)),
             yOffset=alt.YOffset("experts:N", sort=order),
             x=alt.X("accuracy:Q", axis=alt.Axis(format=".0%", tickCount=5), scale=alt.Scale(domain=[0, 1])),
-            color=alt.Color("experts:N", sort=order, scale=alt.Scale(domain=order, range=PALETTE[2:5])),
+            color=alt.Color("experts:N", sort=order, scale=alt.Scale(domain=order, range=SERIES[:3])),
             shape=alt.Shape(
                 "experts:N", sort=order, scale=alt.Scale(domain=order, range=["circle", "square", "cross"])
             ),
@@ -313,6 +313,35 @@ def lost_title(table: pd.DataFrame) -> str:
     return f"Points lost: {', '.join(said)}"
 
 
+def predictions_title(compared: pd.DataFrame) -> str:
+    """How many of the planned comparisons came out as predicted, or not, and how many cannot be judged yet."""
+    verdicts = compared.groupby("number")["verdict"].agg(set)
+    parts = {
+        "came true": [found == {"shown"} for found in verdicts],
+        "did not": ["not shown" in found for found in verdicts],
+    }
+    said = [f"{sum(which)} {what}" for what, which in parts.items()]
+    open_ = len(verdicts) - sum(map(sum, parts.values()))
+    return f"Of {len(verdicts)} predictions, {listed([*said, *([f'{open_} cannot be judged yet'] if open_ else [])])}"
+
+
+def experts_title(table: pd.DataFrame) -> str:
+    """What held experts change at T = 1, and those of another problem, at most: rows of `clamping.DATA`."""
+    held, other = _by_experts(table)
+    most = [max(change, key=abs) for change in (held, other)]
+    return (
+        f"Held experts change accuracy by {with_interval(most[0])} points at most, those of another problem by "
+        f"{with_interval(most[1])}"
+    )
+
+
+def _by_experts(table: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
+    """What the greedy path's experts and another problem's change at T = 1, in points, by model."""
+    some = table[table["temperature"] == 1].assign(middle=lambda rows: (rows["lower"] + rows["upper"]) / 2)
+    means = 100 * some.pivot_table(index="model", columns="experts", values="middle")
+    return means[clamping.GREEDY] - means[clamping.OWN], means[clamping.ANOTHER] - means[clamping.OWN]
+
+
 _TITLES = {"continued": "right", "rule": "by a rule", "slips": "at random"}
 
 
@@ -407,14 +436,11 @@ def verdict(found: Mapping[str, bool | None]) -> str:
 
 def of_experts(table: pd.DataFrame) -> str:
     """What the intervention on experts changes at T = 1, over the sparse models, in a sentence: rows of its data."""
-    some = table[table["temperature"] == 1].assign(middle=lambda rows: (rows["lower"] + rows["upper"]) / 2)
-    means = 100 * some.pivot_table(index="model", columns="experts", values="middle")
-    change = means[clamping.GREEDY] - means[clamping.OWN]
-    harm = means[clamping.ANOTHER] - means[clamping.OWN]
+    change, harm = _by_experts(table)
     ends = [with_interval(end, form="{:+.2f}") for end in (change.min(), change.max())]
     worst = [with_interval(end, form="{:+.0f}") for end in (harm.min(), harm.max())]
     return (
-        f"in {len(means)} sparse models accuracy at T = 1 changes by {ends[0]} to {ends[1]} points, "
+        f"in {len(change)} sparse models accuracy at T = 1 changes by {ends[0]} to {ends[1]} points, "
         f"and with the experts of another problem by {worst[0]} to {worst[1]}"
     )
 

@@ -10,14 +10,31 @@ from typing import Any
 
 import pandas as pd
 
-from book.figures.text import plain
+from book.figures.text import Lines, listed, plain
 from lmrel.stats.inference import with_interval
 
 
-def when(found: Mapping[str, Any]) -> str:
-    """The line that says on which day, machine and versions a report was made."""
+def when(found: Mapping[str, Any], *more: str) -> Lines:
+    """The sentence that says on which day, machine and versions a report was made, and `more` sentences."""
     versions = found["versions"]
-    return f"{found['date']} · {found['machine']} · Python {versions['python']}, torch {versions['torch']}"
+    machine = f"{found['machine']} with Python {versions['python']} and torch {versions['torch']}"
+    return Lines([" ".join([f"Tried on {found['date']}, {machine}.", *more])])
+
+
+def tortured(found: Mapping[str, Any]) -> Lines:
+    """When faults were tried, for how long, and how often the process was killed."""
+    return when(found, f"In {found['minutes']:.0f} minutes the process was killed {found['kills']:,} times.")
+
+
+def soaked(found: Mapping[str, Any]) -> Lines:
+    """When the long run was, how much it drew, and what stayed within its bounds."""
+    flat = found["flat"]
+    parts = {"stayed within their bounds": True, "did not": False}
+    said = [
+        f"{listed(names)} {what}" for what, is_so in parts.items() if (names := [n for n in flat if flat[n] is is_so])
+    ]
+    drew = f"In {found['minutes']:.0f} minutes {found['draws']:,} draws were made; {'; '.join(said)}."
+    return when(found, drew)
 
 
 def tests(found: Mapping[str, Any]) -> pd.DataFrame:

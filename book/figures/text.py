@@ -6,7 +6,7 @@ The module knows nothing of what the numbers mean.
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import date
 
 import pandas as pd
@@ -53,6 +53,11 @@ def plain(table: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
+def sweep(temperatures: Iterable[float]) -> str:
+    """The temperatures of a sweep, like ``T = 0, 0.5 and 1``."""
+    return f"T = {listed([f'{temperature:g}' for temperature in temperatures])}"
+
+
 class Lines(list[str]):
     """Sentences that a notebook shows below each other, as wide as the page; no character in them acts."""
 
@@ -60,7 +65,7 @@ class Lines(list[str]):
         return "\n".join(map(visible, self))
 
     def _repr_html_(self) -> str:
-        return "".join(f"<p>{html.escape(visible(line))}</p>" for line in self)
+        return "".join(f'<p class="lmrel-said">{html.escape(visible(line))}</p>' for line in self)
 
 
 def rests_on(models: Sequence[str], knobs: str, when: str = "") -> str:

@@ -24,12 +24,11 @@ from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective, SphinxRole
 
-from book.figures.style import MIME, NARROW, VEGALITE, inert, svg
+from book.figures.style import MIME, NARROW, PHONE, VEGALITE, WIDE, fitted, svg
 from book.site import theme
 from lmrel import files
 from lmrel.__main__ import as_csv
-from lmrel.charts import WIDTH
-from lmrel.errors import InputError
+from lmrel.errors import InputError, quoted
 from lmrel.files import read_object
 from lmrel.records import DRAWS, RUN, SUMMARY, read_draws
 
@@ -66,42 +65,54 @@ class ChartPlugin:
 
 
 def chart_html(spec: dict[str, Any]) -> str:
-    """The HTML of one chart with its caption. All text is escaped; the specification cannot end its script element.
+    """The HTML of one chart: its title, two pictures, and its caption or, where it has none, its description.
 
-    The caption's number and the address of the function that drew the chart are filled in by `finish_body`.
+    The title is no part of the pictures, so it breaks into lines where it must. All text is escaped; the specification
+    cannot end its script element. The caption's number and the address of the function that drew the chart are filled
+    in by `finish_body`.
     """
-    spec = inert(spec)
+    spec = fitted(spec, WIDE)
+    title, subtitle = _title(spec.pop("title", ""))
     live = spec.get("usermeta", {}).get("live")
     if live:  # a figure of learn-figures.js, which needs the rows and not how Vega would draw them
-        spec["usermeta"]["live"] = live | {"rows": max(spec["datasets"].values(), key=len)}
-    source = json.dumps(spec["usermeta"]["live"] if live else spec, sort_keys=True).replace("<", "\\u003c")
+        live = live | {"rows": max(spec["datasets"].values(), key=len)}
+    source = json.dumps(live or spec, sort_keys=True).replace("<", "\\u003c")
     name = "c" + blake2b(source.encode(), digest_size=5).hexdigest()
     pictures = "".join(
         f'<div class="static {kind}">{_with_own_ids(svg(spec, width), f"{name}{kind}")}</div>'
-        for kind, width in (("wide", WIDTH), ("narrow", NARROW))
+        for kind, width in (("wide", WIDE), ("narrow", NARROW))
     )
     label = html.escape(spec["description"], quote=True)
+    caption = html.escape(spec.get("usermeta", {}).get("caption", spec["description"]))
     # What is in an image is no control to a screen reader, so a chart with sliders must not be one.
     role = "group" if any("bind" in parameter for parameter in spec.get("params", [])) else "img"
     function = html.escape(spec.get("usermeta", {}).get("function", ""), quote=True)
     drawn_by = f'<a data-function="{function}">drawn by {function.rpartition(".")[2]}</a>' if function else ""
     if live:
-        title = spec["title"] if isinstance(spec["title"], str) else spec["title"]["text"]
         place = (
-            f'<p class="lmrel-learn-title">{html.escape(title)}</p><div class="lmrel-learn" data-kind="{live["kind"]}" '
-            f'role="group" aria-labelledby="{name}"><script type="application/json">{source}</script></div>'
+            f'<div class="lmrel-learn" data-kind="{live["kind"]}" role="group" aria-label="{label}" '
+            f'aria-describedby="{name}"><script type="application/json">{source}</script></div>'
             f"<noscript>{pictures}</noscript>"
         )
     else:
         place = (
-            f'<div class="lmrel-chart" tabindex="0" role="{role}" aria-labelledby="{name}">{pictures}'
-            f'<div class="live"></div><script type="application/json">{source}</script></div>'
+            f'<div class="lmrel-chart" tabindex="0" role="{role}" aria-label="{label}" aria-describedby="{name}" '
+            f'data-phone="{PHONE}">{pictures}<div class="live"></div>'
+            f'<script type="application/json">{source}</script></div>'
         )
     return (
-        f'<figure class="lmrel-figure">{place}'
-        f'<figcaption id="{name}"><span class="number"></span> {label}</figcaption>'
+        f'<figure class="lmrel-figure"><p class="heading"><b>{html.escape(title)}</b> {html.escape(subtitle)}</p>{place}'
+        f'<figcaption id="{name}"><span class="number"></span> {caption}</figcaption>'
         f'<p class="behind">{_data_link(spec, name)} {drawn_by}</p></figure>'
     )
+
+
+def _title(title: str | dict[str, Any]) -> tuple[str, str]:
+    """The text of a chart's title and of the line below it."""
+    given = title if isinstance(title, dict) else {"text": title}
+    parts = (given.get(name, "") for name in ("text", "subtitle"))
+    text, subtitle = (" ".join(part) if isinstance(part, list) else str(part) for part in parts)
+    return text, subtitle
 
 
 def _data_link(spec: dict[str, Any], name: str) -> str:
@@ -144,7 +155,10 @@ def check_names(app: Sphinx, env: Any, added: set[str], changed: set[str], remov
 
 
 def check_notebook(app: Sphinx, docname: str, source: list[str]) -> None:
-    """End the build for a notebook that failed, was not run to its end, or has a chart that needs the web."""
+    """End the build for a notebook that failed, was not run to its end, or shows what no reader can use.
+
+    That is a chart that needs the web, or a value as Python writes it.
+    """
     path = Path(app.env.doc2path(docname))
     if path.suffix != ".ipynb":
         return
@@ -157,6 +171,12 @@ def check_notebook(app: Sphinx, docname: str, source: list[str]) -> None:
         if any("altair-viz-" in "".join(output.get("data", {}).get("text/html", "")) for output in cell["outputs"]):
             chart = f"cell {number} has a chart that loads its scripts from the web, and is blank without a network"
             raise ExtensionError(f"{path}: {chart}; call book.figures.style.enable() before it.")
+        if "remove-output" not in (tags := cell["metadata"].get("tags", [])) and "remove-cell" not in tags:
+            for output in cell["outputs"]:
+                if set(output.get("data", {})) == {"text/plain"}:
+                    value = "".join(output["data"]["text/plain"])
+                    shown = f"cell {number} shows {quoted(value)} as Python writes it"
+                    raise ExtensionError(f"{path}: {shown}; end the cell with a table, or print a sentence.")
         if cell["execution_count"] is None:
             raise ExtensionError(f"{path}: cell {number} was not run; run the notebook to its end.")
     if notebook["metadata"].get("papermill", {}).get("exception"):

@@ -60,9 +60,55 @@ def test_a_response_shows_the_interval_of_each_mean() -> None:
 def test_no_two_of_many_models_have_one_colour_and_one_shape() -> None:
     many = pd.concat([SUMMARY.iloc[:1].assign(model=f"m{number:02}") for number in range(20)])
     point = charts.response(many, "accuracy", "a", "b").to_dict()["layer"][2]["encoding"]
-    colours, shapes = charts.PALETTE * 3, point["shape"]["scale"]["range"]
-    assert len(shapes) == 20
-    assert len(set(zip(colours, shapes, strict=False))) == 20
+    colours, shapes = (point[name]["scale"]["range"] for name in ("color", "shape"))
+    assert len(set(zip(colours, shapes, strict=True))) == 20
+
+
+def contrast(one: str, other: str) -> float:
+    """WCAG 2.2's contrast of two colours, from 1 to 21."""
+    found = []
+    for name in (one, other):
+        parts = [int(name[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        found.append(0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2])
+    return (max(found) + 0.05) / (min(found) + 0.05)
+
+
+@pytest.mark.parametrize("page", ["#ffffff", "#121212"])  # the theme's grounds, by day and by night
+def test_every_colour_of_a_mark_stands_out_from_both_pages(page: str) -> None:
+    assert round(contrast("#767676", "#ffffff"), 2) == 4.54  # as WCAG's own examples have it
+    for colour in {*charts.PALETTE, charts.GREY, *charts.heat(25)}:
+        assert contrast(colour, page) >= 3, colour
+
+
+def test_no_mark_of_a_chart_is_paler_than_its_colour_but_bands_and_lines_of_the_frame() -> None:
+    for chart in figures().values():
+        spec = chart.to_dict()
+        for layer in spec.get("layer", [spec]):
+            mark = layer["mark"]
+            if mark["type"] in ("point", "line", "tick"):
+                assert mark.get("opacity", 1) == 1
+
+
+def test_right_and_wrong_are_no_colours_of_other_things() -> None:
+    others = {*charts.SERIES, *charts.TRAINED.values(), *charts.heat(25), charts.GREY}
+    assert not others & {charts.RIGHT, charts.WRONG}
+
+
+def test_a_models_kind_is_its_colour_and_its_lines() -> None:
+    suite = ["tiny-dense-base", "tiny-sparse-base", "tiny-dense-instruct", "tiny-sparse-instruct"]
+    colours, shapes, dashes = charts.looks(suite)
+    assert colours[0] == colours[1] != colours[2] == colours[3]
+    assert shapes[0] == shapes[2] != shapes[1] == shapes[3]
+    assert dashes[0] == dashes[2] != dashes[1] == dashes[3]
+    for others in (["mine", "yours-base"], ["a-base", "b-base"]):
+        assert len(set(charts.looks(others)[0])) == 2
+
+
+def test_temperatures_go_from_cold_to_hot() -> None:
+    reds = [int(colour[1:3], 16) for colour in charts.heat(7)]
+    assert reds == sorted(reds)
+    assert [charts.heat(1), charts.heat(3)] == [[charts.COLDEST], [charts.COLDEST, charts.MIDDLE, charts.HOTTEST]]
 
 
 def test_a_chart_says_which_function_drew_it() -> None:

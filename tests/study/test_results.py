@@ -41,14 +41,6 @@ def test_runs_go_by_the_names_of_their_folders(tmp_path: Path) -> None:
     assert results.count_draws(tmp_path, ["mine", "yours"]) == 12
 
 
-def test_the_decoders_of_several_runs_are_named_once_each(tmp_path: Path) -> None:
-    for run, decoder in (("a", "1f"), ("b", "2e"), ("c", "1f")):
-        (tmp_path / run).mkdir()
-        files.write_json({"decoding_id": decoder}, tmp_path / run / records.RUN)
-    assert results.decoders_of(tmp_path, ["a", "b", "c"]) == "decoders 1f, 2e"
-    assert results.decoders_of(tmp_path, ["a", "c"]) == "decoders 1f"
-
-
 def test_the_days_of_several_runs(tmp_path: Path) -> None:
     for name, day in (("a", "2026-01-03"), ("b", "2026-01-02"), ("c", "2026-01-02")):
         (tmp_path / name).mkdir()

@@ -55,7 +55,7 @@ def test_run_writes_three_files_that_agree(tmp_path: Path) -> None:
     assert record["ends"] == [2]
     assert min(record["seconds"][name] for name in ("load", "check", "sample")) > 0
     assert record["sha256"]["draws"] == files.sha256(tmp_path / "draws.parquet")
-    assert finished.subtitle == f"few_shot · pure · decoders {record['decoding_id']}"
+    assert finished.subtitle == "few_shot · pure · T = 0, 0.7"
 
 
 def test_the_trial_of_neighbours_can_be_left_out(tmp_path: Path) -> None:

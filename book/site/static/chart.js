@@ -13,9 +13,12 @@
   const enliven = async (figure) => {
     await vega();
     const spec = JSON.parse(figure.querySelector("script").textContent);
-    const live = figure.querySelector(".live");
+    const pictures = [...figure.querySelectorAll(".static svg")];
+    // As wide as the picture that it takes the place of, so that nothing moves.
+    spec.width = Math.max(...pictures.map((picture) => picture.getBoundingClientRect().width));
+    if (spec.config?.legend && spec.width < Number(figure.dataset.phone)) spec.config.legend.columns = 1;
+    await vegaEmbed(figure.querySelector(".live"), spec, { actions: false, renderer: "svg" });
     figure.dataset.live = "yes";
-    await vegaEmbed(live, { ...spec, width: "container" }, { actions: false, renderer: "svg" });
   };
   for (const figure of document.querySelectorAll(".lmrel-chart")) {
     let started = false;

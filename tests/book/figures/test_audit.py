@@ -178,3 +178,17 @@ def test_trends_and_what_pairing_spares_are_shown_by_model(draws: pd.DataFrame) 
     assert float(found.loc["a", "p, Holm"]) == pytest.approx(2 * slope["p"], rel=0.1)
     more = pd.concat([draws, draws[draws["temperature"] == 1.0].assign(temperature=0.5)])
     assert audit.spared({"a": more})["common random numbers"].tolist() == ["100%"]
+
+
+def test_titles_follow_the_data() -> None:
+    table = pd.DataFrame(
+        {"runs": ["1 run"] * 2 + ["16 runs"] * 2, "drop": [0.1, 0.15] * 2, "power": [0.3, 0.7, 0.8, 0.9]}
+    )
+    assert audit.power_title(table) == (
+        "80% of the time, 240 problems find a drop of more than 15.0 points with 1 run and 10.0 points with 16 runs"
+    )
+    bins = pd.DataFrame({"confidence": [0.5, 0.9], "low": [0.4, 0.8], "high": [0.6, 1.0]})
+    assert audit.reliability_title(bins) == "Confidence agrees with accuracy"
+    assert audit.reliability_title(bins.assign(confidence=[0.5, 0.7])).startswith(
+        "Confidence misses accuracy in 1 of 2"
+    )

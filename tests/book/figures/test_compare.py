@@ -10,6 +10,7 @@ import pytest
 
 import lmrel
 from book.figures import compare
+from book.figures.text import Lines
 from lmrel import InputError, files, records
 from study.runner import run_notebook
 from tests.conftest import ROOT
@@ -54,11 +55,11 @@ def test_conditions_show_their_model_and_what_they_differ_in_and_nothing_else(tm
     assert isinstance(table, pd.DataFrame)
     assert [*table] == ["condition", "model", "prompt_style", "top_p", "problems asked", "draws"]
     assert cells(table) == [
-        ["one", "m", "few_shot", "none", "12", "60"],
+        ["one", "m", "few_shot", "not set", "12", "60"],
         ["other", "m", "zero_shot", "0.9", "12", "60"],
     ]
     assert set(found.summary["model"]) == {"one", "other"}  # and not the model that both are of
-    assert compare.overview(found).endswith("2 of 2 conditions have finished: 120 draws of 12 problems")
+    assert compare.overview(found)[-1] == "2 of 2 conditions have finished: 120 draws of 12 problems."
 
 
 def test_what_has_not_finished_is_said_and_the_others_are_compared(tmp_path: Path) -> None:
@@ -89,11 +90,11 @@ def test_what_has_not_finished_is_said_and_the_others_are_compared(tmp_path: Pat
 def test_with_fewer_than_two_finished_runs_nothing_is_compared(tmp_path: Path, count: int) -> None:
     names = study(tmp_path, one=two(problems=12)[0])[:count]
     found = compare.read(tmp_path, [*names, "later"])
-    assert compare.overview(found).splitlines()[-1].startswith(f"{count} of {count + 1} conditions have finished")
-    assert compare.shown_pairs(found, compare.pairs(found)) == f"{compare.NOTHING} and two temperatures"
-    assert compare.levels(found) == f"{compare.NOTHING} on the same problems"
-    assert isinstance(compare.conditions(found), str if count == 0 else pd.DataFrame)
-    assert isinstance(compare.shown_drops(found), str if count == 0 else pd.DataFrame)
+    assert compare.overview(found)[-1].startswith(f"{count} of {count + 1} conditions have finished")
+    assert compare.shown_pairs(found, compare.pairs(found)) == [f"{compare.NOTHING} and two temperatures."]
+    assert compare.levels(found) == [f"{compare.NOTHING} on the same problems."]
+    assert isinstance(compare.conditions(found), Lines if count == 0 else pd.DataFrame)
+    assert isinstance(compare.shown_drops(found), Lines if count == 0 else pd.DataFrame)
 
 
 def test_a_drop_that_is_the_same_in_all_problems_is_not_certain(tmp_path: Path) -> None:
@@ -190,7 +191,7 @@ def test_at_one_temperature_wins_are_counted_and_shown_with_their_questions(tmp_
     assert cells(compare.examples(found, "one", "two")) == [["0", "p0003", "p0003", "100%", "0%"]]
     assert compare.pairs(found) == {}
     worse = compare.read(tmp_path, ["two", "one"], metric="runaway")  # alike in both
-    assert compare.examples(worse, "two", "one") == "no problem in which one of them is better"
+    assert compare.examples(worse, "two", "one") == ["There is no problem in which one of them is better."]
 
 
 def test_a_question_is_what_was_asked_or_the_lines_that_prompts_do_not_share() -> None:
@@ -221,6 +222,27 @@ def test_a_metric_that_draws_lack_or_that_is_no_share_is_said_of_each(tmp_path: 
     study(tmp_path, one=two(problems=12)[0])
     assert "has no column 'nice'" in compare.read(tmp_path, ["one"], metric="nice").remarks["one"]
     assert "no number from 0 to 1" in compare.read(tmp_path, ["one"], metric="mean_logprob").remarks["one"]
+
+
+def falls(**accuracies: list[float]) -> pd.DataFrame:
+    rows = [
+        {"model": model, "task": "all", "temperature": float(t), "accuracy": share, "compliance": share}
+        for model, shares in accuracies.items()
+        for t, share in enumerate(shares)
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_a_title_says_what_is_lost_and_only_where_it_is() -> None:
+    assert compare.loss_title(falls(a=[0.9, 0.7], b=[0.5, 0.44])) == ("From T = 0 to T = 1, all lose: b 6 points, a 20")
+    assert compare.loss_title(falls(a=[0.9, 0.7], b=[0.5, 0.5])) == "From T = 0 to T = 1, 1 of 2 lose accuracy"
+    assert compare.loss_title(falls(a=[0.9, 0.7])) == "From T = 0 to T = 1, accuracy falls by 20 points"
+
+
+def test_compliance_is_said_with_its_range() -> None:
+    assert compare.compliance(falls(a=[1.0, 0.98], b=[0.0, 0.0])) == [
+        "Outputs that are the answer and nothing else, over all temperatures: a 98% to 100%; b 0%."
+    ]
 
 
 def test_the_page_of_a_study_is_built_from_what_has_finished(tmp_path: Path) -> None:

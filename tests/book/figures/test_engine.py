@@ -60,3 +60,13 @@ def test_a_tree_is_of_one_problem(grown: Any) -> None:
     two = pd.concat([draws, draws.assign(problem_id="another")])
     with pytest.raises(InputError, match="a tree is of one problem; these draws are of 2"):
         engine.tree_of(two, tiny("tiny-dense-base")[1])
+
+
+def test_titles_say_what_is_drawn(grown: Any) -> None:
+    draws, nodes = grown
+    computed = int(nodes["inner"].sum())
+    tokens = sum(len(ids) for ids in draws["token_ids"])
+    assert engine.tree_title(nodes) == f"{len(draws)} draws hold {tokens} tokens, and {computed} had to be computed"
+    curves = pd.DataFrame({"temperature": [0.0, 1.0], "lower": [0.9, 0.7], "upper": [0.9, 0.72]})
+    runs = pd.DataFrame({"temperature": [0.0, 1.0, 2.0], "accuracy": [0.9, 0.66, 0.1]})
+    assert engine.exact_title(curves, runs) == "Single runs lie up to 5.0 points from the exact accuracy"

@@ -298,3 +298,11 @@ def test_a_rule_is_told_in_words_that_fit_what_is_asked() -> None:
 def test_questions_of_the_papers_tasks_are_their_lines() -> None:
     told = evaluate.questions(paper_problems())
     assert told["vb-000"] == "a = 2, b = 1, c = a * b, d = c + 5, d"
+
+
+def test_compliance_that_does_not_move_is_no_figure() -> None:
+    ends = {"model": "m", "task": "all", "compliance_low": 0.5, "compliance_high": 0.7}
+    summary = pd.DataFrame([ends | {"temperature": t, "compliance": 0.6} for t in (0.0, 1.0)])
+    assert evaluate.compliance(summary, "") is None
+    chart = evaluate.compliance(summary.assign(compliance=[0.6, 0.5]), "").to_dict()
+    assert chart["usermeta"]["caption"] != chart["description"]

@@ -189,3 +189,36 @@ def test_a_cell_counts_its_seeds_and_names_what_the_paper_had() -> None:
     assert {cell["seeds"].split()[0] for cell in shown} == set(
         cells().groupby(["architecture", "stage"])["seed"].nunique().map(str)
     )
+
+
+def test_titles_follow_the_data() -> None:
+    models = pd.DataFrame(
+        {"stage": ["continued", "instruct", "instruct-noisy", "base"], "drop": [0.02, 0.04, 0.2, 0.9]}
+    )
+    assert pages.cost_title(models) == "T = 1 costs 3 points after right answers and 20 after random wrong ones"
+    lines = models.assign(architecture="dense", temperature=1.0, middle=1 - models["drop"])
+    assert pages.curves_title(lines) == (
+        "At T = 1, dense models answer 97% right after right answers and 80% after random wrong ones"
+    )
+    rising = pd.DataFrame({"noise": [0.1, 0.0, 0.3], "drop": [0.2, 0.1, 0.3]})
+    assert pages.dose_title(rising).startswith("The more answers")
+    assert "do not always" in pages.dose_title(rising.assign(drop=[0.05, 0.1, 0.3]))
+    analyses = pd.DataFrame({"effect": ["a", "a", "b", "b"], "low": [1, -1, -2, -3], "high": [2, 1, -1, 3]})
+    assert pages.forest_title(analyses) == "Told from no effect: a in 1 of 2; b in 1 of 2 analyses"
+    cells = pd.DataFrame({"architecture": ["dense", "sparse"], "stage": ["base", "base"]})
+    assert pages.design_title(cells, {("sparse", "base"): "O", ("wide", "base"): "P"}) == (
+        "The paper had models in 1 of these 2 cells"
+    )
+
+
+def test_the_difference_of_two_drops_says_whether_they_are_the_same() -> None:
+    rows = [
+        {"model": model, "problem_id": f"p{i}", "cluster": f"p{i}", "expected": 1, "temperature": t, "run": 0}
+        | {"correct": t == 0 or (model == "steady") or i >= lost}
+        for model, lost in (("steady", 0), ("shaky", 60))
+        for t in (0.0, 1.0)
+        for i in range(100)
+    ]
+    [said] = pages.drop_difference(pd.DataFrame(rows), "shaky", "steady")
+    assert said.startswith("shaky loses +60.0 [")
+    assert said.endswith("within 5 points is not shown.")

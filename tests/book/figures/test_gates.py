@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -75,3 +76,12 @@ def test_advice_has_a_paragraph_for_each_setting_and_no_name_acts() -> None:
     assert len(lines) == 7
     assert "<b>" not in lines._repr_html_()
     assert sum("never differ" in line for line in lines) == 1
+
+
+def test_titles_have_the_numbers_of_the_sentences() -> None:
+    row = pages.example(stored())
+    numbers = re.findall(r"\d+\.\d points", pages.of_bought(row, 200))
+    assert re.findall(r"\d+\.\d points", pages.bought_title(row, 200)) == numbers
+    assert len(numbers) == 3
+    of_gate = re.findall(r"([\d.]+ %)(?: of the time)?", pages.headline(row, 200, 0.02))[:2]
+    assert re.findall(r"[\d.]+ %", pages.alarms_title(row, 200)) == of_gate

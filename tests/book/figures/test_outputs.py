@@ -115,3 +115,13 @@ def test_prose_quotes_only_numbers_that_are_left(page: str) -> None:
     left |= pages.reread_numbers(*(STORED[name] for name in NAMES))
     assert quoted <= set(left)
     assert {key for key in left if key.startswith(page)} == quoted
+
+
+def test_titles_count_what_is_shown() -> None:
+    lost = pages.read("losses")
+    count = (lost["task"] == "all").sum()
+    assert pages.losses_title(lost.assign(low=1.0)).endswith(f"from T = 0.2 to T = 0.8: all {count} models")
+    assert pages.losses_title(lost.assign(low=-1.0)).endswith(f"none of {count} models")
+    pairs = pages.read("pairs")
+    assert pages.pairs_title(pairs.assign(verdict="not settled")).endswith(f"{len(pairs)} are not settled")
+    assert pages.pairs_title(pairs.assign(verdict="loses more")).endswith(f"{len(pairs)} lose less")

@@ -15,3 +15,8 @@ def test_the_published_table_is_the_papers() -> None:
     accuracy = published.published_accuracy()
     assert len(accuracy) == 12
     assert (accuracy["accuracy_low"] < accuracy["accuracy"]).all()
+
+
+def test_the_title_holds_for_every_published_model() -> None:
+    assert published.published_title().endswith("no model changes by more than 2.0 points")
+    assert {round(abs(one[-1] - one[0]), 3) <= 0.02 for one in published.ACCURACY.values()} == {True}

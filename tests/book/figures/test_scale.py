@@ -44,8 +44,11 @@ def test_the_page_says_what_its_times_rest_on() -> None:
     bases = scale.models(scale.papers_works(GPU, 40), GPU, RATES).set_index("model")["drawing is"]
     assert bases["qwen2.5-3b-instruct"] == "measured on a GPU"
     assert bases["olmoe-1b-7b"] == "assumed from the paper"
-    assert "1 GB/s" in scale.assumptions(RATES)
-    assert "60 s" in scale.assumptions(RATES)
+    [assumed] = scale.assumptions(RATES)
+    assert "1 GB/s" in assumed
+    assert "60 s" in assumed
+    [drawn] = scale.draws_of(2, 3, 10)
+    assert drawn == "2 models at 3 temperatures with 10 runs make 30 draws a problem, 14,400 in all."
 
 
 def test_costs_are_those_of_the_plan() -> None:

@@ -121,3 +121,20 @@ def test_what_the_page_says_of_experts_is_what_was_measured() -> None:
     assert len(means) >= 5
     assert (means[clamping.GREEDY] - means[clamping.OWN]).abs().max() < 1  # "save nothing"
     assert (means[clamping.ANOTHER] - means[clamping.OWN]).max() < -5  # "does harm"
+
+
+def test_titles_follow_the_data() -> None:
+    whole = targets.compare(table())
+    held = whole.assign(verdict="shown")
+    assert pages.predictions_title(held) == "Of 10 predictions, 10 came true and 0 did not"
+    none = whole.assign(verdict="not run")
+    assert pages.predictions_title(none) == "Of 10 predictions, 0 came true, 0 did not and 10 cannot be judged yet"
+    failed = whole.assign(verdict="not shown")
+    assert pages.predictions_title(failed) == "Of 10 predictions, 0 came true and 10 did not"
+    clamped = pd.read_parquet(clamping.DATA)
+    title = pages.experts_title(clamped)
+    harmless = clamped.assign(lower=0.5, upper=0.5)
+    assert pages.experts_title(harmless) == (
+        "Held experts change accuracy by +0.0 points at most, those of another problem by +0.0"
+    )
+    assert title != pages.experts_title(harmless)

@@ -39,4 +39,4 @@ def test_every_stored_report_has_its_table_and_nothing_was_lost() -> None:
     assert all(soak["flat"].values())
     packages = pd.read_json(data / "licences.json")
     assert tested.licences(packages)["packages"].astype(int).sum() == len(packages)
-    assert torture["date"] in tested.when(torture)
+    assert torture["date"] in tested.tortured(torture)[0]

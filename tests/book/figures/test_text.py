@@ -31,5 +31,5 @@ def test_a_cell_that_is_missing_is_empty(missing: Any) -> None:
 
 def test_lines_are_paragraphs_on_which_no_character_acts() -> None:
     lines = Lines(["<b>one", "two\x1b"])
-    assert lines._repr_html_() == "<p>&lt;b&gt;one</p><p>two\\x1b</p>"
+    assert lines._repr_html_() == '<p class="lmrel-said">&lt;b&gt;one</p><p class="lmrel-said">two\\x1b</p>'
     assert repr(lines) == "<b>one\ntwo\\x1b"

@@ -2,10 +2,17 @@ from __future__ import annotations
 
 import json
 import re
+from types import SimpleNamespace
+from typing import Any
 
 import altair as alt
+import nbformat
+import pandas as pd
+import pytest
+from sphinx.errors import ExtensionError
 
-from book.site.extension import chart_html
+from book.figures.style import captioned
+from book.site.extension import chart_html, check_notebook
 from lmrel import charts
 from tests.lmrel.test_charts import SUMMARY
 
@@ -15,6 +22,42 @@ HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
 def test_a_chart_says_which_function_drew_it() -> None:
     html = chart_html(charts.response(SUMMARY, "accuracy", "a", "b").to_dict())
     assert '<a data-function="lmrel.charts.response">drawn by response</a>' in html
+
+
+def test_caption_title_and_alternative_text_are_apart() -> None:
+    chart = charts.response(SUMMARY, "accuracy", "What it shows", "Two lines.", subtitle="of what")
+    html = chart_html(captioned(chart, "Look at <b>.").to_dict())
+    assert 'aria-label="Two lines."' in html
+    assert '<span class="number"></span> Look at &lt;b&gt;.</figcaption>' in html
+    assert '<p class="heading"><b>What it shows</b> of what · 95 % intervals</p>' in html
+    assert html.count("What it shows") == 1  # so no picture cuts it
+    assert chart.to_dict()["usermeta"]["function"] == "lmrel.charts.response"
+
+
+def test_what_stands_in_place_of_a_figure_needs_no_caption() -> None:
+    assert captioned("not shown", "a") == "not shown"
+    assert captioned(None, "a") is None
+
+
+def checked(*outputs: Any, tags: list[str] | None = None) -> None:
+    cell = nbformat.v4.new_code_cell("x", execution_count=1, outputs=list(outputs), metadata={"tags": tags or []})
+    notebook = nbformat.v4.new_notebook(cells=[cell])
+    app: Any = SimpleNamespace(env=SimpleNamespace(doc2path=lambda name: f"{name}.ipynb"))
+    check_notebook(app, "a", [nbformat.writes(notebook)])
+
+
+@pytest.mark.parametrize("value", [{"difference": 0.00833}, "none", True, ("a", 1), pd.Series([1])])
+def test_a_value_as_python_writes_it_is_no_result(value: Any) -> None:
+    output = nbformat.v4.new_output("execute_result", {"text/plain": repr(value)}, execution_count=1)
+    with pytest.raises(ExtensionError, match="cell 1 shows .* as Python writes it; end the cell with a table"):
+        checked(output)
+    checked(output, tags=["remove-cell"])
+
+
+def test_tables_sentences_and_what_is_printed_are_results() -> None:
+    for data in ({"text/html": "<p>a</p>", "text/plain": "a"}, {"text/markdown": "a", "text/plain": "a"}):
+        checked(nbformat.v4.new_output("display_data", data))
+    checked(nbformat.v4.new_output("stream", name="stdout", text="A sentence."))
 
 
 def test_hostile_text_is_inert_in_a_page() -> None:

@@ -66,7 +66,7 @@ def test_a_page_opens_without_error_request_or_overflow(browser: Browser, name: 
             assert box is not None
             assert box["width"] > 200
             assert box["height"] > 150
-            caption = page.locator(f"#{figure.get_attribute('aria-labelledby')}")
+            caption = page.locator(f"#{figure.get_attribute('aria-describedby')}")
             assert re.match(r"Figure \d+\. \w", caption.inner_text())
         assert wrong == []
         page.context.close()
@@ -83,6 +83,37 @@ def test_every_figure_comes_alive_with_the_network_off(browser: Browser, name: s
         assert not figure.locator(".static.wide").is_visible()
     assert wrong == []
     page.context.close()
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_live_figure_is_as_large_as_its_picture(browser: Browser, name: str) -> None:
+    for width in (390, 1280):
+        page, _ = opened(browser, name, viewport={"width": width, "height": 900})
+        for figure in page.locator(".lmrel-chart:not([role=group])").all():
+            before = figure.locator(".static:visible svg").bounding_box()
+            figure.focus()
+            live = figure.locator(".live svg")
+            live.first.wait_for(timeout=20_000)
+            after = live.bounding_box()
+            assert before is not None
+            assert after is not None
+            assert abs(after["width"] - before["width"]) <= 2
+            assert abs(after["height"] - before["height"]) <= 12  # a browser's letters are not those of the picture
+        page.context.close()
+
+
+@pytest.mark.parametrize("name", [name for name in FIGURES if name.startswith("results/")])
+def test_a_caption_is_not_what_stands_for_the_picture(name: str) -> None:
+    text = (SITE / name).read_text(encoding="utf-8")
+    labels = re.findall(r'aria-label="([^"]+)" aria-describedby', text)
+    captions = re.findall(r"</span> (.*?)</figcaption>", text)
+    assert len(labels) == len(captions)
+    assert not {html.unescape(label) for label in labels} & {html.unescape(caption) for caption in captions}
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_what_folds_code_says_what_the_code_does(name: str) -> None:
+    assert "Show code cell" not in (SITE / name).read_text(encoding="utf-8")
 
 
 def test_a_tooltip_tells_the_interval(browser: Browser) -> None:
@@ -290,8 +321,8 @@ def test_the_whole_book_is_one_tagged_pdf_with_an_outline(chromium: str, tmp_pat
 def test_results_stand_on_the_pages_and_are_called_what_they_are() -> None:
     text = (SITE / "results" / "compare.html").read_text()
     assert "tiny-sparse-instruct" in text
-    assert "Published accuracy (large models)" in text
-    assert "Accuracy (tiny models)" in text
+    assert "the paper&#x27;s numbers, large models" in text
+    assert "our tiny models" in text
     assert "{number}" not in (SITE / "index.html").read_text()
 
 
