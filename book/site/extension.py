@@ -100,8 +100,9 @@ def chart_html(spec: dict[str, Any]) -> str:
             f'data-phone="{PHONE}">{pictures}<div class="live"></div>'
             f'<script type="application/json">{source}</script></div>'
         )
+    heading = f"<b>{html.escape(title)}</b> {html.escape(subtitle)}"
     return (
-        f'<figure class="lmrel-figure"><p class="heading"><b>{html.escape(title)}</b> {html.escape(subtitle)}</p>{place}'
+        f'<figure class="lmrel-figure"><p class="heading">{heading}</p>{place}'
         f'<figcaption id="{name}"><span class="number"></span> {caption}</figcaption>'
         f'<p class="behind">{_data_link(spec, name)} {drawn_by}</p></figure>'
     )
