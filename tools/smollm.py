@@ -100,10 +100,11 @@ def store(model: Path) -> None:
     if not tables:
         raise InputError(f"{folder(model)} holds no finished condition.")
     files.write_table(pd.concat(tables, ignore_index=True), STORED)
-    knobs = {"prompt_style": "few_shot", "chat_template": "off", "temperatures": TEMPERATURES}
-    about["exact"] = {"asked": knobs | {"tolerance": TOLERANCE, "max_nodes": NODES}, "draws": 0}
-    if found := sorted((folder(model) / "exact").glob("*.parquet")):
-        about["exact"]["draws"] = "none, but the exact outcomes of " + ", ".join(path.stem for path in found)
+    knobs: dict[str, Any] = {"prompt_style": "few_shot", "chat_template": "off", "temperatures": TEMPERATURES}
+    found = sorted((folder(model) / "exact").glob("*.parquet"))
+    knobs |= {"tolerance": TOLERANCE, "max_nodes": NODES}
+    about["exact"] = {"asked": knobs, "families": [path.stem for path in found]}
+    if found:
         files.write_table(pd.concat(map(pd.read_parquet, found), ignore_index=True).round(5), EXACT)
     files.write_json(about, ABOUT)
 

@@ -55,7 +55,8 @@ LABELS = alt.Axis(labelLimit=150, minExtent=105, labelFontSize=11)
 
 def named(condition: str) -> str:
     """A condition as a figure and a table name it."""
-    words = condition.removeprefix("steps-").replace("-pure", "").replace("-as_shipped", ", as shipped")
+    chat = "" if on_paper(condition) or condition.startswith(PLAIN) else "chat, "
+    words = chat + condition.removeprefix("steps-").replace("-pure", "").replace("-as_shipped", ", as shipped")
     return words.replace("plain-", "plain, ").replace("plain", "plain text").replace("_", "-")
 
 
@@ -258,7 +259,7 @@ def numbers(read: pd.DataFrame, exact: pd.DataFrame, about: dict[str, Any], agre
         "smollm precision": _precisions(same),
         "smollm shared": f"{int(at_one.loc[~at_one['condition'].map(on_paper), 'problems'].max())}",
         "smollm title": f"One step: from {before} to {after} at T = 1",
-        "smollm missing": listed([name for name, said in about.items() if not said["draws"]]) or "nothing",
+        "smollm missing": _missing(about),
         "smollm minutes": _minutes(about),
         "smollm headline": (
             f"On the paper's 240 problems this model is right in {_span(cold)} % greedily and {_span(hot)} % at T = 1: "
@@ -271,6 +272,12 @@ def numbers(read: pd.DataFrame, exact: pd.DataFrame, about: dict[str, Any], agre
 def _span(values: pd.Series) -> str:
     ends = f"{values.min():.1f}", f"{values.max():.1f}"
     return ends[0] if ends[0] == ends[1] else " to ".join(ends)
+
+
+def _missing(about: dict[str, Any]) -> str:
+    """What was asked for and is not stored: conditions by name, and families without exact outcomes."""
+    exact = [f"exact outcomes of {NAMES[task]}" for task in FAMILIES if task not in about["exact"]["families"]]
+    return listed([name for name, said in about.items() if said.get("draws") == 0] + exact) or "nothing"
 
 
 def _minutes(about: dict[str, Any]) -> str:
