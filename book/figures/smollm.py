@@ -247,12 +247,12 @@ def numbers(read: pd.DataFrame, exact: pd.DataFrame, about: dict[str, Any], agre
             ]
         ),
         "smollm check": with_interval(*sampled_minus_exact(first, exact)),
-        "smollm right then lost": f"{helped['lost']:.0f} of {helped['right']:.0f}",
-        "smollm wrong then won": f"{helped['gained']:.0f} of {helped['wrong']:.0f}",
+        "smollm heat": _heat(helped),
         "smollm range paper": _range(at_one[at_one["condition"].map(on_paper)]),
         "smollm range steps": _range(at_one[~at_one["condition"].map(on_paper)]),
         "smollm range rule": _widest(at_one[~at_one["condition"].map(on_paper)]),
         "smollm rule best": _best_rules(at_one),
+        "smollm chat": _best(at_one, PLAIN, "steps-few_shot"),
         "smollm shipped": _shipped(first),
         "smollm classes": _classes(failures(first[first["condition"].isin(pure["condition"])])),
         "smollm sure": _sure(levels(agreement)),
@@ -291,6 +291,14 @@ def _won(first: pd.DataFrame, condition: str) -> str:
     return f"{later} of {wrong} ({named(condition)})"
 
 
+def _heat(helped: Any) -> str:
+    """What T = 1 takes from problems that are right greedily, and heat gives to others: a row of `heat_helps`."""
+    half = "in more than half of the draws"
+    lost = f"of {helped['right']:.0f} that are right greedily, {helped['lost']:.0f} are wrong {half} at T = 1"
+    won = f"of {helped['wrong']:.0f} that are wrong greedily, {helped['gained']:.0f} are right {half} at some T"
+    return f"{lost}; {won}" if helped["wrong"] else f"{lost}; none is wrong greedily"
+
+
 def _range(rated: pd.DataFrame) -> str:
     """From which accuracy to which, and of how many readings: rows of `accuracies` at one temperature."""
     return f"{_span(rated['accuracy'])} %, in {len(rated)} readings"
@@ -308,6 +316,12 @@ def _best_rules(rated: pd.DataFrame) -> str:
     """In how many conditions the paper's rule reads the most right answers."""
     best = rated.loc[rated.groupby("condition")["accuracy"].idxmax()]
     return f"{int((best['answer'] == 'first').sum())} of {len(best)}"
+
+
+def _best(rated: pd.DataFrame, plain_text: str, chat: str) -> str:
+    """The accuracy of two conditions, each by the rule that reads the most right answers: rows at one temperature."""
+    most = rated.groupby("condition")["accuracy"].max()
+    return f"{most[plain_text]:.0f} % in plain text and {most[chat]:.0f} % as a turn of a chat"
 
 
 def _shipped(first: pd.DataFrame) -> str:
