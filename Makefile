@@ -24,7 +24,7 @@ SITE := _build/html/index.html
 HAS_SITE = [ -e $(SITE) ] || { echo 'There is no site yet; `make book` builds it.' >&2; exit 1; }
 
 .PHONY: book study progress test test-cluster torture audit licences learn serve lint format bench bench-gpu train factorial
-.PHONY: real outputs cards pdf links picture lock clean
+.PHONY: real smollm outputs cards pdf links picture lock clean
 .DEFAULT_GOAL := book
 
 book: $(SETUP)
@@ -94,6 +94,10 @@ factorial: $(SETUP)
 real: $(SETUP)
 	@$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[gguf]'
 	@$(BIN)/python -m tools.real
+
+# What that model writes, as far as it was not drawn: hours. Leaves book/data/real/r0/, and whole runs beside the model.
+smollm: real
+	@OMP_NUM_THREADS=1 $(BIN)/python -m tools.smollm $(CONDITIONS)
 
 # The pages on what other people's models wrote: DATA=folder holds clones of two repositories, or the tables made of them.
 outputs: $(SETUP)

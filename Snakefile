@@ -99,7 +99,8 @@ READS |= dict.fromkeys(
     ("targets", "targets_appendix"), [files("book/data/arms", "*.parquet"), "book/data/experts.parquet"]
 )
 READS |= dict.fromkeys(("real", "reread", "gates"), files("book/data/outputs", "*.parquet"))
-LEAVES = {page: [f"results/{page}-numbers.json"] for page in ("targets", "real", "reread", "gates")}
+READS["smollm"] = ["book/data/real/r0/problems.csv", files("book/data/real/r0", "*.json"), files("book/data/real/r0", "*.parquet")]
+LEAVES = {page: [f"results/{page}-numbers.json"] for page in ("targets", "real", "reread", "gates", "smollm")}
 LEAVES |= {"factorial": ["results/factorial-numbers.json", "results/cost.json"]}
 
 
