@@ -106,7 +106,7 @@ class Decoder:
         if self.greedy:
             return logits.softmax(dim=-1)
         # Subtracting the maximum first keeps temperatures near 0 from overflowing.
-        logits = (logits - highest) / self.temperature
+        logits = (logits - highest).div_(self.temperature)
         if 0 < self.top_k < logits.shape[-1]:
             kth = logits.topk(self.top_k, dim=-1).values[..., -1:]
             logits = logits.masked_fill(logits < kth, -math.inf)

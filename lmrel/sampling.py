@@ -13,6 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lmrel import records
 from lmrel.decoding import Decoder, due
+from lmrel.engine.forest import shared_header
 from lmrel.engine.memory import check_size, free_memory, in_halves, rows_that_fit
 from lmrel.engine.probes import check_model, check_tree
 from lmrel.engine.sampler import Draws, sample_chunk
@@ -97,8 +98,8 @@ def draw(
             model, tokenizer, some.ids, some.names, decoders, asked.runs, asked.seed, budget, asked.first_run
         )
 
-    length, done = max(map(len, prepared.ids)), 0
-    size = asked.chunk or rows_that_fit(model, length, decoders, asked.runs)
+    length, shared, done = max(map(len, prepared.ids)), shared_header(prepared.ids), 0
+    size = asked.chunk or rows_that_fit(model, length, shared, decoders, asked.runs)
     while done < len(prepared):
         whole, widest = slice(done, min(done + size, len(prepared))), 0.0
         for part, draws in in_halves(whole, of):
@@ -107,7 +108,7 @@ def draw(
             bar.update(part.stop - part.start)
         done = whole.stop
         if asked.chunk is None:  # twice what these problems needed, for the next
-            size = rows_that_fit(model, length, decoders, asked.runs, 2 * math.ceil(widest))
+            size = rows_that_fit(model, length, shared, decoders, asked.runs, 2 * math.ceil(widest))
     bar.close()
     labels = labels_of(asked, decoders, label(model.config.name_or_path), precision_of(model))
     ends = set(eos_ids(model, tokenizer))

@@ -26,6 +26,7 @@ from lmrel import server
 from lmrel.checkpoint import resolve
 from lmrel.client import connect
 from lmrel.decoding import Decoder, as_shipped, pure
+from lmrel.engine.forest import shared_header
 from lmrel.engine.memory import rows_that_fit
 from lmrel.engine.probes import check_model, check_tree
 from lmrel.models import load_model, resolve_precision
@@ -127,7 +128,7 @@ class Local:
         tqdm.write(f"the first prompt:\n{prompts[0]}", file=sys.stderr)
         check_model(model, prepared.ids, run.max_new_tokens)
         check_tree(model, prepared.ids, run.max_new_tokens)
-        fits = rows_that_fit(model, max(map(len, prepared.ids)), decoders, run.runs)
+        fits = rows_that_fit(model, max(map(len, prepared.ids)), shared_header(prepared.ids), decoders, run.runs)
         probe = determinism(model, tokenizer, prepared, decoders, run.runs, run.seed, 4 if run.determinism else 0)
 
         def drawn(some: slice, due: Sequence[Decoder], first: int, chunk: int) -> pd.DataFrame:

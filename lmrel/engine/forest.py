@@ -1,9 +1,10 @@
 """Where the trees live: keys and values of the prompts and of all that grew from them, and the attention over both.
 
 The nodes of a step, whatever tree they belong to, go through the model packed into one sequence, without padding.
-Attention alone must know who sees whom. It is replaced for the length of a call by `attend`: a node sees its prompt, in
-one product with the other nodes of that prompt, and its ancestors, which it looks up. So it costs the same however many
-others there are. Prompts may differ in length; what all of them begin with is computed once.
+Attention alone must know who sees whom. It is replaced for the length of a call by `attend`: a node sees what all
+prompts begin with, in one product with all other nodes, then its own prompt, in one with the nodes of that prompt, and
+its ancestors, which it looks up. So it costs the same however many others there are. Prompts may differ in length; what
+all of them begin with is computed once, and kept once.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, PreTrainedModel
 
-from lmrel.engine.memory import bytes_of_prompts, is_lack_of_memory, query_heads
+from lmrel.engine.memory import bytes_of_prompts, bytes_per_token, is_lack_of_memory, query_heads
 from lmrel.engine.rotary import factors_by_text, longest_short
 from lmrel.errors import InputError
 
@@ -107,8 +108,10 @@ class Forest:
         self, model: PreTrainedModel, prompts: Prompts, budget: float = math.inf, *, onward: bool = False
     ) -> None:
         self.model, self.device, self.budget, self.onward = model, model.device, budget, onward
-        # Keys and values by layer: (rows, heads, columns, size) of the prompts, (heads, nodes, size) of what grew.
-        # Layers are numbered as they attend: some models have two of one `layer_idx`, or go through a layer twice.
+        # Keys and values by layer: (heads, columns, size) of what all prompts begin with, (rows, heads, columns, size)
+        # of the rest of each, (heads, nodes, size) of what grew. Layers are numbered as they attend: some models have
+        # two of one `layer_idx`, or go through a layer twice.
+        self.header: dict[int, list[Tensor]] = {}
         self.prompts: dict[int, list[Tensor]] = {}
         self.nodes: dict[int, list[Tensor]] = {}
         self.steps: dict[torch.device, Step] = {}  # the present one, on each device that holds layers
@@ -122,12 +125,13 @@ class Forest:
             own = torch.arange(shared, device=self.device)
             step = Step(own * 0, own, shared, 1, self._causal(shared, 0))
             self._forward(self._tensor(prompts[0][:shared]), own, step, 1)
+            self.header = {layer: [kept[0] for kept in pair] for layer, pair in self.prompts.items()}
         own_lengths = self._tensor(lengths) - shared
         width = int(own_lengths.max())
         row = torch.arange(rows, device=self.device).repeat_interleave(own_lengths)
         slot, _ = _number_in_row(row)
         ids = self._tensor([token for prompt in prompts for token in prompt[shared:]])
-        self._check(bytes_of_prompts(model, rows, len(ids), shared + width, width))
+        self._check(bytes_of_prompts(model, rows, len(ids), shared, width) + shared * bytes_per_token(model))
         step = Step(row, slot, width, rows, self._causal(width, shared))
         self.logits = self._forward(ids, shared + slot, step, own_lengths.cumsum(0) - 1)
         self.roots = self.computed = rows
@@ -198,17 +202,20 @@ class Forest:
 
     def _attend_prompts(self, step: Step, query: Tensor, key: Tensor, value: Tensor, scoring: Scoring) -> Tensor:
         """Prompts, padded to rows of one length, see each its own row: plain causal attention."""
-        size, columns = step.mask.shape
+        size = len(step.mask)
         filed = []
-        for new, header in zip((key, value), self.prompts.get(self.layer, (None, None)), strict=True):
-            whole = new.new_zeros(step.rows, new.shape[0], columns, new.shape[-1])
-            if header is not None:
-                whole[:, :, : header.shape[2]] = header
-            whole[step.row, :, columns - size + step.slot] = new.transpose(0, 1)
-            filed.append(whole)
+        for new in (key, value):
+            rows = new.new_zeros(step.rows, new.shape[0], size, new.shape[-1])
+            rows[step.row, :, step.slot] = new.transpose(0, 1)
+            filed.append(rows)
         self.prompts[self.layer] = filed
+        # One layer's whole rows at a time: what they share is kept once.
+        keys, values = (
+            torch.cat([header.expand(step.rows, -1, -1, -1), rows], dim=2)
+            for header, rows in zip(self._header(key, value), filed, strict=True)
+        )
         group, mask = query.shape[2], step.within(scoring.window)
-        queries, keys, values = _to_rows(query, step), *filed
+        queries = _to_rows(query, step)
         if scoring.softcap is None and scoring.sinks is None:
             hidden = query.new_zeros(mask.shape).masked_fill(~mask, float("-inf")).repeat(group, 1)
             found = scaled_dot_product_attention(queries, keys, values, hidden, scale=scoring.scaling)
@@ -221,11 +228,12 @@ class Forest:
         return _from_rows(found, group, step)
 
     def _attend_nodes(self, step: Step, query: Tensor, key: Tensor, value: Tensor, scoring: Scoring) -> Tensor:
-        """Nodes see their prompt and their ancestors: one softmax over the scores of both.
+        """Nodes see what all prompts begin with, their own prompt and their ancestors: one softmax over all scores.
 
-        All nodes of a row share the keys of its prompt, so those scores are one product a row, (rows, heads, nodes,
-        columns): the prompt is read once, however many nodes there are. Ancestors are few, at most one a depth, and
-        differ from node to node, so their keys are gathered: (heads, nodes, path, size).
+        All nodes share the keys of the beginning, so those scores are one product, (heads, nodes, columns). The nodes
+        of a row share the keys of its prompt: one product a row, (rows, heads, nodes, columns). Both are read once,
+        however many nodes there are. Ancestors are few, at most one a depth, and differ from node to node, so their
+        keys are gathered: (heads, nodes, path, size).
         """
         assert step.ancestors is not None
         query, ancestors = query * scoring.scaling, step.ancestors
@@ -233,16 +241,27 @@ class Forest:
             kept.index_select(1, ancestors.flatten()).view(len(kept), *ancestors.shape, -1)
             for kept in self._filed(key, value)
         )
+        header_keys, header_values = self._header(key, value)
         prompt_keys, prompt_values = self.prompts[self.layer]
-        trunk, group = prompt_keys.shape[2], query.shape[2]
+        group, sizes = query.shape[2], [header_keys.shape[1], prompt_keys.shape[2], ancestors.shape[1]]
+
+        def by_header(nodes: Tensor, header: Tensor) -> Tensor:
+            return (nodes.flatten(1, 2) @ header).unflatten(1, nodes.shape[1:3])  # type: ignore[no-untyped-call]
 
         def by_prompt(nodes: Tensor, prompts: Tensor) -> Tensor:
             return _from_rows(_to_rows(nodes, step) @ prompts, group, step)
 
-        products = torch.cat([by_prompt(query, prompt_keys.mT), query @ keys.mT], dim=-1)
+        products = torch.cat(
+            [by_header(query, header_keys.mT), by_prompt(query, prompt_keys.mT), query @ keys.mT], dim=-1
+        )
         sinks = None if scoring.sinks is None else scoring.sinks[:, None, :, None]
         weights = scoring.weights(products, step.within(scoring.window)[:, None], sinks)
-        return by_prompt(weights[..., :trunk], prompt_values) + weights[..., trunk:] @ values
+        of_header, of_prompt, of_path = weights.split(sizes, dim=-1)  # type: ignore[no-untyped-call]
+        return by_header(of_header, header_values) + by_prompt(of_prompt, prompt_values) + of_path @ values
+
+    def _header(self, key: Tensor, value: Tensor) -> list[Tensor]:
+        """The layer's keys and values of what all prompts begin with; of no columns where that is nothing."""
+        return self.header.get(self.layer) or [new[:, :0] for new in (key, value)]
 
     def _filed(self, key: Tensor, value: Tensor) -> list[Tensor]:
         """The layer's keys and values of all nodes, the new ones included; room is made for half as many again."""
@@ -288,11 +307,13 @@ class Forest:
 
     def _check_room(self, new: int) -> None:
         """Raise `torch.OutOfMemoryError` if a step to `new` nodes does not fit into the budget."""
-        rows, trunk = self.filled.shape
-        in_layers = [sum(kept.nbytes for kept in pair) // (rows * trunk) for pair in self.prompts.values()]
+        trunk = self.filled.shape[1]
+        pairs = [*self.header.values(), *self.prompts.values()]
+        kept = sum(part.nbytes for pair in pairs for part in pair)
+        in_layers = [sum(part[0, :, 0].nbytes for part in pair) for pair in self.prompts.values()]
         per_layer, per_node = max(in_layers), sum(in_layers)
         total = self.computed - self.roots + new
-        stored = rows * trunk * per_node + total * 3 // 2 * (per_node + per_layer)  # grown by half, a layer at a time
+        stored = kept + total * 3 // 2 * (per_node + per_layer)  # grown by half, a layer at a time
         seen = new * (trunk + self.path.shape[1])
         self._check(stored + new * self.path.shape[1] * per_layer + seen * self.heads * 16)
 

@@ -76,27 +76,35 @@ def bytes_per_token(model: PreTrainedModel) -> int:
     return total * model.dtype.itemsize
 
 
-def bytes_of_prompts(model: PreTrainedModel, rows: int, tokens: int, columns: int, width: int) -> float:
-    """What the forward over prompts takes: their keys and values, activations of `tokens`, and the mask."""
+def bytes_of_prompts(model: PreTrainedModel, rows: int, tokens: int, shared: int, width: int) -> float:
+    """What the forward over prompts takes: their keys and values, activations of `tokens`, and the mask.
+
+    Behind `shared` tokens, which are kept once and not counted here, a row has `width`. One layer at a time sees both.
+    """
     config = model.config.get_text_config()
     widths = [getattr(layer, "intermediate_size", None) or 4 * config.hidden_size for layer in _layers(model)]
     inner = max(max(width) if isinstance(width, list) else width for width in widths)
     inner *= getattr(config, "num_experts_per_tok", None) or 1
     activations = tokens * (8 * config.hidden_size + 3 * inner) * model.dtype.itemsize
     attention = rows * width * config.hidden_size * 3 * model.dtype.itemsize
+    columns, per_token = shared + width, bytes_per_token(model)
     mask = width * columns * query_heads(model) * model.dtype.itemsize
-    return rows * columns * bytes_per_token(model) * 1.5 + activations + attention + mask
+    whole = rows * columns * per_token / len(_layers(model))
+    return rows * width * per_token * 1.5 + whole + activations + attention + mask
 
 
 def rows_that_fit(
-    model: PreTrainedModel, length: int, decoders: Sequence[Decoder], runs: int, width: int | None = None
+    model: PreTrainedModel, length: int, shared: int, decoders: Sequence[Decoder], runs: int, width: int | None = None
 ) -> int:
-    """Rows for which half of the free memory suffices if a problem has `width` distinct nodes at a depth."""
+    """Rows for which half of the free memory suffices if a problem has `width` distinct nodes at a depth.
+
+    Prompts have `length` tokens, at most, of which all share the first `shared`.
+    """
     config = model.config.get_text_config()
     n_draws = sum(decoder.n_draws(runs) for decoder in decoders)
     width = min(n_draws, 16 * math.isqrt(n_draws) if width is None else max(width, 1))
-    steps = max(decoder.max_new_tokens for decoder in decoders)
-    cache = bytes_per_token(model) * 2 * width * steps + bytes_of_prompts(model, 1, length, length, length)
+    steps, own = max(decoder.max_new_tokens for decoder in decoders), length - shared
+    cache = bytes_per_token(model) * 2 * width * steps + bytes_of_prompts(model, 1, own, shared, own)
     logits = width * config.vocab_size * (model.dtype.itemsize + 1)
     scores = 16 * width * (length + steps) * query_heads(model)
     return max(1, int(free_memory(model.device) / 2 / (cache + logits + scores)))

@@ -21,8 +21,8 @@ from lmrel.decoding import Decoder, stops
 from lmrel.engine.forest import Prompts, walk
 from lmrel.tokens import PieceReader, eos_ids
 
-CANDIDATES = 512  # of each node, the tokens that are sorted, at most; and an eighth of the vocabulary at most
-BLOCK = 1 << 24  # numbers in a block as wide as the vocabulary
+CANDIDATES = 64  # of each node, the tokens that are sorted, at most; and an eighth of the vocabulary at most
+BLOCK = {"cpu": 1 << 20, "cuda": 1 << 24}  # numbers in a block as wide as the vocabulary: as a CPU's cache holds
 
 
 class Uniforms:
@@ -276,7 +276,7 @@ def _invert(probabilities: Tensor, order: Tensor, node: Tensor, u: Tensor) -> Te
 
 
 def _blocks(logits: Tensor) -> list[slice]:
-    size = max(1, BLOCK // logits.shape[-1])
+    size = max(1, BLOCK.get(logits.device.type, BLOCK["cuda"]) // logits.shape[-1])
     return [slice(start, start + size) for start in range(0, len(logits), size)]
 
 

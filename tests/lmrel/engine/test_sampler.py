@@ -266,7 +266,7 @@ def test_draws_are_by_inverse_cdf_in_order_of_logit_however_few_tokens_are_sorte
     decoder: Decoder, dtype: torch.dtype, candidates: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sampler, "CANDIDATES", candidates)
-    monkeypatch.setattr(sampler, "BLOCK", 60)  # three of the seven nodes at a time
+    monkeypatch.setitem(sampler.BLOCK, "cpu", 60)  # three of the seven nodes at a time
     logits = (torch.randn(7, 20, generator=torch.Generator().manual_seed(1)) * 2).to(dtype)
     logits[0] = logits[0].round()  # ties, at the lowest candidate too
     node, u, token, logprob = chosen(decoder, logits)
@@ -293,7 +293,7 @@ def test_only_the_head_of_a_large_vocabulary_is_sorted(monkeypatch: pytest.Monke
 
 
 def test_normalizers_are_those_of_the_whole_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sampler, "BLOCK", 100)
+    monkeypatch.setitem(sampler.BLOCK, "cpu", 100)
     logits = torch.randn(9, 50)
     torch.testing.assert_close(sampler.rank(logits)[0], logits.logsumexp(-1))
 
