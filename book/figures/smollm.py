@@ -27,7 +27,7 @@ from book.analysis.smollm import (
     won,
 )
 from book.figures.text import listed, plain
-from lmrel.charts import PALETTE, figure, themed, titled
+from lmrel.charts import GREY, PALETTE, RIGHT, SERIES, WRONG, figure, themed, titled
 from lmrel.parameters import RULES
 from lmrel.stats.contrasts import clusters_of, paired
 from lmrel.stats.inference import bounded_interval, wilson, with_interval
@@ -40,11 +40,11 @@ NAMES = {
     ALL: "all",
 }  # of the families, by an example
 CLASSES = {
-    "right": PALETTE[2],
-    "numeric_error": PALETTE[1],
+    "right": RIGHT,
+    "numeric_error": WRONG,
     "extra_text": PALETTE[3],
     "hallucinated_steps": PALETTE[4],
-    "incomplete": "#8a8a8a",
+    "incomplete": GREY,
     "refusal": PALETTE[5],
     "empty": PALETTE[6],
 }
@@ -69,7 +69,7 @@ def response(table: pd.DataFrame, title: str, description: str, *, subtitle: str
     rows["x"] = rows["temperature"] + 0.012 * (rows["task"].map({name: i for i, name in enumerate(order)}) - 1.5)
     base = alt.Chart(rows.round({"x": 4})).encode(
         x=alt.X("x:Q", title="temperature", axis=alt.Axis(values=[0, 0.5, 1, 1.5, 2])),
-        color=alt.Color("task:N", sort=order, scale=alt.Scale(domain=order, range=PALETTE[: len(order)])),
+        color=alt.Color("task:N", sort=order, scale=alt.Scale(domain=order, range=SERIES[: len(order)])),
     )
     y: dict[str, Any] = {
         "title": "right, per cent",
@@ -103,11 +103,11 @@ def by_rule(accuracies: pd.DataFrame, title: str, description: str, *, subtitle:
     x: dict[str, Any] = {"title": "right, per cent", "scale": alt.Scale(zero=True), "axis": alt.Axis(tickCount=6)}
     y = alt.Y("asked:N", sort=None, title=None, axis=LABELS)
     line = alt.Chart(span).mark_rule(strokeWidth=2, opacity=0.45, color="currentColor")
-    dot = alt.Chart(rows).mark_point(filled=True, size=75, opacity=0.9)
+    dot = alt.Chart(rows).mark_point(filled=True, size=75, opacity=1)
     chart = line.encode(y=y, x=alt.X("min:Q", **x), x2="max") + dot.encode(
         y=y,
         x=alt.X("accuracy:Q", **x),
-        color=alt.Color("answer:N", sort=list(RULES), scale=alt.Scale(domain=list(RULES), range=PALETTE[:4])),
+        color=alt.Color("answer:N", sort=list(RULES), scale=alt.Scale(domain=list(RULES), range=SERIES[:4])),
         shape=alt.Shape("answer:N", sort=list(RULES), scale=alt.Scale(domain=list(RULES))),
         tooltip=["asked:N", "answer:N", *_points("accuracy", "low", "high", "unanswered")],
     )
@@ -263,7 +263,7 @@ def numbers(read: pd.DataFrame, exact: pd.DataFrame, about: dict[str, Any], agre
         "smollm minutes": _minutes(about),
         "smollm headline": (
             f"On the paper's 240 problems this model is right in {_span(cold)} % greedily and {_span(hot)} % at T = 1: "
-            f"it has nothing to lose. On {known['problem_id'].nunique()} problems of one step it is right in "
+            f"it has next to nothing to lose. On {known['problem_id'].nunique()} problems of one step it is right in "
             f"{before} greedily and {after} at T = 1: a change of {whole} points."
         ),
     }
@@ -308,7 +308,7 @@ def _widest(rated: pd.DataFrame) -> str:
     """The condition whose accuracy depends most on the rule, and on which."""
     by_condition = {str(name): some.sort_values("accuracy") for name, some in rated.groupby("condition", sort=False)}
     name, some = max(by_condition.items(), key=lambda each: np.ptp(each[1]["accuracy"]))
-    ends = [f"{row['accuracy']:.0f} % (`{row['answer']}`)" for _, row in some.iloc[[0, -1]].iterrows()]
+    ends = [f"{row['accuracy']:.0f} % ({row['answer']})" for _, row in some.iloc[[0, -1]].iterrows()]
     return f"asked as {named(name)}, the same draws are right in {ends[0]} or in {ends[1]}"
 
 
