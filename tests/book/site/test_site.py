@@ -47,6 +47,12 @@ def opened(browser: Browser, name: str, **options: Any) -> tuple[Page, list[str]
     return page, wrong
 
 
+def unfold(page: Page) -> None:
+    """Open what waits on a page: answers behind a question, and what is folded."""
+    page.evaluate("document.querySelectorAll('button.skip').forEach((button) => button.click())")
+    page.evaluate("document.querySelectorAll('details:not(.choice)').forEach((one) => { one.open = true; })")
+
+
 def test_the_pages_are_there() -> None:
     expected = {"index.html", "results/compare.html", "results/tiny-dense-base/evaluate.html", "book/references.html"}
     assert expected <= set(PAGES)
@@ -57,6 +63,7 @@ def test_a_page_opens_without_error_request_or_overflow(browser: Browser, name: 
     for width, scheme in ((1280, "light"), (390, "dark")):
         page, wrong = opened(browser, name, viewport={"width": width, "height": 900}, color_scheme=scheme)
         page.wait_for_timeout(200)
+        unfold(page)
         assert page.locator(".bd-article h1").count() == 1
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         for figure in page.locator(".lmrel-chart").all():
@@ -75,6 +82,7 @@ def test_a_page_opens_without_error_request_or_overflow(browser: Browser, name: 
 @pytest.mark.parametrize("name", FIGURES)
 def test_every_figure_comes_alive_with_the_network_off(browser: Browser, name: str) -> None:
     page, wrong = opened(browser, name)
+    unfold(page)
     for figure in page.locator(".lmrel-chart").all():
         figure.focus()
         marks = figure.locator(".live svg .mark-symbol path, .live svg .mark-rect path, .live svg .mark-line path")
@@ -89,6 +97,7 @@ def test_every_figure_comes_alive_with_the_network_off(browser: Browser, name: s
 def test_a_live_figure_is_as_large_as_its_picture(browser: Browser, name: str) -> None:
     for width in (390, 1280):
         page, _ = opened(browser, name, viewport={"width": width, "height": 900})
+        unfold(page)
         for figure in page.locator(".lmrel-chart:not([role=group])").all():
             before = figure.locator(".static:visible svg").bounding_box()
             figure.focus()
@@ -131,6 +140,7 @@ def test_a_tooltip_tells_the_interval(browser: Browser) -> None:
 @pytest.mark.parametrize("name", FIGURES)
 def test_without_javascript_the_figures_are_there(browser: Browser, name: str) -> None:
     page, _ = opened(browser, name, java_script_enabled=False)
+    unfold(page)  # a reader can, without a script
     for figure in page.locator(".lmrel-chart").all():
         assert figure.locator(".static.wide svg").is_visible()
     page.context.close()
