@@ -335,7 +335,7 @@ def choose_scripts(app: Sphinx, pagename: str, templatename: str, context: dict[
     if 'class="choice' in body or "lmrel-exercise" in body or 'class="sheet' in body:
         app.add_css_file("learn.css")
         app.add_js_file("learn.js", loading_method="defer")
-    if "lmrel-class" in body:
+    if 'class="lmrel-step' in body:
         app.add_css_file("class.css")
         app.add_js_file("class.js", loading_method="defer")
     worked = ["live.js", "lab-tree.js", "lab-draw.js", "lab-figure.js"]  # what the lab and stored trees share

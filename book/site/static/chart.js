@@ -14,8 +14,8 @@
     await vega();
     const spec = JSON.parse(figure.querySelector("script").textContent);
     const pictures = [...figure.querySelectorAll(".static svg")];
-    // As wide as the picture that it takes the place of, so that nothing moves.
-    spec.width = Math.max(...pictures.map((picture) => picture.getBoundingClientRect().width));
+    // As wide as the picture that it takes the place of, and scaled as that is, so that nothing moves.
+    spec.width = pictures.find((picture) => picture.getBoundingClientRect().width).viewBox.baseVal.width;
     if (spec.config?.legend && spec.width < Number(figure.dataset.phone)) spec.config.legend.columns = 1;
     await vegaEmbed(figure.querySelector(".live"), spec, { actions: false, renderer: "svg" });
     figure.dataset.live = "yes";

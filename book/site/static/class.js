@@ -6,7 +6,7 @@
     node.append(...children);
     return node;
   };
-  const steps = [...document.querySelectorAll(".lmrel-class")].map((step) => step.closest("section"));
+  const steps = [...document.querySelectorAll(".lmrel-step")].map((step) => step.closest("section"));
   const first = steps[0].parentElement;
   const heads = steps.map((step) => step.querySelector("h2"));
   document.documentElement.classList.add("lmrel-projector");

@@ -330,7 +330,7 @@ def test_hostile_text_is_inert_in_a_figure(page: Page, tmp_path: Path) -> None:
 # The page for the projector
 
 CLASS = "".join(
-    f"<section id='{name}'><h2>{name}</h2><div class='lmrel-class {more}'>{inner}</div><p>{name}.</p></section>"
+    f"<section id='{name}'><h2>{name}</h2><div class='lmrel-step {more}'>{inner}</div><p>{name}.</p></section>"
     for name, more, inner in (
         ("one", "lmrel-hands", "<ul><li>yes</li><li>no</li></ul>"),
         ("two", "", ""),
