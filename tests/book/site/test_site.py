@@ -260,7 +260,7 @@ def test_prose_keeps_to_its_measure_and_headings_to_their_rank(browser: Browser)
 
 def test_the_landing_page_shows_its_figure_first_and_is_read_in_four_screens_of_a_phone(browser: Browser) -> None:
     page, wrong = opened(browser, "index.html", viewport={"width": 390, "height": 844}, has_touch=True)
-    dial = page.locator(".lab-figure.landing input[type=range]").first
+    dial = page.locator("[data-figure=landing] input[type=range]").first
     dial.wait_for()
     box = dial.bounding_box()
     assert box is not None
