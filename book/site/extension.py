@@ -431,5 +431,5 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("build-finished", write_vega)
     app.connect("build-finished", copy_live)
     app.connect("build-finished", write_downloads)
-    app.connect("build-finished", theme.finish, priority=900)  # after the theme has written the colours of code  # the last, when everything is written
+    app.connect("build-finished", theme.finish, priority=900)  # when all else is written
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
