@@ -21,7 +21,7 @@ from lmrel.decoding import Decoder, stops
 from lmrel.engine.forest import Prompts, walk
 from lmrel.tokens import PieceReader, eos_ids
 
-CANDIDATES = 64  # of each node, the tokens that are sorted, at most; and an eighth of the vocabulary at most
+CANDIDATES = 512  # of each node, the tokens that are sorted, at most; and an eighth of the vocabulary at most
 BLOCK = {"cpu": 1 << 20, "cuda": 1 << 24}  # numbers in a block as wide as the vocabulary: as a CPU's cache holds
 
 

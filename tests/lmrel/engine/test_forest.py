@@ -90,7 +90,7 @@ def test_keys_are_counted_layer_by_layer() -> None:
 
 def test_what_all_prompts_begin_with_is_kept_once() -> None:
     header = [5, 9, 23, 40, 7, 11]
-    forest = Forest(random_model("mistral"), [[*header, token, 8] for token in range(20, 30)])
+    forest = Forest(small_model("mistral"), [[*header, token, 8] for token in range(20, 30)])
     for layer, (keys, values) in forest.prompts.items():
         assert [kept.shape[1] for kept in forest.header[layer]] == [len(header)] * 2
         assert (len(keys), keys.shape[2], values.shape[2]) == (10, 2, 2)
