@@ -1,4 +1,4 @@
-"""From the stored draws of one real model, SmolLM2-135M-Instruct, to the numbers of its page.
+"""What one real model's stored draws say: the numbers of the page on SmolLM2-135M-Instruct.
 
 Texts are stored, so every answer rule is applied here. Accuracies and what is lost of them are in points; intervals are
 95 %, with the problem as the unit.
@@ -167,8 +167,10 @@ def changes(table: pd.DataFrame, first: float, second: float) -> pd.DataFrame:
 
 
 def heat_helps(exact: pd.DataFrame) -> pd.DataFrame:
-    """Of each family's problems: greedily right, and how many of these are right in less than half of the draws at
-    T = 1; greedily wrong, and how many of these have a better chance than half at some temperature.
+    """How many problems of each family T = 1 spoils, and heat helps: a row a family.
+
+    Of those that are right greedily, ``lost`` are right in less than half of the draws at T = 1; of those that are
+    wrong, ``gained`` have a better chance than half at some temperature.
 
     The bounds decide: a problem counts where it is certain.
     """

@@ -140,7 +140,7 @@ def label_counts(table: pd.DataFrame) -> Lines:
 
 
 def power_title(table: pd.DataFrame, chance: float = 0.8) -> str:
-    """From what drop on the fewest and the most runs find it with that `chance`: rows of `power`."""
+    """The sentence that says which drop the fewest and the most runs find with that `chance`: rows of `power`."""
     said = []
     for runs in (table["runs"].iloc[0], table["runs"].iloc[-1]):
         found = table.loc[(table["runs"] == runs) & (table["power"] >= chance), "drop"]
@@ -150,7 +150,7 @@ def power_title(table: pd.DataFrame, chance: float = 0.8) -> str:
 
 
 def reliability_title(table: pd.DataFrame) -> str:
-    """In how many bins of `calibration.reliability` confidence lies outside the interval of accuracy."""
+    """The sentence that says in how many bins of `calibration.reliability` confidence leaves accuracy's interval."""
     off = int((~table["confidence"].between(table["low"], table["high"])).sum())
     if not off:
         return "Confidence agrees with accuracy"

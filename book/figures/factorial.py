@@ -218,13 +218,13 @@ def shown_runs(outcomes: pd.DataFrame, draws: pd.DataFrame, temperature: float =
 
 
 def cost_title(models: pd.DataFrame) -> str:
-    """What T = 1 costs after right and after random wrong answers, as means over the models of `robustness`."""
+    """The sentence that says what T = 1 costs after either kind of answers: means over models of `robustness`."""
     means = (100 * models.groupby(models["stage"].map(TAUGHT))["drop"].mean()).reindex([RIGHT, RANDOM])
     return f"T = 1 costs {means[RIGHT]:.0f} points after right answers and {means[RANDOM]:.0f} after random wrong ones"
 
 
 def curves_title(table: pd.DataFrame, temperature: float = 1.0) -> str:
-    """How much is right at a temperature after right and after random wrong answers: `tiny.factorial.curves`."""
+    """The sentence that says how much is right at a temperature after each kind of answers: `tiny.factorial.curves`."""
     at = table[table["temperature"] == temperature]
     means = at.groupby(at["stage"].map(TAUGHT))["middle"].mean()
     return (
@@ -234,13 +234,13 @@ def curves_title(table: pd.DataFrame, temperature: float = 1.0) -> str:
 
 
 def design_title(models: pd.DataFrame, papers: Mapping[tuple[str, str], str]) -> str:
-    """In how many cells of the design the paper had a model."""
+    """The sentence that says in how many cells of the design the paper had a model."""
     cells = {*zip(models["architecture"], models["stage"], strict=True)}
     return f"The paper had models in {len(cells & {*papers})} of these {len(cells)} cells"
 
 
 def forest_title(table: pd.DataFrame) -> str:
-    """In how many analyses each effect is told from none: rows of `effects.sensitivity`."""
+    """The sentence that says in how many analyses each effect is told from none: rows of `effects.sensitivity`."""
     apart = (table["low"] > 0) | (table["high"] < 0)
     found = [f"{effect} in {some.sum()} of {len(some)}" for effect, some in apart.groupby(table["effect"], sort=False)]
     return f"Told from no effect: {'; '.join(found)} analyses"
