@@ -12,9 +12,10 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 MISSING = "there is no Chromium here"
@@ -68,6 +69,20 @@ def bring() -> str | None:
         run(*root, "apt-get", "-qq", "update")
         run(*root, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq", "--yes", "install", "chromium")
     return find()
+
+
+def opened(browser: Browser, address: str, **options: Any) -> tuple[Page, list[str]]:
+    """A page, without a network, and everything that went wrong on it so far; the list goes on growing."""
+    page = browser.new_context(offline=True, **options).new_page()
+    wrong: list[str] = []
+    page.on("console", lambda message: wrong.append(message.text) if message.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("requestfailed", lambda request: wrong.append(request.url))
+    page.on(
+        "request", lambda request: None if request.url.startswith(("file:", "data:")) else wrong.append(request.url)
+    )
+    page.goto(address)
+    return page, wrong
 
 
 def skipped(report: str) -> str:

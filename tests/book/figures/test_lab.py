@@ -28,6 +28,7 @@ from lmrel.registry import CHECKPOINTS, TINY_SUITE
 from lmrel.tokens import encode_problems
 from tests.book.figures.test_live import set_range
 from tests.book.site.test_site import build
+from tests.browser import opened
 from tests.conftest import tiny
 
 SCRIPTS = ("live.js", "lab-model.js", "lab-tree.js")
@@ -306,17 +307,6 @@ def book(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = build(folder, page="# Home\n\nA figure.\n\n```{live} lab\n```\n", chapters=chapters)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder / "_build" / "html" / "index.html"
-
-
-def opened(browser: Browser, address: str, **options: Any) -> tuple[Page, list[str]]:
-    """A page and everything that went wrong on it; the list goes on growing."""
-    page = browser.new_context(offline=True, **options).new_page()
-    wrong: list[str] = []
-    page.on("console", lambda message: wrong.append(message.text) if message.type in ("error", "warning") else None)
-    page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.on("requestfailed", lambda request: wrong.append(request.url))
-    page.goto(address)
-    return page, wrong
 
 
 def visit(browser: Browser, book: Path, words: str = "", **options: Any) -> tuple[Page, list[str]]:

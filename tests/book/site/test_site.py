@@ -20,6 +20,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page
 
+from tests.browser import opened as opened_at
 from tests.conftest import ROOT
 
 SITE = ROOT / "_build" / "html"
@@ -34,17 +35,8 @@ FIGURES = [name for name in PAGES if "lmrel-chart" in (SITE / name).read_text(en
 
 def opened(browser: Browser, name: str, **options: Any) -> tuple[Page, list[str]]:
     """A page of the site and everything that went wrong on it so far; the list goes on growing."""
-    page = browser.new_context(offline=True, **options).new_page()
-    wrong: list[str] = []
-    page.on("console", lambda message: wrong.append(message.text) if message.type in ("error", "warning") else None)
-    page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.on("requestfailed", lambda request: wrong.append(request.url))
-    page.on(
-        "request", lambda request: None if request.url.startswith(("file:", "data:")) else wrong.append(request.url)
-    )
     file, _, query = name.partition("?")
-    page.goto(f"{(SITE / file).as_uri()}?{query}")
-    return page, wrong
+    return opened_at(browser, f"{(SITE / file).as_uri()}?{query}", **options)
 
 
 def unfold(page: Page) -> None:
