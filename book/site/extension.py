@@ -43,6 +43,17 @@ LIVE = {  # where the data of the live figures are, and what writes them
 }
 LAB = "book/lab"  # the page of the lab
 WORD = r"big|lines|T=([01](\.\d+)?|2)"  # what a stored tree may be asked for
+WORKED = ["dom.js", "live.js", "lab-tree.js", "lab-draw.js", "lab-figure.js"]  # what the lab and stored trees share
+LOADED: tuple[tuple[str, list[str], list[str]], ...] = (  # a mark in a page, and the styles and scripts that it needs
+    ("lmrel-chart", [], ["chart.js"]),
+    ("lmrel-live", ["live.css"], ["dom.js", "live.js", "live-figures.js"]),
+    ('class="choice|lmrel-exercise|class="sheet', ["learn.css"], ["dom.js", "learn.js"]),
+    ('class="lmrel-step', ["class.css"], ["dom.js", "class.js"]),
+    ('class="lmrel-lab', ["lab.css"], [*WORKED, "lab-model.js", "lab.js"]),
+    ('class="lmrel-tree', ["lab.css"], [*WORKED, "lab-stored.js"]),
+    ('class="lmrel-learn', ["learn.css"], ["dom.js", "live.js", "learn-figures.js"]),
+    ('class="lmrel-run"', ["run.css"], ["dom.js", "run.js"]),
+)
 CSV = "draws.csv"
 CARD = "_static/card.png"  # what is shown beside a link to a page
 CARD_SAYS = (
@@ -326,31 +337,11 @@ def choose_scripts(app: Sphinx, pagename: str, templatename: str, context: dict[
     It is loaded twice, and the second time is an error.
     """
     body = context.get("body", "")
-    if "lmrel-chart" in body:
-        app.add_js_file("chart.js", loading_method="defer")
-    if "lmrel-live" in body:
-        app.add_css_file("live.css")
-        app.add_js_file("live.js", loading_method="defer")
-        app.add_js_file("live-figures.js", loading_method="defer")
-    if 'class="choice' in body or "lmrel-exercise" in body or 'class="sheet' in body:
-        app.add_css_file("learn.css")
-        app.add_js_file("learn.js", loading_method="defer")
-    if 'class="lmrel-step' in body:
-        app.add_css_file("class.css")
-        app.add_js_file("class.js", loading_method="defer")
-    worked = ["live.js", "lab-tree.js", "lab-draw.js", "lab-figure.js"]  # what the lab and stored trees share
-    for kind, style, scripts in (
-        ("lmrel-lab", "lab.css", [*worked, "lab-model.js", "lab.js"]),
-        ("lmrel-tree", "lab.css", [*worked, "lab-stored.js"]),
-        ("lmrel-learn", "learn.css", ["live.js", "learn-figures.js"]),
-    ):
-        if f'class="{kind}' in body:
-            app.add_css_file(style)
-            for name in scripts:
-                app.add_js_file(name, loading_method="defer")
-    if 'class="lmrel-run"' in body:
-        app.add_css_file("run.css")
-        app.add_js_file("run.js", loading_method="defer")
+    needed = [(styles, scripts) for mark, styles, scripts in LOADED if re.search(mark, body)]
+    for name in dict.fromkeys(name for styles, _ in needed for name in styles):
+        app.add_css_file(name)
+    for name in dict.fromkeys(name for _, scripts in needed for name in scripts):
+        app.add_js_file(name, loading_method="defer")
     scripts = context.get("script_files", [])
     scripts[:] = [
         script for script in scripts if "thebe" not in f"{script} {getattr(script, 'attributes', {})}".lower()

@@ -1,11 +1,6 @@
 // The page for the projector: one step at a time, by the arrow keys, the buttons or the address.
 (() => {
-  const make = (tag, attributes = {}, ...children) => {
-    const node = document.createElement(tag);
-    for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
-    node.append(...children);
-    return node;
-  };
+  const make = window.lmrelMake;
   const steps = [...document.querySelectorAll(".lmrel-step")].map((step) => step.closest("section"));
   const first = steps[0].parentElement;
   const heads = steps.map((step) => step.querySelector("h2"));

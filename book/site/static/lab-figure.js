@@ -6,13 +6,7 @@ window.lmrelFigure = (() => {
   const MOST = 2000; // draws
   const still = matchMedia("(prefers-reduced-motion: reduce)");
 
-  // Strings become text nodes: what a reader types and what a model writes is never read as HTML.
-  const make = (tag, attributes = {}, ...children) => {
-    const node = document.createElement(tag);
-    for (const [name, text] of Object.entries(attributes)) node.setAttribute(name, text);
-    node.append(...children);
-    return node;
-  };
+  const make = window.lmrelMake;
   const button = (text, act) => {
     const node = make("button", { type: "button" }, text);
     node.addEventListener("click", act);

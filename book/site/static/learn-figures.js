@@ -2,12 +2,7 @@
 // elements and small SVGs, since a slider must answer at once on any phone. The arithmetic of decoding is live.js's.
 (() => {
   const { probabilities } = window.lmrelLive;
-  const make = (tag, attributes = {}, ...children) => {
-    const node = document.createElement(tag);
-    for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
-    node.append(...children);
-    return node;
-  };
+  const make = window.lmrelMake;
   const draw = (tag, attributes = {}, ...children) => {
     const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
     for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);

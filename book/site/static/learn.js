@@ -1,11 +1,6 @@
 // The lessons' questions: a prediction holds back what follows until a choice is made, and exercises are checked.
 (() => {
-  const make = (tag, attributes = {}, ...children) => {
-    const node = document.createElement(tag);
-    for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
-    node.append(...children);
-    return node;
-  };
+  const make = window.lmrelMake;
 
   // A prediction is a row of choices, each a <details> with its comment. All that follows in its section waits.
   // "until-found" lets a search in the page and a link into what is hidden open the gate.

@@ -5,13 +5,7 @@
   const KNOBS = { topK: "top-k", topP: "top-p", repetitionPenalty: "repetition penalty" };
   const PYTHON = { top_k: "topK", top_p: "topP", repetition_penalty: "repetitionPenalty" };
 
-  // Strings become text nodes: a model's output is never read as HTML.
-  const make = (tag, attributes = {}, ...children) => {
-    const node = document.createElement(tag);
-    for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
-    node.append(...children);
-    return node;
-  };
+  const make = window.lmrelMake;
   const percent = (x) => `${(100 * x).toFixed(1)} %`;
   let named = 0;
   const labelled = (text, control, ...more) => {

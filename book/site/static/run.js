@@ -4,13 +4,7 @@
   const [FIRST, MORE, GROUPS, LONG] = [20, 100, 20, 600]; // rows at first, and at a click; texts of a temperature; characters
   const ENDED = { eos: "ended by itself", stop_string: "ended at a stop string", length: "cut off", decided: "cut short: decided" };
 
-  // Strings become text nodes: what a model or a file says is never read as HTML.
-  const make = (tag, attributes = {}, ...children) => {
-    const node = document.createElement(tag);
-    for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
-    node.append(...children);
-    return node;
-  };
+  const make = window.lmrelMake;
   const button = (text, attributes, act) => {
     const node = make("button", { type: "button", ...attributes }, text);
     node.addEventListener("click", act);

@@ -57,7 +57,8 @@ def page(browser: Browser) -> Any:
 
 def show(page: Page, folder: Path, body: str, *scripts: str) -> None:
     """Open a page with `body`, the lessons' styles, and these scripts of the site."""
-    code = "".join(f"<script>{(STATIC / name).read_text(encoding='utf-8')}</script>" for name in scripts)
+    all_scripts = [(STATIC / name).read_text(encoding="utf-8") for name in ("dom.js", *scripts)]
+    code = "".join(f"<script>{script}</script>" for script in all_scripts)
     style = "".join((STATIC / name).read_text(encoding="utf-8") for name in ("learn.css", "class.css"))
     path = folder / "page.html"
     main = f"<main class='bd-article'><section><h1>A</h1>{body}</section></main>"

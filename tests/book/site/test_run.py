@@ -38,10 +38,10 @@ def draws() -> pd.DataFrame:
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     found = draws()
     block = evaluate._explorer(found, of_problems(found), 300_000)
-    styles, script = ((STATIC / name).read_text() for name in ("run.css", "run.js"))
+    styles, make, script = ((STATIC / name).read_text() for name in ("run.css", "dom.js", "run.js"))
     page = tmp_path_factory.mktemp("page") / "run.html"
     page.write_text(
-        f"{HEAD}<style>{styles}</style><main><h1>A</h1><h2>B</h2>{block.html}</main><script>{script}</script>"
+        f"{HEAD}<style>{styles}</style><main><h1>A</h1><h2>B</h2>{block.html}</main><script>{make}{script}</script>"
     )
     return page
 
@@ -238,7 +238,7 @@ def test_only_a_page_beside_its_runs_files_links_to_them(app: Any) -> None:
 
 
 def test_the_script_is_on_pages_with_a_grid_only() -> None:
-    for body, expected in (('<div class="lmrel-run">', ["run.css", "run.js"]), ("lmrel-run", [])):
+    for body, expected in (('<div class="lmrel-run">', ["run.css", "dom.js", "run.js"]), ("lmrel-run", [])):
         added: list[str] = []
         app = SimpleNamespace(add_css_file=added.append, add_js_file=lambda name, added=added, **_: added.append(name))
         extension.choose_scripts(app, "a", "page.html", {"body": body}, None)
