@@ -50,16 +50,26 @@ def finish(app: Sphinx, exception: Exception | None) -> None:
     site = Path(app.outdir)
     paths = [path for path in sorted(site.rglob("*.html")) if "_static" not in path.relative_to(site).parts]
     pages = {path: mended(path.read_text(encoding="utf-8")) for path in paths}
-    sheets = dict.fromkeys(sheet for path, text in pages.items() for sheet in _shared(path, text))
+    sheets = {path: _sheets(path, text) for path, text in pages.items()}
+    shared = dict.fromkeys(sheet for of_all, _ in sheets.values() for sheet in of_all)
     names = _names(site, pages.values())
     styles = "".join(
         _own_folder(text if sheet.name == OWN else pruned(text, names), sheet.parent, site / "_static")
-        for sheet in sorted(sheets, key=lambda sheet: sheet.name == OWN)
+        for sheet in sorted(shared, key=lambda sheet: sheet.name == OWN)
         for text in [_whole(sheet)]
     )
-    for path, text in pages.items():
-        path.write_text(_with_one_sheet(path, text, site, styles), encoding="utf-8")
     (site / "_static" / SHEET).write_text(styles, encoding="utf-8")
+    for path, text in pages.items():
+        of_all, own = sheets[path]
+        text = _with_one_sheet(path, text, of_all, site / "_static" / SHEET, styles)
+        if len(own) > 1:
+            together, joined = (
+                site / "_static" / f"{'-'.join(sheet.stem for sheet in own)}.css",
+                "".join(map(_whole, own)),
+            )
+            together.write_text(joined, encoding="utf-8")
+            text = _with_one_sheet(path, text, own, together, joined)
+        path.write_text(text, encoding="utf-8")
     for pattern in LEFTOVERS:
         for found in [path for path in (site / "_static").glob(pattern) if path.name not in KEPT_PICTURES]:
             shutil.rmtree(found) if found.is_dir() else found.unlink()
@@ -175,11 +185,12 @@ def _names(site: Path, pages: Iterable[str]) -> set[str]:
     return found
 
 
-def _shared(path: Path, text: str) -> list[Path]:
-    """The sheets that a page loads beside those of its own figures, in their order."""
+def _sheets(path: Path, text: str) -> tuple[list[Path], list[Path]]:
+    """The sheets that a page loads, in their order: those of all pages, and those of its own figures."""
     special = {sheet.name for sheet in STATIC.glob("*.css")} - {OWN}
     hrefs = [re.findall(r'href="([^"?]+)', link)[0] for link in SHEET_LINK.findall(text)]
-    return [(path.parent / href).resolve() for href in hrefs if Path(href).name not in special]
+    found = [(path.parent / href).resolve() for href in hrefs]
+    return [sheet for sheet in found if sheet.name not in special], [sheet for sheet in found if sheet.name in special]
 
 
 def _whole(sheet: Path) -> str:
@@ -197,18 +208,15 @@ def _own_folder(styles: str, folder: Path, to: Path) -> str:
     return re.sub(r"url\((['\"]?)(?!data:|#|['\"])([^)'\"]+)\1\)", moved, styles) + "\n"
 
 
-def _with_one_sheet(path: Path, text: str, site: Path, styles: str) -> str:
-    """A page that loads the one sheet in place of those in it."""
-    shared = _shared(path, text)
-    if not shared:
-        return text
+def _with_one_sheet(path: Path, text: str, sheets: list[Path], one: Path, styles: str) -> str:
+    """A page that loads `one` sheet, which holds `styles`, in place of those of `sheets` that it loads."""
     version = blake2b(styles.encode(), digest_size=4).hexdigest()
-    href = f"{os.path.relpath(site / '_static' / SHEET, path.parent)}?v={version}"
+    href = f"{os.path.relpath(one, path.parent)}?v={version}"
     first = True
 
     def link(found: re.Match[str]) -> str:
         nonlocal first
-        if (path.parent / re.findall(r'href="([^"?]+)', found[0])[0]).resolve() not in shared:
+        if (path.parent / re.findall(r'href="([^"?]+)', found[0])[0]).resolve() not in sheets:
             return found[0]
         first, was = False, first
         return f'\n    <link rel="stylesheet" href="{href}">' if was else ""

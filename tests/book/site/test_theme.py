@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -87,3 +88,16 @@ def test_pages_load_one_sheet_of_all_shared_ones_with_the_books_own_last(tmp_pat
     assert text.index("../_static/site.css?v=") < text.index("../_static/run.css")
     assert (static / "site.css").read_text().split() == ["p{a:b}.here{b:url(x.svg)}", ".own{a:url('fonts/y.woff2')}"]
     assert not (static / "vendor").exists()
+
+
+def test_what_a_page_needs_for_its_own_figures_is_one_sheet_as_well(tmp_path: Path) -> None:
+    static = tmp_path / "_static"
+    static.mkdir()
+    for name in ("lmrel", "lab", "live"):
+        (static / f"{name}.css").write_text(f".{name}{{a:b}}")
+    page = tmp_path / "page.html"
+    names = ("lab", "lmrel", "live")
+    page.write_text("".join(f'<link rel="stylesheet" href="_static/{name}.css?v=1" />' for name in names))
+    theme.finish(cast(Any, SimpleNamespace(outdir=str(tmp_path), builder=SimpleNamespace(format="html"))), None)
+    assert re.findall(r'href="([^"?]+)', page.read_text()) == ["_static/lab-live.css", "_static/site.css"]
+    assert (static / "lab-live.css").read_text() == ".lab{a:b}.live{a:b}"
