@@ -35,7 +35,7 @@ def test_a_model_in_the_table_differs_from_its_plain_forward_by_rounding_only() 
 
 def test_the_page_counts_every_architecture_once() -> None:
     table, names = engine.architectures(pd.DataFrame(FOUND["rows"]))
-    listed = {outcome: kinds.split(", ") for outcome, kinds in (line.rsplit(": ", 1) for line in names.splitlines())}
+    listed = {outcome: kinds.split(", ") for outcome, kinds in (line.rsplit(": ", 1) for line in names)}
     assert sorted(kind for kinds in listed.values() for kind in kinds) == sorted(KINDS)
     assert list(listed) == list(table["outcome"])
     assert list(table["how many"].astype(int)) == [len(kinds) for kinds in listed.values()]
