@@ -81,7 +81,7 @@ def spared_by_pairing(outcomes: pd.DataFrame, runs: int = 4) -> pd.Series:
 def spared_shares(spared: pd.Series) -> Lines:
     """The shares of `spared_by_pairing` in a sentence."""
     each = listed([f"{share:.0%} in {name}" for name, share in spared.items()])
-    return Lines([f"Asking the same problems twice spares this much of the variance of a change: {each}."])
+    return Lines([f"Pairing and four runs spare this much of the variance of a change: {each}."])
 
 
 def variances(given: Mapping[str, float]) -> Lines:

@@ -142,9 +142,10 @@ def headline(row: pd.Series, problems: int, fall: float = 0.01) -> str:
     few, many = gates.alarms(0.0, row["sampling_variance"], problems, ends, [fall]).query("where == 'same'")["chance"]
     falls = [_points(at) for at in gates.thresholds(row["sampling_variance"], [problems], ends, ALARM)["fall"]]
     return (
-        f"On {problems:,} problems with one draw each, a gate at {100 * fall:g} point fails a model that did not "
-        f"change {_percent(few)} of the time; with {ends[1]} draws of each, {_percent(many)}. To fail it one time in "
-        f"{1 / ALARM:.0f}, the gate has to stand at {falls[0]}, or with {ends[1]} draws at {falls[1]}."
+        f"A check that allows accuracy to fall by {100 * fall:g} point, on {problems:,} problems with one draw each, "
+        f"fails a model that did not change {_percent(few)} of the time; with {ends[1]} draws of each, "
+        f"{_percent(many)}. For one false alarm in {1 / ALARM:.0f} it has to allow {falls[0]}, or with {ends[1]} draws "
+        f"{falls[1]}."
     )
 
 

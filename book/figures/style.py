@@ -48,9 +48,10 @@ def captioned(chart: Any, caption: str) -> Any:
 
 
 def enable() -> None:
-    """Make a notebook show charts by `bundle`, and tables with their text whole, dollars in it being no formulas."""
+    """Make a notebook show charts by `bundle`, and tables whole, with all rows and text; no dollar begins a formula."""
     pd.set_option("display.html.use_mathjax", False)
     pd.set_option("display.max_colwidth", None)
+    pd.set_option("display.max_rows", None)
     alt.renderers.register("lmrel", bundle)
     alt.renderers.enable("lmrel")
 
