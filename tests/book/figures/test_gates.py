@@ -52,7 +52,7 @@ def test_what_the_page_says_comes_from_the_table() -> None:
     table = stored()
     row, said = pages.example(table), pages.numbers(table, 100)
     at = gates.thresholds(row["sampling_variance"], [100], [1])["fall"].iloc[0]
-    assert f"the gate has to stand at {100 * at:.1f} points" in said["gates headline"]
+    assert f"it has to allow {100 * at:.1f} points" in said["gates headline"]
     assert f"within {100 * row['margin']:.1f} points" in said["gates margin"]
     assert row["model"] in said["gates split"]
     assert said["gates copies"].startswith("All models' repeats pass")
