@@ -227,7 +227,6 @@ def numbers(read: pd.DataFrame, exact: pd.DataFrame, about: dict[str, Any], agre
         "smollm draws": f"{len(first):,}",
         "smollm steps": f"{known['problem_id'].nunique()}",
         "smollm exact": listed([NAMES[task] for task in FAMILIES if task in set(exact["task"])]),
-        "smollm paper": f"{_span(cold)} % greedily and {_span(hot)} % at T = 1",
         "smollm paper change": listed([with_interval(*row[["change", "low", "high"]]) for row in moved.values()]),
         "smollm paper won": listed([_won(first, name) for name in pure["condition"].unique()]),
         "smollm steps won": _won(first, PLAIN).partition(" (")[0],

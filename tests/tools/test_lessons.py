@@ -116,7 +116,7 @@ def test_a_lesson_has_a_figure_that_is_light_and_no_caption_tells_what_is_to_be_
     assert alive
     [right] = re.findall(r'<details class="choice right"><summary>(.*?)</summary>', cells[1].source)
     for spec in specs:
-        assert right.lower() not in f"{spec['title']} {spec['description']}".lower()
+        assert right.lower() not in f"{spec['title']} {spec['description']} {spec['usermeta']['caption']}".lower()
 
 
 @pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
