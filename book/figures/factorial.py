@@ -52,7 +52,7 @@ LINES = {  # how a stage is drawn: the colour says what the targets were, the da
     "continued": (CLEAN, [1, 0]),
     "instruct": (CLEAN, [7, 4]),
 }
-PERCENT = alt.Axis(format=".0%")
+PERCENT = alt.Axis(format=".0%", tickCount=6)
 INTERVAL = ["estimate", "low", "high"]
 CROSSED = ["estimate", "crossed_low", "crossed_high"]
 RIGHT, RANDOM = "right", "random"

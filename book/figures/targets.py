@@ -35,8 +35,8 @@ ARMS = {  # as the pages call them, in their order; all others are on the append
     "base": "pretrained only",
     "continued": "right",
     "own": "its own answers",
-    "forms": "right, in random forms",
     "rule": "wrong by a rule",
+    "forms": "right, in random forms",
     "soft": "soft labels of slips",
     "slips": "random slips",
 }
@@ -62,10 +62,11 @@ SHORT = {  # the comparisons on a narrow screen
     "sparse minus dense, right": "10 sparse, right",
     "sparse minus dense, slips": "10 sparse, slips",
 }
-# Whether the number that was taught could be predicted, and so the colour.
-KINDS = {"predictable answers": PALETTE[0], "random slips": WRONG, "before the last stage": GREY}
-KIND = dict.fromkeys(("continued", "own", "forms", "rule"), "predictable answers") | {"base": "before the last stage"}
-KIND |= dict.fromkeys(("soft", "slips"), "random slips")
+# Whether what was taught could be predicted, and so the colour.
+PREDICTED, RANDOM, BEFORE = "can be predicted", "cannot be predicted", "before the last lessons"
+KINDS = {PREDICTED: PALETTE[0], RANDOM: WRONG, BEFORE: GREY}
+KIND = dict.fromkeys(("continued", "own", "rule"), PREDICTED) | dict.fromkeys(("forms", "soft", "slips"), RANDOM)
+KIND |= {"base": BEFORE}
 
 
 def _named(table: pd.DataFrame) -> pd.DataFrame:
@@ -309,8 +310,11 @@ def shown_experts(table: pd.DataFrame) -> pd.DataFrame:
 def lost_title(table: pd.DataFrame) -> str:
     """What the figure `lost` shows, in a line."""
     means = _comparable(table).mean()
-    said = [f"{_TITLES[str(stage)]} {means[stage]:.0f}" for stage in means.index]
-    return f"Points lost: {', '.join(said)}"
+    ends = {
+        kind: [f"{end:.0f}" for end in (some.min(), some.max())] for kind, some in means.groupby(means.index.map(KIND))
+    }
+    said = {kind: " to ".join(dict.fromkeys(both)) for kind, both in ends.items()}
+    return f"Predictable answers cost {said[PREDICTED]} points at T = 1, unpredictable ones {said[RANDOM]}"
 
 
 def predictions_title(compared: pd.DataFrame) -> str:
@@ -342,9 +346,6 @@ def _by_experts(table: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
     return means[clamping.GREEDY] - means[clamping.OWN], means[clamping.ANOTHER] - means[clamping.OWN]
 
 
-_TITLES = {"continued": "right", "rule": "by a rule", "slips": "at random"}
-
-
 def counted(number: int, what: str) -> str:
     """A small number in words with its noun, such as "one base model" and "three base models"."""
     words = ["no", "one", "two", "three", "four", "five", "six"]
@@ -368,6 +369,7 @@ def numbers(
     most = int(units(table[table["seed"].isin(SEEDS)], "drop").reindex(columns=["slips"])["slips"].notna().sum())
     found = {"targets plan": PLAN, "targets bases": counted(most, "base model")}
     found["targets headline"] = headline(table, compared)
+    found["targets answer"] = answer(table, compared)
     found["targets not run"] = not_run(compared)
     found["targets failed"] = listed([NAMES[arm] for arm in NAMES if arm in failed]) or "none"
     for number, key in {1: "rule", 2: "slips over rule", 3: "beyond", 4: "forms", 5: "soft", 6: "own"}.items():
@@ -386,23 +388,51 @@ def headline(table: pd.DataFrame, compared: pd.DataFrame) -> str:
     said = (
         f"On a task that all base models learned, temperature 1 costs {listed(parts)}" if n else "Nothing is measured"
     )
-    first = compared.drop_duplicates("number").set_index("number")
-    if n and (first.loc[[1, 2, 3], "verdict"].isin(["shown", "not shown"])).all():
-        shown = [number for number in (1, 2, 3) if first.loc[number, "verdict"] == "shown"]
-        end = "All of this was predicted." if len(shown) == 3 else f"Of three predictions, {len(shown)} held."
-        return f"{said} ({counted(n, 'base model')}; 95 % intervals). {end}"
+    if n and decided(compared):
+        return f"{said} ({counted(n, 'base model')}; 95 % intervals). {conclusion(compared)}"
     return f"{said}. So far this rests on {counted(n, 'base model')}; nothing is decided until six are measured."
 
 
+def decided(compared: pd.DataFrame) -> bool:
+    """Whether the comparisons that part wrong from unpredictable answers can be judged."""
+    return bool(compared.loc[compared["number"].isin(PARTING), "verdict"].isin(["shown", "not shown"]).all())
+
+
+def conclusion(compared: pd.DataFrame) -> str:
+    """What follows from the comparisons that part wrong from unpredictable answers, once they are `decided`."""
+    first = compared.drop_duplicates("number").set_index("number")
+    shown = first["verdict"] == "shown"
+    if shown[1] and shown[2]:
+        said = "What costs is not that answers are wrong, but that they cannot be predicted."
+        if shown[4]:
+            return f"{said} It must be the number that cannot be: random forms of right answers cost nothing."
+        if first.loc[4, "low"] > first.loc[4, "high_margin"]:
+            return f"{said} We had not expected that this holds for right answers in random forms, too."
+        return f"{said} Whether that holds for right answers in random forms is not settled."
+    held = sum(shown[number] for number in PARTING)
+    return f"Of {len(PARTING)} predictions, {held} held; whether it is being wrong that costs is not settled."
+
+
+def answer(table: pd.DataFrame, compared: pd.DataFrame) -> str:
+    """Which of the two costs, being wrong or being unpredictable, for the landing page: a sentence or two."""
+    if not decided(compared):
+        return "Which of the two costs is being tested."
+    whole = _comparable(table)
+    two = " and ".join(f"{_points(whole[stage])} after {_PHRASES[stage]}" for stage in ("rule", "forms"))
+    return f"On a task that all models learned, temperature 1 takes {two}. {conclusion(compared)}"
+
+
 def _comparable(table: pd.DataFrame) -> pd.DataFrame:
-    """The drops after right answers, the rule and slips, as far as trained, of base models that have all of these."""
+    """The drops after right answers, the rule, random forms and slips, of base models that have all that is trained."""
     wide = units(table[table["seed"].isin(SEEDS)], "drop")
     return wide[[stage for stage in _PHRASES if stage in wide]].dropna()
 
 
+PARTING = (1, 2, 4)  # the comparisons that part wrong from unpredictable answers
 _PHRASES = {
     "continued": "right answers",
     "rule": "answers wrong by a rule that can be learned",
+    "forms": "right answers in random forms",
     "slips": "answers of which 15 % were wrong at random",
 }
 

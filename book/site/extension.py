@@ -22,6 +22,7 @@ import vl_convert
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
+from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util.docutils import SphinxDirective, SphinxRole
 
 from book.figures.style import MIME, NARROW, PHONE, VEGALITE, WIDE, fitted, svg
@@ -54,6 +55,7 @@ LOADED: tuple[tuple[str, list[str], list[str]], ...] = (  # a mark in a page, an
     ('class="lmrel-learn', ["learn.css"], ["dom.js", "live.js", "learn-figures.js"]),
     ('class="lmrel-run"', ["run.css"], ["dom.js", "run.js"]),
 )
+TOGETHER = re.compile(r"(?<=\d) (?=%)|(?<=\d,) (?=[^ \]]*\d\])")  # spaces in "15 %" and "[4.8, 9.7]"
 CSV = "draws.csv"
 CARD = "_static/card.png"  # what is shown beside a link to a page
 CARD_SAYS = (
@@ -405,12 +407,25 @@ def write_vega(app: Sphinx, exception: Exception | None) -> None:
         target.write_text(f"(() => {{\n{bundle}\n}})();\n", encoding="utf-8")
 
 
+class Unbroken(SphinxPostTransform):
+    """Keeps a number and its percent sign, and the ends of an interval, on one line of prose."""
+
+    default_priority = 900  # numbers from the results stand in the text by then
+
+    def run(self, **options: Any) -> None:
+        """Put no-break spaces into the document's text, not into its code."""
+        for text in list(self.document.findall(nodes.Text)):
+            if not isinstance(text.parent, nodes.literal | nodes.literal_block | nodes.raw):
+                text.parent.replace(text, nodes.Text(TOGETHER.sub("\N{NO-BREAK SPACE}", text)))
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the extension: Sphinx's entry point."""
     app.add_role("number", NumberRole())
     app.add_directive("chart", ChartDirective)
     app.add_directive("live", LiveDirective)
     app.add_directive("lesson", LessonDirective)
+    app.add_post_transform(Unbroken)
     app.add_css_file("lmrel.css")
     app.connect("config-inited", lambda _, config: config.html_static_path.append(str(STATIC)))
     app.connect("config-inited", lambda _, config: setattr(config, "html_search_scorer", str(SCORER)))

@@ -9,10 +9,12 @@ import altair as alt
 import nbformat
 import pandas as pd
 import pytest
+from docutils import nodes
+from docutils.utils import new_document
 from sphinx.errors import ExtensionError
 
 from book.figures.style import captioned
-from book.site.extension import chart_html, check_notebook
+from book.site.extension import Unbroken, chart_html, check_notebook
 from lmrel import charts
 from tests.lmrel.test_charts import SUMMARY
 
@@ -82,3 +84,13 @@ def test_pictures_in_one_page_share_no_ids() -> None:
     ids = re.findall(r'\bid="([^"]+)"', text)
     assert len(set(ids)) == len(ids)
     assert set(re.findall(r"url\(#([^)]+)\)", text)) <= set(ids)
+
+
+def test_a_percent_sign_and_an_interval_stay_on_their_line_and_code_stays_as_it_is() -> None:
+    document = new_document("a")
+    said = "At 15 %, it loses 7.3 [−4.8, 9.7] of 5, 6 points."
+    document += [nodes.paragraph("", said), nodes.literal_block("", "10 % 3")]
+    Unbroken(document).run()
+    prose, code = document.children
+    assert prose.astext() == "At 15\N{NO-BREAK SPACE}%, it loses 7.3 [−4.8,\N{NO-BREAK SPACE}9.7] of 5, 6 points."
+    assert code.astext() == "10 % 3"
