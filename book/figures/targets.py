@@ -406,7 +406,7 @@ def conclusion(compared: pd.DataFrame) -> str:
         said = "What costs is not that answers are wrong, but that they cannot be predicted."
         if shown[4]:
             return f"{said} It must be the number that cannot be: random forms of right answers cost nothing."
-        if first.loc[4, "low"] > first.loc[4, "high_margin"]:
+        if (first["low"] > first["high_margin"])[4]:
             return f"{said} We had not expected that this holds for right answers in random forms, too."
         return f"{said} Whether that holds for right answers in random forms is not settled."
     held = sum(shown[number] for number in PARTING)

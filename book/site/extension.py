@@ -407,7 +407,7 @@ def write_vega(app: Sphinx, exception: Exception | None) -> None:
         target.write_text(f"(() => {{\n{bundle}\n}})();\n", encoding="utf-8")
 
 
-class Unbroken(SphinxPostTransform):
+class Unbroken(SphinxPostTransform):  # type: ignore[misc]
     """Keeps a number and its percent sign, and the ends of an interval, on one line of prose."""
 
     default_priority = 900  # numbers from the results stand in the text by then
