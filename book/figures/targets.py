@@ -374,6 +374,9 @@ def numbers(
     found["targets failed"] = listed([NAMES[arm] for arm in NAMES if arm in failed]) or "none"
     for number, key in {1: "rule", 2: "slips over rule", 3: "beyond", 4: "forms", 5: "soft", 6: "own"}.items():
         found[f"targets {key}"] = _ends(*ends.loc[number, ["estimate", "low", "high"]]) or "not measured yet"
+    greedy = units(table[table["seed"].isin(SEEDS)], "greedy").reindex(columns=["continued", "forms"]).dropna()
+    fall = (greedy["continued"] - greedy["forms"]).to_numpy()
+    found["targets forms greedy"] = _ends(*t_interval(fall)) if len(fall) else "not measured yet"
     found["targets verdict"] = verdict(refuted(table, compared))
     found["targets experts"] = of_experts(clamped)
     found["targets entropy"] = beyond_sharpening(outcomes)
@@ -403,12 +406,12 @@ def conclusion(compared: pd.DataFrame) -> str:
     first = compared.drop_duplicates("number").set_index("number")
     shown = first["verdict"] == "shown"
     if shown[1] and shown[2]:
-        said = "What costs is not that answers are wrong, but that they cannot be predicted."
+        said = "Wrong answers that can be predicted cost little, and random ones much."
         if shown[4]:
-            return f"{said} It must be the number that cannot be: random forms of right answers cost nothing."
+            return f"{said} Right answers in random forms cost little, too."
         if (first["low"] > first["high_margin"])[4]:
-            return f"{said} We had not expected that this holds for right answers in random forms, too."
-        return f"{said} Whether that holds for right answers in random forms is not settled."
+            return f"{said} So do right answers in random forms, which we had not expected."
+        return f"{said} What right answers in random forms cost is not settled."
     held = sum(shown[number] for number in PARTING)
     return f"Of {len(PARTING)} predictions, {held} held; whether it is being wrong that costs is not settled."
 

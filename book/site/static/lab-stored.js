@@ -56,7 +56,9 @@
     };
     const panel = createPanel(stored.model, state, { height, head: () => words(tree, state.t), go: () => draw(), say });
     Object.assign(panel, { tree, root: tree.nodes[0] });
+    const link = make("a", { class: "try" }, "Try your own problem");
     const draw = () => {
+      link.href = `${place.dataset.lab}#${new URLSearchParams({ p: stored.typed, T: state.t.toFixed(2), m: stored.model.replace("tiny-", "") })}`;
       tree.weigh({ temperature: state.t });
       if (panel.root.mass === 0) panel.root = tree.nodes[0]; // what was chosen cannot happen any more
       panel.paint();
@@ -100,6 +102,7 @@
       dial.show();
       draw();
     };
+    let touched = false;
     const halt = () => {
       running = null;
       play.textContent = "Turn by itself";
@@ -110,11 +113,13 @@
       requestAnimationFrame(step);
     };
     const play = button("Turn by itself", () => (running ? halt() : go()));
-    place.addEventListener("pointerdown", ({ target }) => target !== play && halt());
-    place.addEventListener("keydown", ({ target }) => target !== play && halt());
+    for (const kind of ["pointerdown", "keydown", "input"]) {
+      place.addEventListener(kind, ({ target }) => {
+        touched = true;
+        if (target !== play) halt();
+      });
+    }
 
-    const here = new URLSearchParams({ p: stored.typed, T: rest.toFixed(2), m: stored.model.replace("tiny-", "") });
-    const link = make("a", { class: "try", href: `${place.dataset.lab}#${here}` }, "Try your own problem");
     place.replaceChildren(
       make("p", { class: "asked" }, "Asked: ", make("b", {}, `${stored.problem} = ?`), " Right answer: ", make("b", { class: "right" }, number(String(stored.answer)))),
       dial.node, panel.node,
@@ -130,7 +135,7 @@
     new IntersectionObserver(([{ isIntersecting }], observer) => {
       if (!isIntersecting) return;
       observer.disconnect();
-      go();
+      if (!touched) go();
     }, { threshold: 0.6 }).observe(place);
   };
 

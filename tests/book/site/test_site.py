@@ -267,6 +267,19 @@ def test_the_landing_page_shows_its_figure_first_and_is_read_in_four_screens_of_
     page.context.close()
 
 
+def test_a_dial_that_a_reader_turned_stays_when_its_figure_scrolls_into_view(browser: Browser) -> None:
+    page, wrong = opened(browser, "index.html", viewport={"width": 390, "height": 844}, has_touch=True)
+    figure = page.locator("[data-figure=landing]")
+    dial = figure.locator("input[type=range]").first
+    dial.fill("1")
+    page.evaluate("scrollBy(0, 240)")
+    page.wait_for_timeout(700)
+    assert dial.input_value() == "1"
+    assert "T=1.00" in (figure.get_by_role("link", name="Try your own problem").get_attribute("href") or "")
+    assert wrong == []
+    page.context.close()
+
+
 def test_the_contents_open_and_close_by_touch_on_a_phone(browser: Browser) -> None:
     page, wrong = opened(browser, "book/question.html", viewport={"width": 390, "height": 844}, has_touch=True)
     link = page.locator(".bd-links a", has_text="The temperature lab")
