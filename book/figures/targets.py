@@ -29,6 +29,7 @@ from book.analysis.targets import (
 from book.figures.text import listed, plain
 from lmrel.charts import GREY, PALETTE, SERIES, WRONG, figure, themed, titled
 from lmrel.stats.inference import t_interval, with_interval
+from tiny.arms import ORDER
 
 PLAN = "68b12b0"  # the commit that put the plan down, before any of its models was trained
 ARMS = {  # as the pages call them, in their order; all others are on the appendix alone
@@ -371,6 +372,8 @@ def numbers(
     found["targets headline"] = headline(table, compared)
     found["targets answer"] = answer(table, compared)
     found["targets not run"] = not_run(compared)
+    planned = {name.split("-", 2)[2] for _, name in ORDER}
+    found["targets not trained"] = listed([NAMES[arm] for arm in NAMES if arm in planned - {*table["stage"]}]) or "none"
     found["targets failed"] = listed([NAMES[arm] for arm in NAMES if arm in failed]) or "none"
     for number, key in {1: "rule", 2: "slips over rule", 3: "beyond", 4: "forms", 5: "soft", 6: "own"}.items():
         found[f"targets {key}"] = _ends(*ends.loc[number, ["estimate", "low", "high"]]) or "not measured yet"
