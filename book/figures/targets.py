@@ -20,6 +20,7 @@ from book.analysis.targets import (
     BINDING,
     SEEDS,
     at_the_same_entropy,
+    beyond_the_rate,
     compare,
     effective_temperatures,
     gates,
@@ -35,13 +36,13 @@ PLAN = "68b12b0"  # the commit that put the plan down, before any of its models 
 ARMS = {  # as the pages call them, in their order; all others are on the appendix alone
     "base": "pretrained only",
     "continued": "right",
-    "own": "its own answers",
     "rule": "wrong by a rule",
     "forms": "right, in random forms",
     "soft": "soft labels of slips",
     "slips": "random slips",
 }
 NAMES = ARMS | {
+    "own": "its own answers",
     "base-right": "pretrained, right only",
     "late-slips": "late slips",
     "few-right": "few pages, right",
@@ -66,7 +67,7 @@ SHORT = {  # the comparisons on a narrow screen
 # Whether what was taught could be predicted, and so the colour.
 PREDICTED, RANDOM, BEFORE = "can be predicted", "cannot be predicted", "before the last lessons"
 KINDS = {PREDICTED: PALETTE[0], RANDOM: WRONG, BEFORE: GREY}
-KIND = dict.fromkeys(("continued", "own", "rule"), PREDICTED) | dict.fromkeys(("forms", "soft", "slips"), RANDOM)
+KIND = dict.fromkeys(("continued", "rule"), PREDICTED) | dict.fromkeys(("forms", "soft", "slips"), RANDOM)
 KIND |= {"base": BEFORE}
 
 
@@ -128,8 +129,10 @@ def predictions(table: pd.DataFrame, title: str, description: str, *, subtitle: 
     x: dict[str, Any] = {"title": "points of the drop", "axis": alt.Axis(tickCount=5)}
     band = base.mark_bar(color=GREY, opacity=0.3, size=22).encode(x=alt.X("from:Q", **x), x2="to")
     line = base.mark_rule(strokeWidth=2, color="currentColor").encode(x=alt.X("low:Q", **x), x2="high")
-    dot = base.mark_point(filled=True, size=70, opacity=1, color="currentColor").encode(
+    judged = "datum.verdict == 'shown' || datum.verdict == 'not shown'"  # a hollow dot is of what cannot be judged
+    dot = base.mark_point(size=70, opacity=1, stroke="currentColor").encode(
         x=alt.X("estimate:Q", **x),
+        fill=alt.condition(judged, alt.value("currentColor"), alt.value("transparent")),
         tooltip=["label:N", "prediction:N", "units:Q", "verdict:N"]
         + [alt.Tooltip(f"{name}:Q", format="+.1f") for name in ("estimate", "low", "high")],
     )
@@ -315,19 +318,18 @@ def lost_title(table: pd.DataFrame) -> str:
         kind: [f"{end:.0f}" for end in (some.min(), some.max())] for kind, some in means.groupby(means.index.map(KIND))
     }
     said = {kind: " to ".join(dict.fromkeys(both)) for kind, both in ends.items()}
-    return f"Predictable answers cost {said[PREDICTED]} points at T = 1, unpredictable ones {said[RANDOM]}"
+    return f"T = 1 takes {said[PREDICTED]} points after answers that can be predicted, {said[RANDOM]} after others"
 
 
 def predictions_title(compared: pd.DataFrame) -> str:
-    """How many of the planned comparisons came out as predicted, or not, and how many cannot be judged yet."""
-    verdicts = compared.groupby("number")["verdict"].agg(set)
-    parts = {
-        "came true": [found == {"shown"} for found in verdicts],
-        "did not": ["not shown" in found for found in verdicts],
-    }
-    said = [f"{sum(which)} {what}" for what, which in parts.items()]
-    open_ = len(verdicts) - sum(map(sum, parts.values()))
-    return f"Of {len(verdicts)} predictions, {listed([*said, *([f'{open_} cannot be judged yet'] if open_ else [])])}"
+    """What became of the planned comparisons, counted: held, otherwise, undecided, failed, not run in full."""
+    outside = (compared["low"] > compared["high_margin"]) | (compared["high"] < compared["low_margin"])
+    became = compared["verdict"].map({"shown": "held", "failed": "failed", "not run": "not run in full"})
+    became = became.fillna(outside.map({True: "came out otherwise", False: "undecided"}))
+    worst = ["not run in full", "failed", "came out otherwise", "undecided", "held"]
+    counts = became.groupby(compared["number"]).agg(lambda some: min(some, key=worst.index)).value_counts()
+    said = [f"{counts[what]} {what}" for what in reversed(worst) if what in counts]
+    return f"Of {counts.sum()} predictions: {', '.join(said)}"
 
 
 def experts_title(table: pd.DataFrame) -> str:
@@ -373,13 +375,23 @@ def numbers(
     found["targets answer"] = answer(table, compared)
     found["targets not run"] = not_run(compared)
     planned = {name.split("-", 2)[2] for _, name in ORDER}
-    found["targets not trained"] = listed([NAMES[arm] for arm in NAMES if arm in planned - {*table["stage"]}]) or "none"
+    found["targets not trained"] = (
+        "; ".join(NAMES[arm] for arm in NAMES if arm in planned - {*table["stage"]}) or "none"
+    )
     found["targets failed"] = listed([NAMES[arm] for arm in NAMES if arm in failed]) or "none"
     for number, key in {1: "rule", 2: "slips over rule", 3: "beyond", 4: "forms", 5: "soft", 6: "own"}.items():
         found[f"targets {key}"] = _ends(*ends.loc[number, ["estimate", "low", "high"]]) or "not measured yet"
     greedy = units(table[table["seed"].isin(SEEDS)], "greedy").reindex(columns=["continued", "forms"]).dropna()
     fall = (greedy["continued"] - greedy["forms"]).to_numpy()
     found["targets forms greedy"] = _ends(*t_interval(fall)) if len(fall) else "not measured yet"
+    ruled = units(table[table["seed"].isin(SEEDS)], "greedy").reindex(columns=["continued", "rule"]).dropna()
+    found["targets rule greedy"] = f"{(ruled['continued'] - ruled['rule']).mean():.1f}"
+    base = units(table[table["seed"].isin(SEEDS)], "drop").reindex(columns=["base"])["base"].dropna()
+    found["targets base"] = _points(base)
+    rest = beyond_the_rate(table[table["seed"].isin(SEEDS)], "soft")
+    found["targets soft beyond"] = _ends(*t_interval(rest.to_numpy())) if len(rest) else "not measured yet"
+    forms = units(table[table["seed"].isin(SEEDS)], "drop").reindex(columns=["forms"])["forms"].dropna()
+    found["targets forms range"] = f"{forms.min():.0f} to {forms.max():.0f}" if len(forms) else "not measured yet"
     found["targets verdict"] = verdict(refuted(table, compared))
     found["targets experts"] = of_experts(clamped)
     found["targets entropy"] = beyond_sharpening(outcomes)
@@ -395,7 +407,8 @@ def headline(table: pd.DataFrame, compared: pd.DataFrame) -> str:
         f"On a task that all base models learned, temperature 1 costs {listed(parts)}" if n else "Nothing is measured"
     )
     if n and decided(compared):
-        return f"{said} ({counted(n, 'base model')}; 95 % intervals). {conclusion(compared)}"
+        seeds = whole.index.get_level_values("seed").nunique()
+        return f"{said} ({counted(n, 'base model')} of {seeds} seeds; 95 % intervals). {conclusion(compared)}"
     return f"{said}. So far this rests on {counted(n, 'base model')}; nothing is decided until six are measured."
 
 
@@ -408,15 +421,19 @@ def conclusion(compared: pd.DataFrame) -> str:
     """What follows from the comparisons that part wrong from unpredictable answers, once they are `decided`."""
     first = compared.drop_duplicates("number").set_index("number")
     shown = first["verdict"] == "shown"
-    if shown[1] and shown[2]:
-        said = "Wrong answers that can be predicted cost little, and random ones much."
-        if shown[4]:
-            return f"{said} Right answers in random forms cost little, too."
-        if (first["low"] > first["high_margin"])[4]:
-            return f"{said} So do right answers in random forms, which we had not expected."
-        return f"{said} What right answers in random forms cost is not settled."
-    held = sum(shown[number] for number in PARTING)
-    return f"Of {len(PARTING)} predictions, {held} held; whether it is being wrong that costs is not settled."
+    if not (shown[1] and shown[2]):
+        held = sum(shown[number] for number in PARTING)
+        return f"Of {len(PARTING)} predictions, {held} held; whether it is being wrong that costs is not settled."
+    said = "Wrong answers that can be predicted add little to what temperature costs, random ones much."
+    if shown[4]:
+        return f"{said} Right answers in random forms add little, too."
+    if not (first["low"] > first["high_margin"])[4]:
+        return f"{said} What right answers in random forms add is not settled."
+    forms = _ends(*first.loc[4, ["estimate", "low", "high"]])
+    return (
+        f"{said} Our reading, that only doubt about the number costs, is refuted: right answers in random forms add "
+        f"{forms} points, and we had predicted less than 3."
+    )
 
 
 def answer(table: pd.DataFrame, compared: pd.DataFrame) -> str:
@@ -454,20 +471,18 @@ def not_run(compared: pd.DataFrame) -> str:
         return "All ten comparisons were run."
     so_far = missing["units"].astype(str) + " of " + missing["planned"].astype(str)
     groups = missing["name"].groupby(so_far, sort=False)
-    each = [f"{listed(list(names))} ({had} units so far)" for had, names in groups]
+    each = [f"{listed(list(names))} ({had} units)" for had, names in groups]
     return f"Not run in full: {'; '.join(each)}."
 
 
 def verdict(found: Mapping[str, bool | None]) -> str:
     """What came of the plan's ways to be refuted, in a sentence."""
     so = [what for what, is_so in found.items() if is_so]
-    open_ = sum(is_so is None for is_so in found.values())
-    if so:
-        return f"Our reading is refuted in {counted(len(so), 'way')}: {listed(so)}."
-    if open_ == len(found):
-        return "None of the plan's six ways in which our reading could be wrong can be judged yet."
-    rest = f"; {counted(open_, 'other')} cannot be judged yet" if open_ else ""
-    return f"Of the plan's six ways in which our reading could be wrong, {len(found) - open_} did not come true{rest}."
+    open_ = [what for what, is_so in found.items() if is_so is None]
+    parts = [f"{counted(len(so), 'way')} came true ({listed(so)})"] if so else []
+    parts += [f"{counted(len(found) - len(so) - len(open_), 'way')} did not"]
+    parts += [f"{counted(len(open_), 'way')} cannot be judged ({listed(open_)})"] if open_ else []
+    return f"Of the plan's six ways in which our reading could be wrong, {listed(parts)}."
 
 
 def of_experts(table: pd.DataFrame) -> str:

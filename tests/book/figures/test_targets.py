@@ -46,9 +46,9 @@ def test_the_headline_says_how_many_models_it_rests_on_and_decides_nothing_early
         r"\d\.\d \[\d\.\d, \d\.\d\] points after answers wrong by a rule that can be learned, "
         r"\d\.\d \[\d\.\d, \d\.\d\] points after right answers in random forms and 1[78]\.\d "
         r"\[1\d\.\d, 18\.\d\] points after answers of which 15 % were wrong at random "
-        r"\(six base models; 95 % intervals\)\. "
-        r"Wrong answers that can be predicted cost little, and random ones much\. "
-        r"Right answers in random forms cost little, too\.",
+        r"\(six base models of 3 seeds; 95 % intervals\)\. "
+        r"Wrong answers that can be predicted add little to what temperature costs, random ones much\. "
+        r"Right answers in random forms add little, too\.",
         found,
     ), found
     two = whole[(whole["seed"] == 0)]
@@ -66,9 +66,9 @@ def test_the_headline_says_how_many_models_it_rests_on_and_decides_nothing_early
 @pytest.mark.parametrize(
     ("drops", "said"),
     [
-        ({}, "cost little, and random ones much. Right answers in random forms cost little, too."),
-        ({"forms": 14.0}, "and random ones much. So do right answers in random forms, which we had not expected."),
-        ({"forms": 4.9}, "What right answers in random forms cost is not settled."),
+        ({}, "random ones much. Right answers in random forms add little, too."),
+        ({"forms": 14.0}, "points, and we had predicted less than 3."),
+        ({"forms": 4.9}, "What right answers in random forms add is not settled."),
         ({"rule": 18.0}, "Of 3 predictions, 1 held; whether it is being wrong that costs is not settled."),
     ],
 )
@@ -82,20 +82,21 @@ def test_what_is_concluded_follows_the_comparisons(drops: dict[str, float], said
 
 def test_verdict_and_what_was_not_run_are_said_in_words() -> None:
     whole = table()
-    assert "six ways in which our reading could be wrong, 6 did not come true." in pages.verdict(
+    assert "six ways in which our reading could be wrong, six ways did not." in pages.verdict(
         targets.refuted(whole, targets.compare(whole))
     )
     wrong = table({"forms": 12.0})
     assert pages.verdict(targets.refuted(wrong, targets.compare(wrong))) == (
-        "Our reading is refuted in one way: random forms of right answers cost."
+        "Of the plan's six ways in which our reading could be wrong, one way came true "
+        "(random forms of right answers cost) and five ways did not."
     )
     assert pages.not_run(targets.compare(whole)) == "All ten comparisons were run."
     part = whole[~whole["stage"].isin(["soft"]) & (whole["seed"] < 3)]
     assert pages.not_run(targets.compare(part)) == (
-        "Not run in full: soft minus slips (0 of 6 units so far); "
-        "sparse minus dense, right and sparse minus dense, slips (3 of 6 units so far)."
+        "Not run in full: soft minus slips (0 of 6 units); "
+        "sparse minus dense, right and sparse minus dense, slips (3 of 6 units)."
     )
-    assert "None of the plan's six ways" in pages.verdict(dict.fromkeys(range(6)))  # type: ignore[arg-type]
+    assert "six ways cannot be judged (a, b, c, d, e and f)" in pages.verdict(dict.fromkeys("abcdef"))
 
 
 def test_tables_are_text_with_all_that_is_measured() -> None:
@@ -143,15 +144,13 @@ def test_what_the_page_says_of_experts_is_what_was_measured() -> None:
 
 def test_titles_follow_the_data() -> None:
     assert re.fullmatch(
-        r"Predictable answers cost 2 points at T = 1, unpredictable ones 2 to 1[78]", pages.lost_title(table())
+        r"T = 1 takes 2 points after answers that can be predicted, 2 to 1[78] after others", pages.lost_title(table())
     )
     whole = targets.compare(table())
-    held = whole.assign(verdict="shown")
-    assert pages.predictions_title(held) == "Of 10 predictions, 10 came true and 0 did not"
-    none = whole.assign(verdict="not run")
-    assert pages.predictions_title(none) == "Of 10 predictions, 0 came true, 0 did not and 10 cannot be judged yet"
-    failed = whole.assign(verdict="not shown")
-    assert pages.predictions_title(failed) == "Of 10 predictions, 0 came true and 10 did not"
+    assert pages.predictions_title(whole) == "Of 10 predictions: 10 held"
+    assert pages.predictions_title(whole.assign(verdict="not run")) == "Of 10 predictions: 10 not run in full"
+    wrong = targets.compare(table({"forms": 14.0, "soft": 20.9}), frozenset({"own"}))
+    assert pages.predictions_title(wrong) == "Of 10 predictions: 7 held, 1 undecided, 1 came out otherwise, 1 failed"
     clamped = pd.read_parquet(clamping.DATA)
     title = pages.experts_title(clamped)
     harmless = clamped.assign(lower=0.5, upper=0.5)
