@@ -444,7 +444,7 @@ def answer(table: pd.DataFrame, compared: pd.DataFrame) -> str:
     two = " and ".join(f"{_points(whole[stage])} after {_PHRASES[stage]}" for stage in ("rule", "forms"))
     said = f"On a task that all models learned, temperature 1 takes {two}."
     forms = compared[compared["number"] == 4]
-    return f"{said} The latter refutes what we expected." if (forms["low"] > forms["high_margin"]).all() else said
+    return f"{said} We had not expected the latter." if (forms["low"] > forms["high_margin"]).all() else said
 
 
 def _comparable(table: pd.DataFrame) -> pd.DataFrame:
