@@ -163,7 +163,7 @@ def _again(source: Path, parameters: dict[str, Any], known: list[str]) -> nbform
     line = f"papermill {shlex.quote(str(source))} out.ipynb" + (f" -y {shlex.quote(given)}" if parameters else "")
     names = ", ".join(f"`{name}`" for name in known)
     fence = "`" * max([3, *(len(ticks) + 1 for ticks in re.findall("`+", line))])
-    text = f"""## Run it again
+    text = f"""<details class="more" id="run-it-again"><summary>Run it again</summary>
 
 This page is a notebook; the button at the top downloads it. From the repository's root, after `make book`:
 
@@ -172,7 +172,9 @@ source .venv/bin/activate
 {line}
 {fence}
 
-Change a value, or add `-p NAME VALUE`, for other results. The parameters are {names}."""
+Change a value, or add `-p NAME VALUE`, for other results. The parameters are {names}.
+
+</details>"""
     return nbformat.v4.new_markdown_cell(text, id="run-it-again")  # type: ignore[no-untyped-call]
 
 
