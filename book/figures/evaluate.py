@@ -45,6 +45,7 @@ CUTS = (None, 4000, 1000, 300)  # characters of a text that it holds, if all are
 SHORTEST = 100  # the same, where one run is still too much
 WORST = 20  # problems in the table that is there without JavaScript
 BRIEF = 80  # characters of a text in a table's cell
+COMMONEST = 2  # classes of wrong answers whose examples are not folded
 MOST_VOTES = 4  # the k of pass@k and majority@k, or all runs where there are fewer
 FEWEST, LEAST = 20, 0.1  # of calibration: the texts that a bin takes, and the probability that one of them must have
 
@@ -73,6 +74,12 @@ def said(*sentences: str, kind: str = "lmrel-said") -> Block:
 def together(*blocks: Block) -> Block:
     """Several pieces as one."""
     return Block("".join(block.html for block in blocks), "\n\n".join(block.text for block in blocks))
+
+
+def folded(title: str, block: Block) -> Block:
+    """A piece that waits behind its title."""
+    unbroken = html.escape(visible(title)).replace(" %", "&nbsp;%")
+    return Block(f'<details class="more"><summary>{unbroken}</summary>{block.html}</details>', block.text)
 
 
 def tabled(table: pd.DataFrame) -> Block:
@@ -515,7 +522,10 @@ def classed(draws: pd.DataFrame, problems: pd.DataFrame, record: Mapping[str, An
 
 
 def failures(draws: pd.DataFrame, problems: pd.DataFrame, examples: int = 3) -> Block:
-    """The share of each class among all wrong answers, with its interval and some examples, the largest class first."""
+    """The share of each class among all wrong answers, with its interval and some examples, the largest class first.
+
+    All but the largest are folded.
+    """
     wrong = draws[~draws["correct"]]
     if wrong.empty:
         return said("No answer was wrong.")
@@ -524,21 +534,25 @@ def failures(draws: pd.DataFrame, problems: pd.DataFrame, examples: int = 3) -> 
     told = questions(problems)
     shares = failure_shares(draws.assign(temperature=0.0, decoder="all")).sort_values("count", ascending=False)
     shares = shares.rename(columns={"low": "share_low", "high": "share_high"})
-    parts = [said(f"{len(wrong):,} of {len(draws):,} answers were wrong, all temperatures together.")]
+    parts: list[Block] = []
+    titles: list[str] = []
     for _, share in shares.iterrows():
         some = wrong[wrong["failure"] == share["failure"]].drop_duplicates("problem_id").head(examples)
         name, count = share["failure"].replace("_", " "), f"{share['count']:,} answer{'s' * (share['count'] > 1)}"
-        parts.append(
-            said(f"{name}: {count}, {percent_with_interval(share, 'share')} of all wrong ones", kind="lmrel-class")
-        )
+        percent = percent_with_interval(share, "share")
+        heading = f"{name}: {count}, {percent} of all wrong ones"
         columns = {
             "the model wrote": some["text"].map(_short).str.replace("\n", "⏎"),
             "right answer": some["expected"].astype(str).map(_short),
             "problem": some["problem_id"].map(told).fillna(some["problem_id"]).map(_short),
             "T": some["temperature"].map("{:g}".format),
         }
-        parts.append(tabled(plain(pd.DataFrame(columns))))
-    return together(*parts)
+        parts.append(together(said(heading, kind="lmrel-class"), tabled(plain(pd.DataFrame(columns)))))
+        titles.append(f"{name} {percent}")
+    first = said(f"{len(wrong):,} of {len(draws):,} answers were wrong, all temperatures together.")
+    rarer = f"Rarer, with examples: {', '.join(titles[COMMONEST:])}"
+    last = [folded(rarer, together(*parts[COMMONEST:]))] if titles[COMMONEST:] else []
+    return together(first, *parts[:COMMONEST], *last)
 
 
 def failures_by_temperature(draws: pd.DataFrame, knobs: str) -> Any:

@@ -1,7 +1,8 @@
 // All problems of a run as a grid to sort, search and filter; a click on one opens its draws. Until this has run, and in
 // print, a table of the worst problems stands in its place.
 (() => {
-  const [FIRST, MORE, GROUPS, LONG] = [20, 100, 20, 600]; // rows at first, and at a click; texts of a temperature; characters
+  const FIRST = matchMedia("(max-width: 640px)").matches ? 10 : 20; // rows at first
+  const [MORE, GROUPS, LONG] = [100, 20, 600]; // rows at a click; texts of a temperature; characters
   const ENDED = { eos: "ended by itself", stop_string: "ended at a stop string", length: "cut off", decided: "cut short: decided" };
 
   const make = window.lmrelMake;

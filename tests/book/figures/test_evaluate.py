@@ -242,6 +242,9 @@ def test_a_class_has_its_count_its_share_and_three_examples() -> None:
     cut = draws.assign(failure=None, ended="decided")
     assert "ended once they were decided have no class" in evaluate.failures(cut, of_problems(draws)).text
     assert evaluate.failures_by_temperature(cut, "") is None
+    wrong = draws[~draws["correct"]].assign(failure=[f"kind_{i % 5}" for i in range(wrong)])
+    html = evaluate.failures(wrong, of_problems(draws)).html
+    assert html.index("kind 1: ") < html.index("<summary>Rarer, with examples: kind 2 ") < html.index("kind 2: ")
 
 
 def test_agreement_has_intervals_and_counts_versions_of_one_problem_once() -> None:
