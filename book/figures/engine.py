@@ -87,7 +87,8 @@ def tree(nodes: pd.DataFrame, title: str, description: str) -> Any:
         color=alt.Color("inner:N", scale=kinds, legend=None)
     )
     label = base.mark_text(dy=-12, fontSize=11, color="currentColor").encode(text="token:N")
-    return themed((edge + point + label).properties(title=title), description)
+    height = max(140, 46 * len(nodes[~nodes["inner"]]))
+    return themed((edge + point + label).properties(title=title), description).properties(height=height)
 
 
 @figure
@@ -113,7 +114,7 @@ def mask(nodes: pd.DataFrame, title: str, description: str) -> Any:
             tooltip=["query:N", "key:N"],
         )
     )
-    return themed(chart.properties(title=title), description)
+    return themed(chart.properties(title=title), description).properties(height=max(120, 24 * len(order)))
 
 
 @figure
@@ -144,7 +145,7 @@ def exact(curves: pd.DataFrame, sampled: pd.DataFrame, title: str, description: 
             tooltip=["temperature:Q", "run:Q", alt.Tooltip("accuracy:Q", format=".1%")],
         )
     )
-    return themed((area + line + dots).properties(title=titled(title, subtitle)), description)
+    return themed((area + line + dots).properties(title=titled(title, subtitle)), description).properties(height=220)
 
 
 def exact_title(curves: pd.DataFrame, sampled: pd.DataFrame) -> str:
@@ -243,6 +244,16 @@ def marks(ratios: pd.DataFrame) -> pd.DataFrame:
         "reached": ratios["reached"].map({True: "yes", False: "no"}),
     }
     return plain(pd.DataFrame(columns))
+
+
+def missed(ratios: pd.DataFrame) -> Lines:
+    """How many of the marks were reached, and by how much each of the others was missed."""
+    rows = marks(ratios)
+    lost = rows[rows["reached"] == "no"].assign(of_model=lambda some: some["measured"] + " for " + some["model"])
+    each = lost.groupby(["ratio", "mark"], sort=False)["of_model"].agg(", ".join).reset_index()
+    said = "; ".join(each["ratio"] + ", " + each["mark"] + " (" + each["of_model"] + ")")
+    reached = f"{len(rows) - len(lost)} of {len(rows)} marks were reached."
+    return Lines([f"{reached} Missed: {said}." if said else reached])
 
 
 def tried(found: Mapping[str, Any]) -> Lines:
