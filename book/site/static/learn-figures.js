@@ -216,8 +216,8 @@
     });
     list.className = "values";
     const status = announcer();
-    const picture = canvas(260, (svg, width) => {
-      const [left, top, bottom] = [52, 10, 232];
+    const picture = canvas(230, (svg, width) => {
+      const [left, top, bottom] = [52, 10, 202];
       const scaleX = log ? Math.log : (v) => v;
       const [from, to] = [scaleX(stops[0]), scaleX(stops.at(-1))];
       const X = (v) => left + ((scaleX(v) - from) / (to - from)) * (width - left - 14);
