@@ -30,6 +30,13 @@ PAGES = sorted(
     for path in SITE.rglob("*.html")
     if "_static" not in path.parts and path.stem not in NOT_PAGES
 )
+SCREENS = 8  # of a phone; as many a page is long at most
+MAY_BE_LONGER = {  # and why
+    r"book/api/\w+": "a reference",
+    r"book/(data|settings)": "a reference",
+    r"book/plan(-\w+)?": "a plan, which stays as it was written",
+    r"results/\w+_appendix": "an appendix",
+}
 FIGURES, CAPTIONED = (
     [name for name in PAGES if mark in (SITE / name).read_text(encoding="utf-8")]
     for mark in ("lmrel-chart", "</figcaption>")
@@ -265,6 +272,19 @@ def test_the_landing_page_shows_its_figure_first_and_is_read_in_four_screens_of_
     assert text.index("At temperature 0") < text.index("points of accuracy") < text.index("Teach")
     assert wrong == []
     page.context.close()
+
+
+def test_no_page_is_longer_than_eight_screens_of_a_phone(browser: Browser) -> None:
+    context = browser.new_context(offline=True, viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True)
+    page, long = context.new_page(), {}
+    for name in PAGES:
+        if not any(re.fullmatch(rf"{pattern}\.html", name) for pattern in MAY_BE_LONGER):
+            page.goto((SITE / name).as_uri())
+            page.evaluate("document.querySelectorAll('button.skip').forEach((button) => button.click())")
+            page.wait_for_timeout(300)
+            long[name] = page.evaluate("document.documentElement.scrollHeight") / 844
+    context.close()
+    assert {name: round(screens, 2) for name, screens in long.items() if screens > SCREENS} == {}
 
 
 def test_a_dial_that_a_reader_turned_stays_when_its_figure_scrolls_into_view(browser: Browser) -> None:
