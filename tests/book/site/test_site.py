@@ -287,6 +287,15 @@ def test_no_page_is_longer_than_eight_screens_of_a_phone(browser: Browser) -> No
     assert {name: round(screens, 2) for name, screens in long.items() if screens > SCREENS} == {}
 
 
+def test_what_a_page_folds_of_its_own_is_there_in_print(browser: Browser) -> None:
+    page, _ = opened(browser, "results/audit.html")
+    text = page.get_by_text("This page is a notebook")
+    assert not text.is_visible()
+    page.emulate_media(media="print")
+    assert text.is_visible()
+    page.context.close()
+
+
 def test_a_dial_that_a_reader_turned_stays_when_its_figure_scrolls_into_view(browser: Browser) -> None:
     page, wrong = opened(browser, "index.html", viewport={"width": 390, "height": 844}, has_touch=True)
     figure = page.locator("[data-figure=landing]")
