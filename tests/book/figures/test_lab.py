@@ -568,8 +568,8 @@ def test_full_screen_is_entered_and_left(lab_page: Page) -> None:
     page.get_by_role("button", name="Full screen").click()
     page.wait_for_function("document.fullscreenElement?.classList.contains('lmrel-lab')")
     page.get_by_role("button", name="Leave full screen").click()
-    page.wait_for_function("document.fullscreenElement === null")
-    assert page.get_by_role("button", name="Full screen", exact=True).is_visible()
+    page.get_by_role("button", name="Full screen", exact=True).wait_for()
+    assert page.evaluate("document.fullscreenElement === null")
 
 
 def test_embedded_there_is_the_figure_and_nothing_else(browser: Browser, book: Path) -> None:
