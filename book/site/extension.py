@@ -56,6 +56,10 @@ LOADED: tuple[tuple[str, list[str], list[str]], ...] = (  # a mark in a page, an
     ('class="lmrel-run"', ["run.css"], ["dom.js", "run.js"]),
 )
 TOGETHER = re.compile(r"(?<=\d) (?=%)|(?<=\d,) (?=[^ \]]*\d\])")  # spaces in "15 %" and "[4.8, 9.7]"
+UNSEEN = re.compile(
+    r'<path class="(?:back|fore)ground" aria-hidden="true" d="[^"]*"(?: (?:pointer-events|display)="none")*/>'
+)
+UNREAD = re.compile(r' (?:aria-\w+|role|class|pointer-events)="[^"]*"| opacity="1"')
 CSV = "draws.csv"
 CARD = "_static/card.png"  # what is shown beside a link to a page
 CARD_SAYS = (
@@ -92,7 +96,7 @@ def chart_html(spec: dict[str, Any]) -> str:
     source = json.dumps(live or spec, sort_keys=True).replace("<", "\\u003c")
     name = "c" + blake2b(source.encode(), digest_size=5).hexdigest()
     pictures = "".join(
-        f'<div class="static {kind}">{_with_own_ids(svg(spec, width), f"{name}{kind}")}</div>'
+        f'<div class="static {kind}" aria-hidden="true">{_slim(svg(spec, width), f"{name}{kind}")}</div>'
         for kind, width in (("wide", WIDE), ("narrow", NARROW))
     )
     label = html.escape(spec["description"], quote=True)
@@ -138,10 +142,20 @@ def _data_link(spec: dict[str, Any], name: str) -> str:
     return f'<a download="{name}.csv" href="data:text/csv;charset=utf-8,{quote(text)}">data</a>'
 
 
-def _with_own_ids(picture: str, prefix: str) -> str:
-    """An SVG with `prefix` before each id: two pictures in one page must not share their clip paths."""
+def _slim(picture: str, prefix: str) -> str:
+    """An SVG with `prefix` before each id, as pictures in one page must not share clip paths, and half as large.
+
+    What goes is what nobody sees: frames without a line, words on each mark for screen readers, who are told what
+    the chart's label says, classes, and decimals beyond a hundredth of a pixel.
+    """
     picture = re.sub(r'\bid="([^"]+)"', rf'id="{prefix}-\1"', picture)
-    return re.sub(r"url\(#([^)]+)\)", rf"url(#{prefix}-\1)", picture)
+    picture = re.sub(r"url\(#([^)]+)\)", rf"url(#{prefix}-\1)", picture)
+
+    def leaner(tag: re.Match[str]) -> str:
+        kept = UNREAD.sub("", tag[0])
+        return re.sub(r"\d+\.\d{3,}", lambda number: f"{float(number[0]):.2f}".rstrip("0").rstrip("."), kept)
+
+    return re.sub(r"<[^>]*>", leaner, UNSEEN.sub("", picture))
 
 
 class NumberRole(SphinxRole):  # type: ignore[misc]

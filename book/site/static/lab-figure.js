@@ -57,7 +57,7 @@ window.lmrelFigure = (() => {
     const panel = { name, tree: null, root: null, blocks: [], chosen: null, drops: [], picked: [] };
     const canvas = make("canvas", { class: "icicle", role: "application", tabindex: "0", "aria-label": `All answers of ${short(name)}. Arrow keys move over the tokens, Enter chooses one, Escape goes back.` });
     const path = make("span");
-    const back = button("Back to all answers", () => choose(panel.tree.nodes[0]));
+    const back = button("Back to all answers", () => panel.tree && choose(panel.tree.nodes[0]));
     panel.head = make("p", { class: "head" });
     panel.rain = make("p", { class: "more rained" });
     panel.node = make("section", { "aria-label": short(name) }, make("p", { class: "name" }, short(name)), panel.head, canvas,
@@ -87,7 +87,7 @@ window.lmrelFigure = (() => {
       if (chosen) {
         const { open, text, answer, right, p } = chosen;
         parts.push(open ? `“${shown(text)}” begins ${percent(p)} of draws.` : `The whole answer ${number(answer)}, ${right ? "right" : "wrong"}: ${percent(p)} of draws.`);
-      } else if (whole) parts.push("Left to right a token at a time; height is probability. Click a token to choose it yourself.");
+      } else if (whole) parts.push("Token by token, left to right; height is probability. Green is right so far. Click a token to choose it.");
       path.textContent = parts.join(" ");
       back.hidden = whole;
     };
@@ -182,8 +182,9 @@ window.lmrelFigure = (() => {
       rain.textContent = "Let it rain";
     };
     const pour = () => {
+      if (!raining) return;
       const all = panels().filter(({ tree }) => tree);
-      if (!raining || !all.length) return;
+      if (!all.length) return (raining = setTimeout(pour, 150)); // the models are reading
       if (state.draws.length >= MOST || (state.draws.length && distance(state.draws) < NEAR)) {
         stop();
         say(all.map(({ rain: text, name }) => `${short(name)}: ${text.textContent}`).join(" "));
@@ -214,6 +215,7 @@ window.lmrelFigure = (() => {
     const tell = () => {
       if (state.u === null) return (output.textContent = "Move it: a number u between 0 and 1 picks a whole answer.");
       const all = panels().filter(({ tree, root }) => tree && root.mass > 0);
+      if (!all.length) return;
       const found = all.map(({ tree, root, name }) => {
         const way = tree.pick(state.u, root);
         const what = way.open ? "an answer not followed" : `${number(way.answer)} ${way.right ? "✓" : "✗"}`;

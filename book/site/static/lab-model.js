@@ -66,6 +66,7 @@ window.lmrelLab = (() => {
     return out;
   };
 
+  const STRIDE = 6; // tokens of a prompt that are read without a pause
   const SLOTS = 2048; // tokens that a model can hold: a prompt and its tree
 
   // A model holds keys and values of tokens in slots: first those of the prompt, then those of the tree's nodes.
@@ -192,13 +193,20 @@ window.lmrelLab = (() => {
       next = ids.length;
       return { context, logits: logits() };
     };
+    // Reads a prompt but for its last token, a few at a time with `pause` awaited in between; `begin` then is quick.
+    const prepare = async (ids, pause) => {
+      for (let read = STRIDE; read < ids.length; read += STRIDE) {
+        begin(ids.slice(0, read));
+        await pause();
+      }
+    };
     const extend = (context, token) => {
       if (next === SLOTS) throw new Error("the model holds no more tokens");
       const longer = [...context, next];
       read(token, next++, longer);
       return { context: longer, logits: logits() };
     };
-    return { begin, extend };
+    return { prepare, begin, extend };
   };
 
   return { unpack, createTokenizer, createModel };

@@ -104,7 +104,11 @@
       const { run, encode } = await engine(panel.name);
       if (stale()) return;
       const { prompt: [before, after], vocabulary } = suite.models[panel.name];
-      panel.tree = createTree(run, vocabulary, encode(before + problem.line + after), problem.answer, suite.limit);
+      const prompt = encode(before + problem.line + after);
+      Object.assign(panel, { tree: null, blocks: [], chosen: null }); // the model forgets it as it reads
+      await run.prepare(prompt, wait);
+      if (stale()) return;
+      panel.tree = createTree(run, vocabulary, prompt, problem.answer, suite.limit);
       Object.assign(panel, { root: panel.tree.nodes[0], chosen: null, over: [], knobs: null, most: NODES });
       await follow(panel, stale, true);
       if (!stale()) await prepare(panel, stale);

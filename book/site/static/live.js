@@ -20,7 +20,12 @@ window.lmrelLive = (() => {
     return arrived.get(name);
   };
 
-  const bytes = (base64) => Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
+  const bytes = (base64) => {
+    const text = atob(base64);
+    const found = new Uint8Array(text.length);
+    for (let i = 0; i < text.length; i++) found[i] = text.charCodeAt(i); // some megabytes: a call each would be felt
+    return found;
+  };
 
   const PURE = { topK: 0, topP: 1, minP: 0, repetitionPenalty: 1 };
 

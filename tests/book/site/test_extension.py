@@ -9,11 +9,13 @@ import altair as alt
 import nbformat
 import pandas as pd
 import pytest
+import vl_convert
 from docutils import nodes
 from docutils.utils import new_document
 from sphinx.errors import ExtensionError
 
-from book.figures.style import captioned
+from book.figures.style import WIDE, captioned, svg
+from book.site import extension
 from book.site.extension import Unbroken, chart_html, check_notebook
 from lmrel import charts
 from tests.lmrel.test_charts import SUMMARY
@@ -84,6 +86,17 @@ def test_pictures_in_one_page_share_no_ids() -> None:
     ids = re.findall(r'\bid="([^"]+)"', text)
     assert len(set(ids)) == len(ids)
     assert set(re.findall(r"url\(#([^)]+)\)", text)) <= set(ids)
+
+
+def test_pictures_are_slim_and_look_the_same() -> None:
+    """What is left out is not seen; numbers alone are rounded, so both are compared with the same ones."""
+    whole = svg(charts.response(SUMMARY, "accuracy", "a", "b").to_dict(), WIDE)
+    slim = extension._slim(whole, "p")
+    assert len(slim) < 0.7 * len(whole)
+    assert "aria-" not in slim
+    rounded = re.sub(r"(?<=[ ,(\"MLAVH-])\d+\.\d{3,}", lambda number: f"{float(number[0]):.2f}", whole)
+    assert vl_convert.svg_to_png(slim) == vl_convert.svg_to_png(rounded)
+    assert vl_convert.svg_to_png(slim.replace("stroke=", "nostroke=")) != vl_convert.svg_to_png(rounded)
 
 
 def test_a_percent_sign_and_an_interval_stay_on_their_line_and_code_stays_as_it_is() -> None:
