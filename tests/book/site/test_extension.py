@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import MagicMock
 
 import altair as alt
 import nbformat
@@ -107,3 +109,17 @@ def test_a_percent_sign_and_an_interval_stay_on_their_line_and_code_stays_as_it_
     prose, code = document.children
     assert prose.astext() == "At 15\N{NO-BREAK SPACE}%, it loses 7.3 [−4.8,\N{NO-BREAK SPACE}9.7] of 5, 6 points."
     assert code.astext() == "10 % 3"
+
+
+def test_pages_are_read_again_once_the_code_that_made_them_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sphinx compares the extension's ``env_version`` with that of the pages it kept."""
+    code = tmp_path / "code.py"
+    monkeypatch.setattr(extension, "CODE", [code])
+    found = []
+    for text in ("one", "two", "one"):
+        code.write_text(text)
+        found.append(extension.setup(MagicMock())["env_version"])
+    assert found[0] == found[2] != found[1]
+    assert all(isinstance(version, int) and version > 0 for version in found)
