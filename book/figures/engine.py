@@ -180,7 +180,7 @@ def conditions(measured: Mapping[str, Any]) -> Lines:
 
 def contestant(name: str) -> str:
     """The name of a contestant of `tools.bench` on a page."""
-    return f"this engine, {name}" if name.endswith(" runs") else name
+    return f"engine, {name}" if name.endswith(" runs") else name
 
 
 @figure
@@ -194,12 +194,13 @@ def speeds(rows: pd.DataFrame, title: str, description: str) -> Any:
     order = timed.groupby("contestant")["seconds"].median().sort_values(ascending=False).index.tolist()
     models = list(dict.fromkeys(timed["model"]))
     colours, shapes, _ = looks(models)
+    seconds = alt.Axis(format="~g", labelOverlap=True, labelSeparation=6)
     chart = (
         alt.Chart(timed)
         .mark_point(filled=True, size=70, opacity=1)
         .encode(
-            x=alt.X("seconds:Q", title="seconds", scale=alt.Scale(type="log"), axis=alt.Axis(format="~g")),
-            y=alt.Y("contestant:N", sort=order, title=None, axis=alt.Axis(labelLimit=160)),
+            x=alt.X("seconds:Q", title="seconds", scale=alt.Scale(type="log"), axis=seconds),
+            y=alt.Y("contestant:N", sort=order, title=None, axis=alt.Axis(labelLimit=175)),
             color=coloured("model:N", models, colours, legend=alt.Legend(columns=1)),
             shape=alt.Shape("model:N", sort=models, scale=alt.Scale(domain=models, range=shapes)),
             tooltip=["model:N", "contestant:N", "seconds:Q"],

@@ -65,7 +65,7 @@ def test_a_tree_is_of_one_problem(grown: Any) -> None:
 def test_a_mark_that_was_missed_is_said() -> None:
     ratios = pd.DataFrame({"model": ["a", "b"], "above": "x", "below": "eos, 4 runs", "value": [4.0, 6.0]})
     ratios = ratios.assign(mark=5, at_most=True, reached=[True, False])
-    said = "1 of 2 marks were reached. Missed: x / this engine, eos, 4 runs, at most 5 (6.0 for b)."
+    said = "1 of 2 marks were reached. Missed: x / engine, eos, 4 runs, at most 5 (6.0 for b)."
     assert engine.missed(ratios) == [said]
     assert engine.missed(ratios[:1]) == ["1 of 1 marks were reached."]
 
