@@ -297,7 +297,7 @@ def live_html(name: str, words: list[str], lab: str, caption: str, rows: list[li
 
     head, body = line("th", rows[0]), "".join(line("td", row) for row in rows[1:])
     table = f"<caption>{html.escape(caption)}</caption><thead>{head}</thead><tbody>{body}</tbody>"
-    place = html.escape(name)
+    place, label = html.escape(name), html.escape(f"Live figure. {caption}")
     kind, more = "lmrel-live", ""
     if name == "lab":
         kind = "lmrel-lab lab-figure"
@@ -305,7 +305,7 @@ def live_html(name: str, words: list[str], lab: str, caption: str, rows: list[li
         kind = " ".join(["lmrel-tree lab-figure", *(word for word in words if "=" not in word)])
         more = f' data-lab="{html.escape(lab)}"' + "".join(f' data-t="{word[2:]}"' for word in words if "=" in word)
     return (
-        f'<div class="{kind}" data-figure="{place}"{more} role="group" aria-label="live figure: {place}"></div>'
+        f'<div class="{kind}" data-figure="{place}"{more} role="group" aria-label="{label}"></div>'
         f'<noscript><table class="table">{table}</table></noscript>'
     )
 
