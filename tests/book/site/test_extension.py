@@ -83,6 +83,13 @@ def test_a_figure_is_an_image_unless_it_holds_controls() -> None:
     assert 'role="group"' in chart_html(moving.to_dict())
 
 
+def test_a_live_figure_is_named_by_what_it_shows_and_has_a_table() -> None:
+    text = extension.live_html("dial", [], "lab.html", 'P(a < b) "now"', [["T", "P"], ["1", HOSTILE]])
+    assert 'role="group" aria-label="Live figure. P(a &lt; b) &quot;now&quot;"' in text
+    assert "<noscript><table" in text
+    assert "<script" not in text
+
+
 def test_pictures_in_one_page_share_no_ids() -> None:
     text = chart_html(charts.response(SUMMARY, "accuracy", "a", "b").to_dict())
     ids = re.findall(r'\bid="([^"]+)"', text)
