@@ -87,7 +87,7 @@ window.lmrelFigure = (() => {
       if (chosen) {
         const { open, text, answer, right, p } = chosen;
         parts.push(open ? `“${shown(text)}” begins ${percent(p)} of draws.` : `The whole answer ${number(answer)}, ${right ? "right" : "wrong"}: ${percent(p)} of draws.`);
-      } else if (whole) parts.push("Token by token, left to right; height is probability. Green is right so far. Click a token to choose it.");
+      } else if (whole) parts.push("Token by token; height is probability; green is right so far. Click a token to choose it.");
       path.textContent = parts.join(" ");
       back.hidden = whole;
     };
