@@ -113,6 +113,16 @@ def batch(arm: Arm, seed: int, step: int, tokenizer: Any) -> tuple[Tensor, Tenso
     return ids, there, labels
 
 
+def loss(model: Any, ids: Tensor, there: Tensor, labels: Tensor) -> Tensor:
+    """The mean cross-entropy of what is learned, of a batch as `batch` gives it.
+
+    It is transformers' own loss; but words are scored only where one is learned, which saves a fifth of a step.
+    """
+    hidden = model.model(input_ids=ids, attention_mask=there, use_cache=False).last_hidden_state[:, :-1]
+    learned = labels[:, 1:] >= 0
+    return nn.functional.cross_entropy(model.lm_head(hidden[learned]), labels[:, 1:][learned])
+
+
 def begun(arm: Arm, seed: int, source: Path) -> tuple[Any, Any]:
     """The model of an arm before its first step, and its tokenizer."""
     model, tokenizer = load_model(str(source), "fp32")
@@ -134,11 +144,10 @@ def trained(name: str, seed: int, source: Path, save_every: int = 25) -> tuple[A
     with files.locked(saved.with_suffix(".lock"), f"another training is writing to {saved}; wait for it to end."):
         first = train.restore(saved, model, optimizer, losses) if saved.exists() else 0
         for step in tqdm(range(first, STEPS), desc=f"{seed} {name}", initial=first, total=STEPS, mininterval=10):
-            ids, there, labels = batch(arm, seed, step, tokenizer)
-            loss = model(input_ids=ids, attention_mask=there, labels=labels, use_cache=False).loss
-            loss.backward()
+            wrong = loss(model, *batch(arm, seed, step, tokenizer))
+            wrong.backward()  # type: ignore[no-untyped-call]
             optimizer.step(step + 1, rate_at(step))
-            losses[step] = loss.detach()
+            losses[step] = wrong.detach()
             if (step + 1) % save_every == 0:
                 train.save_state(saved, step + 1, model, optimizer, losses)
         kept = {key: p.detach() for key, p in model.named_parameters()}

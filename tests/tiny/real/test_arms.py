@@ -65,6 +65,18 @@ def test_slips_are_some_fifteen_per_cent_and_drawn_anew() -> None:
     assert wrong == pytest.approx(0.15, abs=0.06)
 
 
+@pytest.mark.parametrize("name", ["D-slips", "S-right", "C-right"])
+def test_the_loss_and_its_gradients_are_those_of_transformers(name: str) -> None:
+    model, tokenizer = arms.begun(arms.ARMS[name], 0, START)
+    given = arms.batch(arms.ARMS[name], 0, 0, tokenizer)
+    theirs = model(**dict(zip(("input_ids", "attention_mask", "labels"), given, strict=True)), use_cache=False).loss
+    expected = torch.autograd.grad(theirs, list(model.parameters()), allow_unused=True)
+    ours = arms.loss(model, *given)
+    torch.testing.assert_close(ours, theirs)
+    for mine, its in zip(torch.autograd.grad(ours, list(model.parameters()), allow_unused=True), expected, strict=True):
+        torch.testing.assert_close(mine, its)
+
+
 def test_the_optimizer_is_adamw() -> None:
     torch.manual_seed(0)
     ours, theirs = nn.Linear(5, 3), nn.Linear(5, 3)
