@@ -1,0 +1,228 @@
+"""The engine beside its peers on a real model: ``python -m tools.bench_real MODEL [--vllm PYTHON] [--llama FOLDER]``.
+
+MODEL is the folder that `make real` leaves. Every contestant is a process of its own with its model loaded, and is
+given the same prompts as token ids, one after the other, in every repeat; so ratios are of paired times. vLLM has its
+own environment, whose Python is named; llama.cpp comes as node-llama-cpp, in whose folder it was installed by npm, and
+runs the 4-bit file that the model was made from. It leaves ``book/data/bench/smollm.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import torch
+
+from book.analysis.prefixes import distinct_prefixes
+from lmrel import files
+from lmrel.decoding import Decoder
+from lmrel.errors import InputError, command
+from lmrel.models import load_model
+from lmrel.problems import paper_problems
+from lmrel.sampling import sample
+from lmrel.tokens import encode_problems
+from tools.bench import TEMPERATURES, counted, knobs, spread, timed
+from tools.floor import bare_forward
+
+STYLE: Final = "few_shot"
+OURS, SINGLY, BATCHED, VLLM, LLAMA, FLOOR = (
+    "this engine", "one prompt at a time", "batched generate", "vLLM", "llama.cpp", "floor"
+)  # fmt: skip
+HERE = Path(__file__).parent
+
+
+class Size(NamedTuple):
+    """How much is drawn: new tokens at most, runs at each temperature but 0, and of how many problems."""
+
+    new_tokens: int
+    runs: int
+    problems: int
+
+
+SIZES = (Size(16, 4, 12), Size(128, 4, 3), Size(512, 4, 1), Size(16, 100, 3), Size(128, 100, 1))
+ALONE = 13 * 16 * 12  # tokens that are drawn one prompt at a time, at most: more takes minutes
+Work = Callable[[Size], int]
+
+
+def prompts(size: Size, tokenizer: Any) -> tuple[Any, list[list[int]]]:
+    """The problems of a size, spread evenly over the paper's, and their prompts."""
+    problems = paper_problems()
+    problems = problems.iloc[spread(range(len(problems)), size.problems)]
+    return problems, encode_problems(problems.to_dict("records"), STYLE, tokenizer)  # type: ignore[arg-type]
+
+
+def contestant(kind: str, model: Any, tokenizer: Any) -> Work:
+    """What one of our own contestants does for a size; it returns how many tokens were drawn."""
+
+    def draw(size: Size) -> Any:
+        decoders = [Decoder(t, max_new_tokens=size.new_tokens) for t in TEMPERATURES]
+        return sample(model, tokenizer, prompts(size, tokenizer)[0], decoders, runs=size.runs, prompt_style=STYLE)
+
+    def generate(size: Size) -> int:
+        """The calls of ``generate``: for all prompts and draws of a temperature at once, or for each alone."""
+        given = prompts(size, tokenizer)[1]
+        batches, drawn = ([given] if kind == BATCHED else [[prompt] for prompt in given]), 0
+        for batch in batches:
+            width = max(map(len, batch))
+            there = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in batch])
+            ids = torch.tensor([[0] * (width - len(p)) + p for p in batch])
+            for t in TEMPERATURES:
+                runs = size.runs if t else 1
+                for _ in range(1 if kind == BATCHED else runs):
+                    found = model.generate(
+                        ids, attention_mask=there, max_new_tokens=size.new_tokens, pad_token_id=0,
+                        num_return_sequences=runs if kind == BATCHED else 1, **knobs(t),
+                    )  # fmt: skip
+                    drawn += int((found[:, width:] != 0).sum())
+        return drawn
+
+    floors: dict[Size, tuple[Callable[[], None], int]] = {}
+
+    def floor(size: Size) -> int:
+        if size not in floors:
+            problems, given = prompts(size, tokenizer)
+            trees = distinct_prefixes(draw(size), problems)
+            floors[size] = bare_forward(model, given, trees), sum(map(len, trees))
+        floors[size][0]()
+        return floors[size][1]
+
+    return {OURS: lambda size: int(draw(size)["n_tokens"].sum()), FLOOR: floor}.get(kind, generate)
+
+
+def serve(kind: str, folder: str, dtype: str) -> None:
+    """Be one of our own contestants: a line of JSON with a size comes in, one with what it took goes out."""
+    model, tokenizer = load_model(folder, dtype)
+    work = contestant(kind, model, tokenizer)
+    print("ready", flush=True)
+    for line in sys.stdin:
+        size, drawn = Size(*json.loads(line)["size"]), []
+        if kind == FLOOR:
+            work(size)  # its trees are drawn, and its masks made, off the clock
+        seconds, peak, _ = timed(lambda: drawn.append(work(size)), model.device)  # noqa: B023
+        print(json.dumps({"seconds": seconds, "peak_mb": peak, "tokens": drawn[0]}), flush=True)
+
+
+class Peer:
+    """A contestant's process, which is asked by `ask`; its own words go to a file beside the results."""
+
+    def __init__(self, argv: list[str], said: Path, threads: int) -> None:
+        omp = {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+        self.argv, self.log = argv, said.open("w", encoding="utf-8")
+        self.process = subprocess.Popen(
+            argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log, text=True, env=os.environ | omp
+        )
+        self._wait("ready")
+
+    def _wait(self, beginning: str) -> str:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            if line.startswith(beginning):
+                return line
+        raise InputError(f"{' '.join(self.argv[:4])} ended; what it said stands in {self.log.name}.")
+
+    def ask(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """Its answer to a request: ``seconds``, ``peak_mb`` and ``tokens``."""
+        assert self.process.stdin is not None
+        print(json.dumps(asked), file=self.process.stdin, flush=True)
+        return dict(json.loads(self._wait("{")))
+
+
+@contextlib.contextmanager
+def peers(argvs: dict[str, list[str]], logs: Path, threads: int) -> Iterator[dict[str, Peer]]:
+    """The contestants' processes by name, which end with the block."""
+    started: dict[str, Peer] = {}
+    try:
+        for name, argv in argvs.items():
+            started[name] = Peer(argv, logs / f"{name.replace(' ', '-')}.log", threads)
+            print(f"{name} is ready", flush=True)
+        yield started
+    finally:
+        for peer in started.values():
+            peer.process.kill()
+
+
+def takes_part(name: str, size: Size) -> bool:
+    """Whether a contestant draws so much: one prompt at a time, it would take too long."""
+    return name != SINGLY or size.new_tokens * size.problems * (1 + 3 * size.runs) <= ALONE
+
+
+def measure(started: dict[str, Peer], tokenizer: Any, repeats: int, sizes: tuple[Size, ...]) -> list[dict[str, Any]]:
+    """A row for each size and contestant: its times in seconds, the most memory, and the tokens that it drew."""
+    rows: list[dict[str, Any]] = []
+    for size in sizes:
+        asked = {"size": size, "prompts": prompts(size, tokenizer)[1], "temperatures": TEMPERATURES}
+        found: dict[str, list[dict[str, Any]]] = {name: [] for name in started if takes_part(name, size)}
+        for repeat in range(repeats + 1):  # the first is to warm up
+            for name, answers in found.items():
+                answer = started[name].ask(asked)
+                if repeat:
+                    answers.append(answer)
+                print(size, name, {key: round(value or 0, 2) for key, value in answer.items()}, flush=True)
+        for name, answers in found.items():
+            times = [round(answer["seconds"], 3) for answer in answers]
+            row = size._asdict() | {"contestant": name, "times": times, "seconds": statistics.median(times)}
+            rows.append(row | {key: max(answer[key] or 0 for answer in answers) for key in ("peak_mb", "tokens")})
+    return rows
+
+
+def product_rate(size: int = 2048, times: int = 10) -> float:
+    """Billions of operations a second in a product of two square matrices in 32 bit: what this machine can do."""
+    a, b = torch.randn(size, size), torch.randn(size, size)
+    a @ b
+    began = time.perf_counter()
+    for _ in range(times):
+        a @ b
+    return 2e-9 * size**3 * times / (time.perf_counter() - began)
+
+
+@command()
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("model", help="the folder of the real model, as `make real` leaves it")
+    parser.add_argument("--serve", help=argparse.SUPPRESS)  # be a contestant
+    parser.add_argument("--dtype", choices=("fp32", "bf16"), default="fp32")
+    parser.add_argument("--vllm", help="the Python of an environment that has vLLM")
+    parser.add_argument("--llama", help="a folder in which npm installed node-llama-cpp; needs --gguf")
+    parser.add_argument("--gguf", help="the file that llama.cpp runs")
+    parser.add_argument("--repeats", type=counted, default=3)
+    parser.add_argument("--threads", type=counted, default=torch.get_num_threads())
+    parser.add_argument("--sizes", type=counted, nargs="*", help="which of the sizes, by number from 1; all by default")
+    parser.add_argument("--out", type=Path, default=Path("book/data/bench/smollm.json"))
+    given = parser.parse_args()
+    if given.serve:
+        return serve(given.serve, given.model, given.dtype)
+    argvs = {
+        name: [sys.executable, "-m", "tools.bench_real", given.model, "--serve", name, "--dtype", given.dtype]
+        for name in (OURS, SINGLY, BATCHED, FLOOR)
+    }
+    if given.vllm:
+        argvs[VLLM] = [given.vllm, str(HERE / "worker_vllm.py"), given.model, given.dtype]
+    if given.llama:
+        argvs[LLAMA] = ["node", str(HERE / "worker_llama.mjs"), given.llama, given.gguf, str(given.threads)]
+    given.out.parent.mkdir(parents=True, exist_ok=True)
+    sizes = tuple(SIZES[number - 1] for number in given.sizes or range(1, len(SIZES) + 1))
+    rate = product_rate()
+    with peers(argvs, given.out.parent, given.threads) as started:
+        rows = measure(started, load_model(given.model, given.dtype)[1], given.repeats, sizes)
+    record: dict[str, Any] = {"date": datetime.now(UTC).date().isoformat(), "machine": platform.machine()}
+    record |= {"threads": given.threads, "dtype": given.dtype, "gflops": round(rate, 1), "repeats": given.repeats}
+    record |= {"versions": {package: version(package) for package in ("lmrel", "torch", "transformers")}}
+    print(files.write_json(record | {"rows": rows}, given.out))
+    return None
+
+
+if __name__ == "__main__":
+    main()
