@@ -26,9 +26,9 @@ from lmrel import files
 from lmrel.enumeration import enumerate_outcomes
 from lmrel.errors import InputError, command
 from lmrel.models import load_model
-from lmrel.problems import as_rows, paper_problems, solve
+from lmrel.problems import as_rows, load_problems, paper_problems, solve
 from lmrel.tokens import encode_problems
-from tiny import arms, targets, train
+from tiny import arms, measures, targets, train
 from tiny.corpus import training_problem
 from tiny.real import bodies
 
@@ -37,9 +37,12 @@ DATA, WORK = ROOT / "book" / "data" / "real", Path("training") / "real"
 SEEDS, PILOT = (0, 1, 2, 3), 9  # the pilot's seed decides the gates and is never analysed
 STEPS, WARMUP, BATCH, RATE = 300, 20, 24, 1e-4
 STYLE, GRID = "zero_shot", (0.0, 0.1, 0.5, 1.0, 1.5)
+STEPS_OF = DATA / "r0" / "problems.csv"  # problems of one step
+STEPS_STYLE: Any = "few_shot"  # as the untouched model was asked, and searched as far
+STEPS_SEARCH: Any = {"tolerance": 0.02, "max_nodes": 200}
 CODE = [
     *sorted(Path(__file__).parent.glob("*.py")),
-    *(ROOT / f"tiny/{name}.py" for name in ("corpus", "split", "targets")),
+    *(ROOT / f"tiny/{name}.py" for name in ("corpus", "measures", "split", "targets")),
 ]
 
 
@@ -157,15 +160,27 @@ def trained(name: str, seed: int, source: Path, save_every: int = 25) -> tuple[A
 
 
 def measure(name: str, seed: int, model: Any, tokenizer: Any) -> pd.DataFrame:
-    """Bounds of the outcomes of the paper's problems, asked as the arm is taught; for rule also of what it teaches."""
+    """Bounds of the outcomes of the paper's problems, asked as the arm is taught, and of their texts' entropies.
+
+    Of the rule also the answer that it teaches, ``taught``; of a sparse model also what is right greedily once routers
+    give tokens to other experts, ``permuted``; of *D-right* also the problems of one step in `STEPS_OF`.
+    """
     problems = paper_problems()
     ask = partial(enumerate_outcomes, model, tokenizer, temperatures=GRID, prompt_style=STYLE)
-    parts = [ask(problems)]
+    parts = [ask(problems), measures.entropies(model, tokenizer, problems, (1.0,), prompt_style=STYLE)]
     if name.endswith("rule"):
         ruled = problems[[targets.ruled(row) for row in as_rows(problems)]]
         taught = ruled.assign(answer=[targets.by_rule(row) for row in as_rows(ruled)])
         parts.append(ask(taught).query("metric == 'correct'").assign(metric="taught"))
+    if ARMS[name].body == "S":
+        bodies.permute(model)
+        parts.append(ask(problems, temperatures=(0.0,)).query("metric == 'correct'").assign(metric="permuted"))
+        bodies.permute(model, -1)
     table = pd.concat(parts, ignore_index=True).merge(problems[["problem_id", "task"]])
+    if name == "D-right":
+        steps = load_problems(str(STEPS_OF))
+        one = enumerate_outcomes(model, tokenizer, steps, (0.0, 1.0), prompt_style=STEPS_STYLE, **STEPS_SEARCH)
+        table = pd.concat([table, one.merge(steps[["problem_id", "task"]])], ignore_index=True)
     return table.assign(seed=seed, arm=name).round({"lower": 6, "upper": 6})
 
 

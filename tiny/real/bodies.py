@@ -68,6 +68,14 @@ def upcycle(model: Any, seed: int = 0) -> Any:
     return model
 
 
+@torch.no_grad()
+def permute(model: Any, by: int = 1) -> None:
+    """Let every router of an upcycled model give its tokens to other experts, `by` numbers further on."""
+    for module in model.modules():
+        if isinstance(module, Experts):
+            module.router.weight.copy_(module.router.weight.roll(by, dims=0))
+
+
 def _replaced(model: Any) -> list[tuple[int, Any]]:
     """Every second layer of a Llama-like model with its number; `InputError` for blocks that are built otherwise."""
     layers = list(enumerate(model.model.layers))[1::2]

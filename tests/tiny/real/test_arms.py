@@ -143,3 +143,23 @@ def test_the_command_leaves_outcomes_with_what_made_them(monkeypatch: pytest.Mon
     monkeypatch.setattr(sys, "argv", ["arms", str(START), "X-right"])
     with pytest.raises((InputError, SystemExit)):
         arms.main()
+
+
+def test_a_sparse_arm_is_measured_with_its_routers_permuted_too_and_right_ones_on_one_step(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    few = arms.paper_problems().iloc[[0, 1, 200]].reset_index(drop=True)
+    monkeypatch.setattr(arms, "paper_problems", lambda: few)
+    model, tokenizer = arms.begun(arms.ARMS["S-right"], 0, START)
+    weights = [parameter.clone() for parameter in model.parameters()]
+    table = arms.measure("S-right", 0, model.eval(), tokenizer)
+    assert set(table.loc[table["metric"] == "permuted", "temperature"]) == {0.0}
+    assert len(table[table["metric"] == "permuted"]) == len(few)
+    assert set(table.loc[table["metric"] == "text_entropy", "temperature"]) == {1.0}
+    assert all(torch.equal(one, other) for one, other in zip(weights, model.parameters(), strict=True))
+    model, tokenizer = arms.begun(arms.ARMS["D-right"], 0, START)
+    table = arms.measure("D-right", 0, model.eval(), tokenizer)
+    steps = table[~table["task"].isin(["arithmetic", "variable_binding"])]
+    assert steps["problem_id"].nunique() == len(pd.read_csv(arms.STEPS_OF))
+    assert set(steps["temperature"]) == {0.0, 1.0}
+    assert "permuted" not in set(table["metric"])

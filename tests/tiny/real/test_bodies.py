@@ -93,3 +93,17 @@ def test_what_is_built_otherwise_is_refused() -> None:
     for change in BODIES.values():
         with pytest.raises(InputError, match="the feed-forward block 1 is no plain gated one"):
             change(model)
+
+
+def test_permuted_routers_give_tokens_to_other_experts_and_back(original: tuple[Any, Any], ids: torch.Tensor) -> None:
+    model = bodies.upcycle(copy.deepcopy(original[0]), seed=1)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for name, weights in model.named_parameters():
+            if "experts.1" in name:  # so that it matters which are chosen
+                weights.add_(0.1 * torch.randn_like(weights))
+        before = model(ids).logits
+        bodies.permute(model)
+        assert (model(ids).logits - before).abs().max() > 0.01
+        bodies.permute(model, bodies.EXPERTS - 1)
+        assert torch.equal(model(ids).logits, before)
