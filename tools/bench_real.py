@@ -130,6 +130,7 @@ class Peer:
         for line in self.process.stdout:
             if line.startswith(beginning):
                 return line
+        self.end()
         raise InputError(f"{' '.join(self.argv[:4])} ended; what it said stands in {self.log.name}.")
 
     def ask(self, asked: dict[str, Any]) -> dict[str, Any]:
@@ -137,6 +138,12 @@ class Peer:
         assert self.process.stdin is not None
         print(json.dumps(asked), file=self.process.stdin, flush=True)
         return dict(json.loads(self._wait("{")))
+
+    def end(self) -> None:
+        """Kill it and close its files."""
+        self.process.kill()
+        self.process.communicate()
+        self.log.close()
 
 
 @contextlib.contextmanager
@@ -150,7 +157,7 @@ def peers(argvs: dict[str, list[str]], logs: Path, threads: int) -> Iterator[dic
         yield started
     finally:
         for peer in started.values():
-            peer.process.kill()
+            peer.end()
 
 
 def takes_part(name: str, size: Size) -> bool:
