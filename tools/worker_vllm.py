@@ -12,12 +12,11 @@ import sys
 import time
 from pathlib import Path
 
-os.environ |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_CPU_KVCACHE_SPACE": "2"}
-os.environ |= {"VLLM_CPU_OMP_THREADS_BIND": f"0-{int(os.environ['OMP_NUM_THREADS']) - 1}", "VLLM_NO_USAGE_STATS": "1"}
-
 
 def main(folder: str, dtype: str) -> None:
     """Load the model, say so, and answer until there is nothing more to answer."""
+    os.environ |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_CPU_KVCACHE_SPACE": "2", "VLLM_NO_USAGE_STATS": "1"}
+    os.environ["VLLM_CPU_OMP_THREADS_BIND"] = f"0-{int(os.environ['OMP_NUM_THREADS']) - 1}"
     from vllm import LLM, SamplingParams  # type: ignore[import-not-found,unused-ignore]
 
     kind = {"fp32": "float32", "bf16": "bfloat16"}[dtype]
