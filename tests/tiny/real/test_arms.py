@@ -134,7 +134,7 @@ def test_the_command_leaves_outcomes_with_what_made_them(monkeypatch: pytest.Mon
     table = pd.read_parquet(arms.DATA / "9-D-rule.parquet")
     assert set(table["problem_id"]) == set(few["problem_id"])
     assert {"correct", "taught"} <= set(table["metric"])
-    assert set(table["temperature"]) == set(arms.GRID)
+    assert set(table["temperature"]) == {*arms.GRID, 1.5}
     assert (table["lower"] <= table["upper"]).all()
     assert {"code", "versions", "start"} <= set(tiny_arms.about(arms.DATA / "9-D-rule.parquet"))
     before = (arms.DATA / "9-D-rule.parquet").stat().st_mtime_ns
