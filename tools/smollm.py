@@ -1,12 +1,14 @@
 """What SmolLM2-135M-Instruct writes, drawn and stored with the book: ``python -m tools.smollm [CONDITION …]``.
 
-It needs the model that `make real` leaves, and draws only what is missing: whole runs are kept beside the model,
-outside the repository. Of them ``book/data/real/r0/`` gets what the page reads. No other part of the book needs them.
+It needs the model that `make real` leaves, and draws only what is missing: what ``book/data/real/r0/`` holds stays,
+wherever it was drawn. Whole runs are kept beside the model, outside the repository; of them the folder gets what the
+page reads. No other part of the book needs them.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import random
 import time
 from collections.abc import Iterator
@@ -74,7 +76,7 @@ def exact(model: Path) -> None:
 
     problems = load_problems(str(PROBLEMS))
     place = folder(model) / "exact"
-    if missing := [task for task in FAMILIES if not (place / f"{task}.parquet").exists()]:
+    if missing := [task for task in FAMILIES if task not in kept("exact") and not (place / f"{task}.parquet").exists()]:
         loaded, tokenizer = load_model(str(model), "fp32")
         tokenizer.chat_template = None  # plain text, as in `PLAIN`
         place.mkdir(parents=True, exist_ok=True)
@@ -85,27 +87,46 @@ def exact(model: Path) -> None:
             print(f"exact, {task}: {time.process_time() - began:.0f} CPU-seconds", flush=True)
 
 
+def kept(name: str) -> set[str]:
+    """What the repository holds of a condition: its name, or families of exact outcomes; nothing of another asking."""
+    about = json.loads(ABOUT.read_text(encoding="utf-8")) if ABOUT.exists() else {}
+    found = about.get(name, {})
+    if found.get("asked") != json.loads(json.dumps(asked(name))):
+        return set()
+    return set(found.get("families", [name] if found.get("draws") else []))
+
+
+def asked(name: str) -> dict[str, Any]:
+    """What is asked under a condition, or for exact outcomes."""
+    knobs: dict[str, Any] = {"prompt_style": "few_shot", "chat_template": "off", "temperatures": TEMPERATURES}
+    return CONDITIONS[name] if name in CONDITIONS else knobs | {"tolerance": TOLERANCE, "max_nodes": NODES}
+
+
 def store(model: Path) -> None:
-    """What the page reads of all finished conditions, with what they were made of, into the repository."""
-    tables, about = [], {}
-    kept = ("precision", "versions", "hashes", "decoders", "started", "seconds", "draws", "threads")
+    """Put what the page reads of all finished conditions, with what they were made of, beside what is stored."""
+    before = json.loads(ABOUT.read_text(encoding="utf-8")) if ABOUT.exists() else {}
+    about: dict[str, Any] = {}
+    tables = []
+    parts = ("precision", "versions", "hashes", "decoders", "started", "seconds", "draws", "threads")
     for name in CONDITIONS:
+        about[name] = {"asked": asked(name), "draws": 0}
         if (folder(model) / name / "run.json").exists():
             run = run_of(name, model)
-            drawn = read_draws(run.folder).assign(condition=name)
-            tables.append(drawn[COLUMNS])
-            about[name] = {"asked": CONDITIONS[name]} | {key: run.record[key] for key in kept}
-        else:
-            about[name] = {"asked": CONDITIONS[name], "draws": 0}
+            tables.append(read_draws(run.folder).assign(condition=name)[COLUMNS])
+            about[name] |= {part: run.record[part] for part in parts}
+        elif kept(name):
+            tables.append(pd.read_parquet(STORED).query("condition == @name"))
+            about[name] = before[name]
     if not tables:
         raise InputError(f"{folder(model)} holds no finished condition.")
+    found = {path.stem: pd.read_parquet(path) for path in sorted((folder(model) / "exact").glob("*.parquet"))}
+    for task in kept("exact") - found.keys():
+        found[task] = pd.read_parquet(EXACT).query("task == @task")
+    families = [task for task in FAMILIES if task in found]
+    about["exact"] = {"asked": asked("exact"), "families": families}
     files.write_table(pd.concat(tables, ignore_index=True), STORED)
-    knobs: dict[str, Any] = {"prompt_style": "few_shot", "chat_template": "off", "temperatures": TEMPERATURES}
-    found = sorted((folder(model) / "exact").glob("*.parquet"))
-    knobs |= {"tolerance": TOLERANCE, "max_nodes": NODES}
-    about["exact"] = {"asked": knobs, "families": [path.stem for path in found]}
     if found:
-        files.write_table(pd.concat(map(pd.read_parquet, found), ignore_index=True).round(5), EXACT)
+        files.write_table(pd.concat([found[task] for task in families], ignore_index=True).round(5), EXACT)
     files.write_json(about, ABOUT)
 
 
@@ -122,7 +143,7 @@ def main() -> None:
         raise InputError(f"there is no {NAME} yet; `make real` brings it.")
     if not PROBLEMS.exists():
         files.write_text(pd.DataFrame(one_step()).to_csv(index=False), PROBLEMS)
-    for name in given or names:
+    for name in given or [name for name in names if name == "exact" or not kept(name)]:
         exact(model) if name == "exact" else run_of(name, model).carry_out()
         store(model)
         print(name, flush=True)

@@ -45,3 +45,23 @@ def test_what_is_drawn_is_stored_and_drawn_once(tmp_path: Path, monkeypatch: pyt
     assert set(pd.read_parquet(tmp_path / "EXACT")["task"]) == set(FAMILIES)
     monkeypatch.setattr("lmrel.models.load_model", lambda *_: pytest.fail("it was drawn"))
     smollm.main.__wrapped__()  # type: ignore[attr-defined]
+    # The whole runs are lost; what is stored stays, and only what is missing is drawn.
+    monkeypatch.undo()
+    monkeypatch.chdir(smollm.PROBLEMS.parents[4])
+    monkeypatch.setenv("LMREL_CACHE", str(tmp_path))
+    monkeypatch.setattr(smollm, "CONDITIONS", {"steps-plain": few, "other": few})
+    for name in ("STORED", "EXACT", "ABOUT"):
+        monkeypatch.setattr(smollm, name, tmp_path / name)
+    monkeypatch.setattr(smollm, "NODES", 2)
+    monkeypatch.setattr(sys, "argv", ["smollm"])
+    shutil.rmtree(smollm.folder(tmp_path / smollm.NAME))
+    before = {name: pd.read_parquet(tmp_path / name) for name in ("STORED", "EXACT")}
+    smollm.main.__wrapped__()  # type: ignore[attr-defined]
+    stored = pd.read_parquet(tmp_path / "STORED")
+    pd.testing.assert_frame_equal(stored[stored["condition"] == "steps-plain"], before["STORED"])
+    assert len(stored[stored["condition"] == "other"]) == 2 * len(FAMILIES)
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "EXACT"), before["EXACT"])
+    after = json.loads((tmp_path / "ABOUT").read_text())
+    assert after["steps-plain"] == about["steps-plain"]
+    assert after["other"]["draws"] == 8
+    assert not (smollm.folder(tmp_path / smollm.NAME) / "steps-plain").exists()
