@@ -28,6 +28,7 @@ import torch
 from book.analysis.prefixes import distinct_prefixes
 from lmrel import files
 from lmrel.decoding import Decoder
+from lmrel.engine.forest import shared_header
 from lmrel.errors import InputError, command
 from lmrel.models import load_model
 from lmrel.problems import paper_problems
@@ -166,10 +167,16 @@ def takes_part(name: str, size: Size) -> bool:
 
 
 def measure(started: dict[str, Peer], tokenizer: Any, repeats: int, sizes: tuple[Size, ...]) -> list[dict[str, Any]]:
-    """A row for each size and contestant: its times in seconds, the most memory, and the tokens that it drew."""
+    """A row for each size and contestant: its times in seconds, the most memory, and the tokens that it drew.
+
+    ``tokens`` of the floor are the distinct ones of the answers, ``prompt_tokens`` those of the prompts.
+    """
     rows: list[dict[str, Any]] = []
     for size in sizes:
-        asked = {"size": size, "prompts": prompts(size, tokenizer)[1], "temperatures": TEMPERATURES}
+        given = prompts(size, tokenizer)[1]
+        shared = shared_header(given) if len(given) > 1 else 0
+        own = shared + sum(len(prompt) - shared for prompt in given)
+        asked = {"size": size, "prompts": given, "temperatures": TEMPERATURES}
         found: dict[str, list[dict[str, Any]]] = {name: [] for name in started if takes_part(name, size)}
         for repeat in range(repeats + 1):  # the first is to warm up
             for name, answers in found.items():
@@ -180,6 +187,7 @@ def measure(started: dict[str, Peer], tokenizer: Any, repeats: int, sizes: tuple
         for name, answers in found.items():
             times = [round(answer["seconds"], 3) for answer in answers]
             row = size._asdict() | {"contestant": name, "times": times, "seconds": statistics.median(times)}
+            row |= {"prompt_tokens": own}
             rows.append(row | {key: max(answer[key] or 0 for answer in answers) for key in ("peak_mb", "tokens")})
     return rows
 
@@ -222,10 +230,12 @@ def main() -> None:
     given.out.parent.mkdir(parents=True, exist_ok=True)
     sizes = tuple(SIZES[number - 1] for number in given.sizes or range(1, len(SIZES) + 1))
     rate = product_rate()
+    model, tokenizer = load_model(given.model, given.dtype)
     with peers(argvs, given.out.parent, given.threads) as started:
-        rows = measure(started, load_model(given.model, given.dtype)[1], given.repeats, sizes)
+        rows = measure(started, tokenizer, given.repeats, sizes)
     record: dict[str, Any] = {"date": datetime.now(UTC).date().isoformat(), "machine": platform.machine()}
     record |= {"threads": given.threads, "dtype": given.dtype, "gflops": round(rate, 1), "repeats": given.repeats}
+    record |= {"parameters": model.num_parameters(), "head": model.get_output_embeddings().weight.numel()}
     record |= {"versions": {package: version(package) for package in ("lmrel", "torch", "transformers")}}
     print(files.write_json(record | {"rows": rows}, given.out))
     return None

@@ -56,13 +56,12 @@ def test_every_contestant_is_timed_in_a_process_of_its_own(tmp_path: Path, monke
     monkeypatch.setattr(sys, "argv", argv)
     bench_real.main()
     found = json.loads(out.read_text())
-    assert {"date", "threads", "dtype", "gflops", "repeats", "versions", "rows"} <= set(found)
+    assert {"date", "threads", "dtype", "gflops", "repeats", "versions", "rows", "parameters", "head"} <= set(found)
     rows: dict[str, dict[str, Any]] = {row["contestant"]: row for row in found["rows"]}
     assert list(rows) == [OURS, SINGLY, bench_real.BATCHED, FLOOR, VLLM]
     assert all(len(row["times"]) == 2 and row["seconds"] > 0 and row["tokens"] for row in rows.values())
-    assert rows[VLLM] == dict(zip(SIZE._fields, SIZE, strict=True)) | {
-        "contestant": VLLM, "times": [2.0, 2.0], "seconds": 2.0, "peak_mb": 7, "tokens": 56,
-    }  # fmt: skip
+    played = {"contestant": VLLM, "times": [2.0, 2.0], "seconds": 2.0, "peak_mb": 7, "tokens": 56}
+    assert rows[VLLM] == SIZE._asdict() | played | {"prompt_tokens": rows[OURS]["prompt_tokens"]}
 
 
 def test_a_peer_that_ends_is_named_with_where_its_words_are(tmp_path: Path) -> None:
