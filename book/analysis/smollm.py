@@ -27,6 +27,7 @@ from lmrel.stats.inference import bounded_interval, clustered_wilson
 DATA = Path(__file__).resolve().parent.parent / "data" / "real" / "r0"
 STORED, EXACT, PROBLEMS = DATA / "draws.parquet", DATA / "exact.parquet", DATA / "problems.csv"
 ABOUT = DATA / "conditions.json"
+PILOT = DATA.parent / "pilot-300.parquet"  # of the plan to train this model further
 TEMPERATURES = (0.0, 0.25, 0.5, 0.75, 1.0)  # of exact outcomes; at higher ones their bounds say little
 # The families of one step: their sign, the lowest and the highest number in them, and how they are worked out.
 FAMILIES: dict[str, tuple[str, int, int, Callable[[int, int], int]]] = {

@@ -14,6 +14,7 @@ import pandas as pd
 from book.analysis.smollm import (
     ALL,
     FAMILIES,
+    PILOT,
     PLAIN,
     accuracies,
     changes,
@@ -224,6 +225,7 @@ def numbers(read: pd.DataFrame, exact: pd.DataFrame, about: dict[str, Any], agre
     whole = with_interval(*lost.loc[ALL, ["change", "low", "high"]])
     before, after = (f"{value:.0f} %" for value in lost.loc[ALL, ["before", "after"]])
     return {
+        "smollm pilot": _pilot(pd.read_parquet(PILOT)),
         "smollm draws": f"{len(first):,}",
         "smollm steps": f"{known['problem_id'].nunique()}",
         "smollm exact": listed([NAMES[task] for task in FAMILIES if task in set(exact["task"])]),
@@ -283,6 +285,14 @@ def _minutes(about: dict[str, Any]) -> str:
     """How long it took to load, check and draw what was sampled."""
     took = sum(sum(said["seconds"].values()) for said in about.values() if "seconds" in said)
     return f"what was sampled took {took / 60:.0f} minutes on one core of a busy machine"
+
+
+def _pilot(outcomes: pd.DataFrame) -> str:
+    """What the pilot of the experiment on this model gets right greedily, by task of the paper."""
+    cold = outcomes.query("metric == 'correct' and temperature == 0").groupby("task")["lower"].mean()
+    return listed(
+        [f"{100 * cold[task]:.0f} % of {task.replace('_', ' ')}" for task in ("variable_binding", "arithmetic")]
+    )
 
 
 def _won(first: pd.DataFrame, condition: str) -> str:

@@ -120,7 +120,18 @@ def test_tables_are_text() -> None:
 def test_prose_quotes_only_numbers_that_are_left() -> None:
     notebook = json.loads((ROOT / "notebooks" / "smollm.ipynb").read_text())
     source = "".join("".join(cell["source"]) for cell in notebook["cells"])
+    source += (ROOT / "book" / "plan-real.md").read_text()
     quoted = {first or second for first, second in re.findall(r"{number}`([^`]+)`|facts\[.([a-z ]+).\]", source)}
     left = page.numbers(READ, OUTCOMES, ABOUT, AGREEMENT)
     assert quoted == set(left)
     assert not any("nan" in said for said in left.values())
+
+
+def test_the_pilot_that_failed_its_gate_is_quoted_from_its_file() -> None:
+    outcomes = pd.read_parquet(smollm.PILOT)
+    cold = outcomes[(outcomes["metric"] == "correct") & (outcomes["temperature"] == 0)].groupby("task")["lower"].mean()
+    assert cold["variable_binding"] < 0.8  # what the gate asks for
+    said = (
+        f"{100 * cold['variable_binding']:.0f} % of variable binding and {100 * cold['arithmetic']:.0f} % of arithmetic"
+    )
+    assert page._pilot(outcomes) == said
