@@ -75,6 +75,12 @@ def curves(outcomes: pd.DataFrame, task: str = BINDING) -> pd.DataFrame:
     return found.reset_index()
 
 
+def answer_bits(outcomes: pd.DataFrame, stage: str, task: str = BINDING) -> pd.Series:
+    """The entropy of the answer at temperature 1 after a stage, in bits, the middle of its bounds, by base model."""
+    hot = curves(outcomes, task).query("stage == @stage and temperature == 1").set_index(UNIT)
+    return (hot["answer_entropy_lower"] + hot["answer_entropy_upper"]) / 2
+
+
 def effective_temperatures(outcomes: pd.DataFrame, task: str = BINDING) -> pd.DataFrame:
     """The temperature at which its base model retains what a tuned model does at 1: `MODEL` and ``temperature``.
 
@@ -187,10 +193,15 @@ def _minus(wide: pd.DataFrame, second: str, first: str) -> pd.Series:
     return (wide[second] - wide[first]).dropna()
 
 
-def beyond_the_rate(table: pd.DataFrame, stage: str = "slips") -> pd.Series:
+def minus(table: pd.DataFrame, second: str, first: str, value: str = "drop", task: str = BINDING) -> pd.Series:
+    """Column `value` of `levels` after stage `second` minus that after `first`, of the base models that have both."""
+    return _minus(units(table, value, task), second, first)
+
+
+def beyond_the_rate(table: pd.DataFrame, stage: str = "slips", task: str = BINDING) -> pd.Series:
     """The drop of a stage of slips above *right*, less what the rate alone would take from *right* at temperature 1."""
-    difference = _minus(units(table, "drop"), stage, "continued")
-    return (difference - SLIP_RATE * units(table, "hot")["continued"]).dropna() if len(difference) else difference
+    difference = minus(table, stage, "continued", task=task)
+    return (difference - SLIP_RATE * units(table, "hot", task)["continued"]).dropna() if len(difference) else difference
 
 
 def _sparse_minus_dense(stage: str, task: str = BINDING) -> Callable[[pd.DataFrame], pd.Series]:
@@ -288,15 +299,23 @@ def compare(table: pd.DataFrame, failed: frozenset[str] = frozenset(), without: 
 
 
 def by_seed(table: pd.DataFrame) -> pd.DataFrame:
-    """The comparisons with seeds as units, dense and sparse averaged: ``number, name, units, estimate, low, high``."""
+    """The comparisons with seeds as units, dense and sparse averaged, but for the tenth, which compares the two.
+
+    Columns ``number, name, units, estimate, low, high, holm``; what is not measured counts in the family with p = 1.
+    """
     rows = []
     for one in COMPARISONS[:-2]:
         found = one.of(table[table["seed"].isin(SEEDS)])
         if len(found):
             seeds = found.unstack("architecture").dropna(axis=0).mean(axis=1).to_numpy()
             ends = t_interval(seeds) if len(seeds) else (math.nan,) * 3
-            rows.append((one.number, one.name, len(seeds), *ends))
-    return pd.DataFrame(rows, columns=["number", "name", "units", "estimate", "low", "high"])
+            rows.append((one.number, one.name, len(seeds), *ends, one.p(seeds) if len(seeds) > 1 else 1.0))
+    result = pd.DataFrame(rows, columns=["number", "name", "units", "estimate", "low", "high", "p"])
+    family = {str(one.number): 1.0 for one in COMPARISONS} | dict(
+        zip(result["number"].astype(str), result["p"], strict=True)
+    )
+    adjusted = holm(family)
+    return result.assign(holm=[adjusted[str(number)] for number in result["number"]]).drop(columns="p")
 
 
 def secondary(table: pd.DataFrame) -> pd.DataFrame:
@@ -321,8 +340,15 @@ def secondary(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["what", "units", "estimate", "low", "high", "low_90", "high_90"])
 
 
-def refuted(table: pd.DataFrame, compared: pd.DataFrame) -> dict[str, bool | None]:
-    """The plan's six ways in which our reading would be wrong, each with whether it is the case; None if not run."""
+TRUE, OUT, OPEN, NOT_RUN = "came true", "ruled out", "undecided", "not run"
+
+
+def refuted(table: pd.DataFrame, compared: pd.DataFrame) -> dict[str, str]:
+    """The plan's six ways in which our reading would be wrong, each with what became of it.
+
+    A way that is a bound on a difference is `TRUE` or ruled `OUT` if the 95 % interval lies wholly on one side, and
+    else `OPEN`; it is `NOT_RUN` if base models are missing.
+    """
     ends = compared.drop_duplicates("number").set_index("number")
     run = ends["verdict"].isin(["shown", "not shown"])
     low, high = ends["low"], ends["high"]
@@ -330,11 +356,29 @@ def refuted(table: pd.DataFrame, compared: pd.DataFrame) -> dict[str, bool | Non
     mean = late.dropna().mean()
     nearer = abs(mean["late-slips"] - mean["base-right"]) < abs(mean["late-slips"] - mean["slips"])
     found = {
-        "wrong answers cost although they can be predicted": (1, low[1] > 5),
-        "random forms of right answers cost": (4, low[4] > 3),
-        "drawing costs, and the distribution alone does not": (5, high[5] < -3),
-        "random slips cost no more than slips by a rule": (2, low[2] <= 0),
-        "the rate of slips does not explain what they cost": (3, low[3] > 5 or high[3] < -5),
-        "what was learned last does not count": (7, nearer),
+        "wrong answers cost although they can be predicted": (1, low[1] > 5, high[1] < 5),
+        "random forms of right answers cost": (4, low[4] > 3, high[4] < 3),
+        "drawing costs, and the distribution alone does not": (5, high[5] < -3, low[5] > -3),
+        "random slips cost no more than slips by a rule": (2, low[2] <= 0, low[2] > 0),
+        "the rate of slips does not explain what they cost": (
+            3,
+            low[3] > 5 or high[3] < -5,
+            low[3] > -5 and high[3] < 5,
+        ),
+        "what was learned last does not count": (7, nearer, not nearer),
     }
-    return {what: bool(so) if run[number] else None for what, (number, so) in found.items()}
+    return {
+        what: (TRUE if so else OUT if not_so else OPEN) if run[number] else NOT_RUN
+        for what, (number, so, not_so) in found.items()
+    }
+
+
+def both_right(outcomes: pd.DataFrame, second: str, first: str, task: str = BINDING) -> pd.Series:
+    """How much more stage `second` loses than `first` on the problems that both get right greedily, by base model."""
+    dropped = drops(outcomes).query("metric == 'correct' and task == @task")
+    wide = dropped.pivot(index=[*UNIT, "problem_id"], columns="stage", values=["greedy", "drop"])
+    if not {first, second} <= set(dropped["stage"]):
+        return pd.Series(dtype=float)
+    greedy, drop = wide["greedy"], wide["drop"]
+    right = (greedy[first] > 0.5) & (greedy[second] > 0.5)
+    return (100 * (drop[second] - drop[first])[right]).groupby(level=UNIT).mean()

@@ -153,7 +153,7 @@ def reliability_title(table: pd.DataFrame) -> str:
     """The sentence that says in how many bins of `calibration.reliability` confidence leaves accuracy's interval."""
     off = int((~table["confidence"].between(table["low"], table["high"])).sum())
     if not off:
-        return "Confidence agrees with accuracy"
+        return f"In all {len(table)} groups, confidence lies within the interval of accuracy"
     return f"Confidence misses accuracy in {off} of {len(table)} groups of answers"
 
 

@@ -64,8 +64,8 @@ TAUGHT = {
 }  # answers, by stage
 KINDS = ["clean targets", "noisy targets"]
 LEARNED = {  # for readers who know no design: what the last answers were, in two lines
-    "clean": ("Answers were predictable", "all of them right"),
-    "noisy": ("Answers were not predictable", f"{100 * RATE:g} % of them wrong at random"),
+    "clean": ("All answers right", "and so predictable"),
+    "noisy": (f"{100 * RATE:g} % wrong at random", "and so not predictable"),
 }
 LAST = {"none": "pretrained only", "noisy": "noisy: some wrong at random", "clean": "clean: all right"}
 

@@ -17,14 +17,25 @@ import pandas as pd
 from book.analysis import clamping
 from book.analysis.targets import (
     ALL,
+    ARITHMETIC,
     BINDING,
+    MODEL,
+    NOT_RUN,
+    OPEN,
+    OUT,
     SEEDS,
+    TRUE,
+    answer_bits,
     at_the_same_entropy,
     beyond_the_rate,
+    both_right,
+    by_seed,
     compare,
     effective_temperatures,
     gates,
+    minus,
     refuted,
+    secondary,
     units,
 )
 from book.figures.text import listed, plain
@@ -32,6 +43,8 @@ from lmrel.charts import GREY, PALETTE, SERIES, WRONG, figure, themed, titled
 from lmrel.stats.inference import t_interval, with_interval
 from tiny.arms import ORDER
 
+NONE_YET = "not measured yet"
+TASKS = (BINDING, ARITHMETIC, ALL)
 PLAN = "68b12b0"  # the commit that put the plan down, before any of its models was trained
 ARMS = {  # as the pages call them, in their order; all others are on the appendix alone
     "base": "pretrained only",
@@ -215,13 +228,18 @@ def shown_comparisons(compared: pd.DataFrame) -> pd.DataFrame:
         "units": [f"{n} of {planned}" for n, planned in compared[["units", "planned"]].to_numpy()],
         "points": [_ends(*row) for row in compared[["estimate", "low", "high"]].to_numpy()],
         "p (Holm)": [f"{p:.2g}" if run else "1" for p, run in zip(compared["holm"], judged, strict=True)],
-        "verdict": compared["verdict"],
+        "verdict": compared["verdict"].replace("failed", "arm failed"),
     }
     return plain(pd.DataFrame(columns))
 
 
-def _ends(estimate: float, low: float = math.nan, high: float = math.nan) -> str:
-    return "" if math.isnan(estimate) else with_interval(estimate, low, high)
+def _ends(estimate: float, low: float = math.nan, high: float = math.nan, form: str = "{:+.1f}") -> str:
+    return "" if math.isnan(estimate) else with_interval(estimate, low, high, form=form)
+
+
+def _mean(values: pd.Series, form: str = "{:+.1f}") -> str:
+    """The mean of some base models with its 95 % t interval."""
+    return _ends(*t_interval(values.to_numpy()), form=form) if len(values) else NONE_YET
 
 
 def shown_levels(table: pd.DataFrame) -> pd.DataFrame:
@@ -281,9 +299,23 @@ def shown_otherwise(by_six: pd.DataFrame, by_seeds: pd.DataFrame, later: pd.Data
     """The comparisons as planned, with seeds as units, and without the first seed, part of which had been seen."""
     columns: dict[str, Any] = {"no.": by_six["number"], "difference of drops": by_six["name"]}
     for title, some in {"base models": by_six, "seeds as units": by_seeds, "without seed 0": later}.items():
-        ends = some.set_index("name")[["estimate", "low", "high"]].reindex(by_six["name"])
-        columns[title] = [_ends(*row) for row in ends.to_numpy()]
+        found = some.set_index("name")[["estimate", "low", "high", "holm"]].reindex(by_six["name"]).to_numpy()
+        columns[title] = [_ends(*row[:3]) for row in found]
+        columns[f"p (Holm), {title}"] = ["" if math.isnan(row[3]) else f"{row[3]:.2g}" for row in found]
     return plain(pd.DataFrame(columns))
+
+
+def shown_by_task(table: pd.DataFrame) -> pd.DataFrame:
+    """How much more than *right* other stages lose by task, in points with intervals; and slips beyond the rate."""
+    core = table[table["seed"].isin(SEEDS)]
+    rows = []
+    for stage in (stage for stage in NAMES if stage not in ("base", "continued")):
+        row = {"learned last": NAMES[stage]}
+        row |= {task.replace("_", " "): _mean(minus(core, stage, "continued", task=task)) for task in TASKS}
+        rows.append(row)
+    rows.append({"learned last": "random slips, beyond the rate"})
+    rows[-1] |= {task.replace("_", " "): _mean(beyond_the_rate(core, task=task)) for task in TASKS}
+    return plain(pd.DataFrame([row for row in rows if NONE_YET not in row.values()]))
 
 
 def shown_secondary(table: pd.DataFrame) -> pd.DataFrame:
@@ -324,9 +356,9 @@ def lost_title(table: pd.DataFrame) -> str:
 def predictions_title(compared: pd.DataFrame) -> str:
     """What became of the planned comparisons, counted: held, otherwise, undecided, failed, not run in full."""
     outside = (compared["low"] > compared["high_margin"]) | (compared["high"] < compared["low_margin"])
-    became = compared["verdict"].map({"shown": "held", "failed": "failed", "not run": "not run in full"})
+    became = compared["verdict"].map({"shown": "held", "failed": "whose arm failed", "not run": "not run in full"})
     became = became.fillna(outside.map({True: "came out otherwise", False: "undecided"}))
-    worst = ["not run in full", "failed", "came out otherwise", "undecided", "held"]
+    worst = ["not run in full", "whose arm failed", "came out otherwise", "undecided", "held"]
     counts = became.groupby(compared["number"]).agg(lambda some: min(some, key=worst.index)).value_counts()
     said = [f"{counts[what]} {what}" for what in reversed(worst) if what in counts]
     return f"Of {counts.sum()} predictions: {', '.join(said)}"
@@ -349,10 +381,10 @@ def _by_experts(table: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
     return means[clamping.GREEDY] - means[clamping.OWN], means[clamping.ANOTHER] - means[clamping.OWN]
 
 
-def counted(number: int, what: str) -> str:
-    """A small number in words with its noun, such as "one base model" and "three base models"."""
+def counted(number: int, what: str = "", many: str = "s") -> str:
+    """A small number in words with its noun, such as "one base model" and "three base models"; without one, alone."""
     words = ["no", "one", "two", "three", "four", "five", "six"]
-    return f"{words[number] if number < len(words) else number} {what}{'' if number == 1 else 's'}"
+    return f"{words[number] if number < len(words) else number} {what}{'' if number == 1 or not what else many}".strip()
 
 
 def numbers(
@@ -380,18 +412,27 @@ def numbers(
     )
     found["targets failed"] = listed([NAMES[arm] for arm in NAMES if arm in failed]) or "none"
     for number, key in {1: "rule", 2: "slips over rule", 3: "beyond", 4: "forms", 5: "soft", 6: "own"}.items():
-        found[f"targets {key}"] = _ends(*ends.loc[number, ["estimate", "low", "high"]]) or "not measured yet"
-    greedy = units(table[table["seed"].isin(SEEDS)], "greedy").reindex(columns=["continued", "forms"]).dropna()
-    fall = (greedy["continued"] - greedy["forms"]).to_numpy()
-    found["targets forms greedy"] = _ends(*t_interval(fall)) if len(fall) else "not measured yet"
-    ruled = units(table[table["seed"].isin(SEEDS)], "greedy").reindex(columns=["continued", "rule"]).dropna()
-    found["targets rule greedy"] = f"{(ruled['continued'] - ruled['rule']).mean():.1f}"
-    base = units(table[table["seed"].isin(SEEDS)], "drop").reindex(columns=["base"])["base"].dropna()
-    found["targets base"] = _points(base)
-    rest = beyond_the_rate(table[table["seed"].isin(SEEDS)], "soft")
-    found["targets soft beyond"] = _ends(*t_interval(rest.to_numpy())) if len(rest) else "not measured yet"
-    forms = units(table[table["seed"].isin(SEEDS)], "drop").reindex(columns=["forms"])["forms"].dropna()
-    found["targets forms range"] = f"{forms.min():.0f} to {forms.max():.0f}" if len(forms) else "not measured yet"
+        found[f"targets {key}"] = _ends(*ends.loc[number, ["estimate", "low", "high"]]) or NONE_YET
+    core, some = table[table["seed"].isin(SEEDS)], outcomes[outcomes["seed"].isin(SEEDS)]
+    for stage, key in {"continued": "right", "forms": "forms"}.items():
+        found[f"targets {key} bits"] = _mean(answer_bits(some, stage), "{:.1f}")
+    found["targets forms greedy"] = _mean(minus(core, "continued", "forms", "greedy"))
+    found["targets rule greedy"] = _mean(minus(core, "continued", "rule", "greedy"), "{:.1f}")
+    found["targets forms both right"] = _mean(both_right(some, "forms", "continued"))
+    found["targets forms over slips arithmetic"] = _mean(minus(core, "forms", "slips", task=ARITHMETIC))
+    for stage in ("rule", "forms", "slips"):
+        found[f"targets {stage} all"] = _mean(minus(core, stage, "continued", task=ALL))
+    found["targets base"] = _points(units(core, "drop").reindex(columns=["base"])["base"].dropna())
+    found["targets soft beyond"] = _mean(beyond_the_rate(core, "soft"))
+    found["targets forms range"] = _range(units(core, "drop").reindex(columns=["forms"])["forms"].dropna())
+    found["targets slips spread"] = f"{minus(core, 'slips', 'continued').std():.1f}"
+    apart = secondary(table).set_index("what")
+    for kind in ("right", "slips"):
+        of_kind = apart[apart.index == f"sparse minus dense, {kind}, variable binding"]
+        [inner] = of_kind[["estimate", "low_90", "high_90"]].to_numpy(dtype=float).tolist()
+        found[f"targets sparse {kind}"] = _ends(*inner) or NONE_YET
+    found["targets models"] = str(outcomes.groupby(MODEL).ngroups)
+    found["targets sensitivity"] = sensitivity(compared, by_seed(table), compare(table, failed, without=(0,)))
     found["targets verdict"] = verdict(refuted(table, compared))
     found["targets experts"] = of_experts(clamped)
     found["targets entropy"] = beyond_sharpening(outcomes)
@@ -424,15 +465,17 @@ def conclusion(compared: pd.DataFrame) -> str:
     if not (shown[1] and shown[2]):
         held = sum(shown[number] for number in PARTING)
         return f"Of {len(PARTING)} predictions, {held} held; whether it is being wrong that costs is not settled."
-    said = "Wrong answers that can be predicted add little to what temperature costs, random ones much."
+    said = (
+        "Beside right answers, wrong ones that can be predicted add little to what temperature costs, random ones much."
+    )
     if shown[4]:
         return f"{said} Right answers in random forms add little, too."
     if not (first["low"] > first["high_margin"])[4]:
         return f"{said} What right answers in random forms add is not settled."
     forms = _ends(*first.loc[4, ["estimate", "low", "high"]])
     return (
-        f"{said} Our reading, that only doubt about the number costs, is refuted: right answers in random forms add "
-        f"{forms} points, and we had predicted less than 3."
+        f"{said} Our reading, that only doubt taught about the number costs, is refuted: right answers in random forms "
+        f"add {forms} points, and we had predicted less than 3."
     )
 
 
@@ -441,10 +484,16 @@ def answer(table: pd.DataFrame, compared: pd.DataFrame) -> str:
     if not decided(compared):
         return "This is being tested."
     whole = _comparable(table)
-    two = " and ".join(f"{_points(whole[stage])} after {_PHRASES[stage]}" for stage in ("rule", "forms"))
-    said = f"On a task that all models learned, temperature 1 takes {two}."
-    forms = compared[compared["number"] == 4]
-    return f"{said} We had not expected the latter." if (forms["low"] > forms["high_margin"]).all() else said
+    each = listed(
+        [f"{_ends(*t_interval(whole[stage].to_numpy()), form='{:.1f}')} after {_SHORT[stage]}" for stage in _SHORT]
+    )
+    said = f"In a second experiment, on one task, which all base models had learned, temperature 1 takes {each}."
+    first = compared.drop_duplicates("number").set_index("number")
+    if (first["verdict"] == "shown")[1]:
+        said = f"{said} So being wrong is not what adds to it there."
+    if (first["low"] > first["high_margin"])[4]:
+        said = f"{said} Our own explanation, that only doubt about the number does, is refuted by the last."
+    return said
 
 
 def _comparable(table: pd.DataFrame) -> pd.DataFrame:
@@ -453,6 +502,12 @@ def _comparable(table: pd.DataFrame) -> pd.DataFrame:
     return wide[[stage for stage in _PHRASES if stage in wide]].dropna()
 
 
+_SHORT = {
+    "continued": "right answers",
+    "rule": "answers wrong by a learnable rule",
+    "slips": "random wrong ones",
+    "forms": "right ones in random forms",
+}
 PARTING = (1, 2, 4)  # the comparisons that part wrong from unpredictable answers
 _PHRASES = {
     "continued": "right answers",
@@ -460,6 +515,10 @@ _PHRASES = {
     "forms": "right answers in random forms",
     "slips": "answers of which 15 % were wrong at random",
 }
+
+
+def _range(values: pd.Series) -> str:
+    return f"{values.min():.0f} to {values.max():.0f}" if len(values) else NONE_YET
 
 
 def _points(values: pd.Series) -> str:
@@ -477,14 +536,36 @@ def not_run(compared: pd.DataFrame) -> str:
     return f"Not run in full: {'; '.join(each)}."
 
 
-def verdict(found: Mapping[str, bool | None]) -> str:
-    """What came of the plan's ways to be refuted, in a sentence."""
-    so = [what for what, is_so in found.items() if is_so]
-    open_ = [what for what, is_so in found.items() if is_so is None]
-    parts = [f"{counted(len(so), 'way')} came true ({listed(so)})"] if so else []
-    parts += [f"{counted(len(found) - len(so) - len(open_), 'way')} did not"]
-    parts += [f"{counted(len(open_), 'way')} cannot be judged ({listed(open_)})"] if open_ else []
+def verdict(found: Mapping[str, str]) -> str:
+    """What came of the plan's ways to be refuted, in a sentence: see `book.analysis.targets.refuted`."""
+    said = {
+        TRUE: "came true ({})",
+        OUT: "{is_are} ruled out by {its_their}",
+        OPEN: "{is_are} undecided ({})",
+        NOT_RUN: "{was_were} not run ({})",
+    }
+    parts = []
+    for state, phrase in said.items():
+        some = [what for what, became in found.items() if became == state]
+        if some:
+            one = len(some) == 1
+            verbs = {"is_are": "is" if one else "are", "was_were": "was" if one else "were"}
+            verbs["its_their"] = "its interval" if one else "their intervals"
+            parts.append(f"{counted(len(some))} {phrase.format(listed(some), **verbs)}")
     return f"Of the plan's six ways in which our reading could be wrong, {listed(parts)}."
+
+
+def sensitivity(by_six: pd.DataFrame, by_seeds: pd.DataFrame, later: pd.DataFrame) -> str:
+    """Whether the predictions that held do so in the plan's two other analyses, in a sentence or two."""
+    held = by_six[(by_six["verdict"] == "shown") & (by_six["number"] < 10)]["name"].tolist()
+    if not held:
+        return "No prediction is shown to have held."
+    said = []
+    for how, some in (("With seeds as units", by_seeds), ("without seed 0", later)):
+        passes = [name for name in held if (some.loc[some["name"] == name, "holm"] < 0.05).any()]
+        which = "none of them" if not passes else "all of them" if passes == held else f"only {listed(passes)}"
+        said.append(f"{how}, {which} would pass Holm's correction")
+    return f"Held are {listed(held)}, with base models as units, as planned. {said[0]}; {said[1]}."
 
 
 def of_experts(table: pd.DataFrame) -> str:
@@ -501,7 +582,8 @@ def of_experts(table: pd.DataFrame) -> str:
 def beyond_sharpening(outcomes: pd.DataFrame) -> str:
     """How models compare with their base models at the same entropy of the text, in a sentence."""
     found = at_the_same_entropy(outcomes[outcomes["seed"].isin(SEEDS)]).dropna()
-    names = {"continued": "right answers", "slips": "random slips", "forms": "random forms"}
+    names = {"continued": "right answers", "slips": "random slips", "soft": "soft labels", "rule": "a rule"}
+    names |= {"forms": "random forms"}
     parts = []
     for stage, name in names.items():
         some = found.loc[found["stage"] == stage, "difference"]

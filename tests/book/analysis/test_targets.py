@@ -54,7 +54,7 @@ def test_what_was_predicted_is_shown_and_corrected_for_the_family() -> None:
     assert found.loc["sparse minus dense, slips", "planned"] == 6
     assert (found["holm"] >= found["p"]).all()
     assert found["holm"].max() < 0.05
-    assert set(targets.refuted(table(), found.reset_index()).values()) == {False}
+    assert set(targets.refuted(table(), found.reset_index()).values()) == {targets.OUT}
     assert set(targets.by_seed(table())["units"]) == {3}
     without = targets.compare(table(), without=(0,))
     assert without["units"].tolist() == [4] * 9 + [5, 5]
@@ -85,7 +85,43 @@ def test_t_tests_are_those_of_scipy() -> None:
 )
 def test_what_would_refute_us_does(changes: Mapping[str, float], what: str) -> None:
     wrong = table(changes)
-    assert targets.refuted(wrong, targets.compare(wrong))[what] is True
+    assert targets.refuted(wrong, targets.compare(wrong))[what] == targets.TRUE
+
+
+def test_an_interval_that_crosses_its_bound_rules_nothing_out() -> None:
+    near = table({"slips": 21.1})
+    compared = targets.compare(near)
+    third = compared.set_index("number").loc[3]
+    assert third["low"] < 5 < third["high"]
+    assert targets.refuted(near, compared)["the rate of slips does not explain what they cost"] == targets.OPEN
+
+
+def test_seeds_as_units_are_tested_as_the_same_family() -> None:
+    found = targets.by_seed(table()).set_index("number")
+    one = targets.COMPARISONS[1]
+    seeds = one.of(table()[table()["seed"] < 3]).unstack("architecture").mean(axis=1).to_numpy()
+    assert found.loc[2, "estimate"] == pytest.approx(seeds.mean())
+    assert found.loc[2, "holm"] >= one.p(seeds)
+    assert ((found["holm"] > 0) & (found["holm"] <= 1)).all()
+
+
+def test_what_is_lost_on_problems_that_both_get_right_leaves_the_others_out() -> None:
+    keys = {"seed": 0, "architecture": "dense", "metric": "correct", "task": targets.BINDING}
+    chances = {
+        ("a", "continued"): (1, 0.9),
+        ("a", "forms"): (1, 0.5),
+        ("b", "continued"): (1, 0.8),
+        ("b", "forms"): (0, 0.1),
+    }
+    rows = [
+        keys | {"problem_id": problem, "stage": stage, "temperature": t, "lower": p, "upper": p,
+                "precision": "fp32", "prompt_style": "few_shot"}
+        for (problem, stage), both in chances.items()
+        for t, p in zip((0.0, 1.0), both, strict=True)
+    ]  # fmt: skip
+    found = targets.both_right(pd.DataFrame(rows), "forms", "continued")
+    assert found.to_numpy() == pytest.approx([40.0])
+    assert targets.both_right(pd.DataFrame(rows), "slips", "continued").empty
 
 
 def test_what_was_not_run_or_failed_counts_with_p_1_and_decides_nothing() -> None:
@@ -98,12 +134,13 @@ def test_what_was_not_run_or_failed_counts_with_p_1_and_decides_nothing() -> Non
     assert some.loc[1, "units"] == 4  # shown as far as it goes
     assert some.loc[1, "low"] < some.loc[1, "estimate"] < some.loc[1, "high"]
     assert some.loc[7, "units"] == 0
-    assert set(targets.refuted(part, found).values()) == {None}
+    assert set(targets.refuted(part, found).values()) == {targets.NOT_RUN}
     failed = targets.compare(whole, frozenset({"rule"})).set_index("number")
     assert failed.loc[[1, 2], "verdict"].tolist() == ["failed", "failed"]
     assert failed.loc[3, "verdict"] == "shown"
     assert failed.loc[3, "holm"] == pytest.approx(10 * failed.loc[3, "p"], rel=9)
-    assert targets.refuted(whole, failed.reset_index())["wrong answers cost although they can be predicted"] is None
+    ways = targets.refuted(whole, failed.reset_index())
+    assert ways["wrong answers cost although they can be predicted"] == targets.NOT_RUN
     alone = targets.compare(whole[(whole["seed"] == 0) & (whole["architecture"] == "dense")])
     assert alone.set_index("number").loc[1, "units"] == 1
     assert targets.compare(whole[whole["seed"] == 0], without=(0,))["units"].tolist() == [0] * 11

@@ -188,7 +188,7 @@ def test_titles_follow_the_data() -> None:
         "80% of the time, 240 problems find a drop of more than 15.0 points with 1 run and 10.0 points with 16 runs"
     )
     bins = pd.DataFrame({"confidence": [0.5, 0.9], "low": [0.4, 0.8], "high": [0.6, 1.0]})
-    assert audit.reliability_title(bins) == "Confidence agrees with accuracy"
+    assert audit.reliability_title(bins) == "In all 2 groups, confidence lies within the interval of accuracy"
     assert audit.reliability_title(bins.assign(confidence=[0.5, 0.7])).startswith(
         "Confidence misses accuracy in 1 of 2"
     )

@@ -47,7 +47,8 @@ def test_the_headline_says_how_many_models_it_rests_on_and_decides_nothing_early
         r"\d\.\d \[\d\.\d, \d\.\d\] points after right answers in random forms and 1[78]\.\d "
         r"\[1\d\.\d, 18\.\d\] points after answers of which 15 % were wrong at random "
         r"\(six base models of 3 seeds; 95 % intervals\)\. "
-        r"Wrong answers that can be predicted add little to what temperature costs, random ones much\. "
+        r"Beside right answers, wrong ones that can be predicted add little to what temperature costs, "
+        r"random ones much\. "
         r"Right answers in random forms add little, too\.",
         found,
     ), found
@@ -77,20 +78,23 @@ def test_what_is_concluded_follows_the_comparisons(drops: dict[str, float], said
     compared = targets.compare(whole)
     assert pages.conclusion(compared).endswith(said)
     assert pages.headline(whole, compared).endswith(said)
-    assert pages.answer(whole, compared).endswith("We had not expected the latter.") == (
+    answer = pages.answer(whole, compared)
+    assert answer.endswith("Our own explanation, that only doubt about the number does, is refuted by the last.") == (
         "forms" in drops and drops["forms"] > 5
     )
+    assert ("So being wrong is not what adds to it there." in answer) == ("rule" not in drops)
+    assert answer.count("[") == 4
 
 
 def test_verdict_and_what_was_not_run_are_said_in_words() -> None:
     whole = table()
-    assert "six ways in which our reading could be wrong, six ways did not." in pages.verdict(
+    assert "our reading could be wrong, six are ruled out by their intervals." in pages.verdict(
         targets.refuted(whole, targets.compare(whole))
     )
     wrong = table({"forms": 12.0})
     assert pages.verdict(targets.refuted(wrong, targets.compare(wrong))) == (
-        "Of the plan's six ways in which our reading could be wrong, one way came true "
-        "(random forms of right answers cost) and five ways did not."
+        "Of the plan's six ways in which our reading could be wrong, one came true "
+        "(random forms of right answers cost) and five are ruled out by their intervals."
     )
     assert pages.not_run(targets.compare(whole)) == "All ten comparisons were run."
     part = whole[~whole["stage"].isin(["soft"]) & (whole["seed"] < 3)]
@@ -98,7 +102,26 @@ def test_verdict_and_what_was_not_run_are_said_in_words() -> None:
         "Not run in full: soft minus slips (0 of 6 units); "
         "sparse minus dense, right and sparse minus dense, slips (3 of 6 units)."
     )
-    assert "six ways cannot be judged (a, b, c, d, e and f)" in pages.verdict(dict.fromkeys("abcdef"))
+    assert "six were not run (a, b, c, d, e and f)" in pages.verdict(dict.fromkeys("abcdef", targets.NOT_RUN))
+    states = [targets.TRUE, targets.OUT, targets.OPEN, targets.OPEN, targets.NOT_RUN]
+    assert pages.verdict(dict(zip("abcde", states, strict=True))).endswith(
+        "one came true (a), one is ruled out by its interval, two are undecided (c and d) and one was not run (e)."
+    )
+
+
+def test_other_analyses_are_said_to_agree_only_where_they_do() -> None:
+    whole = table()
+    compared = targets.compare(whole)
+    seeds, later = targets.by_seed(whole), targets.compare(whole, without=(0,))
+    said = pages.sensitivity(compared, seeds, later)
+    assert said.endswith("With seeds as units, all of them would pass Holm's correction; without seed 0, all of them "
+                         "would pass Holm's correction.")  # fmt: skip
+    weak = seeds.assign(holm=seeds["holm"].where(seeds["number"] == 2, 0.5))
+    assert "With seeds as units, only slips minus rule would" in pages.sensitivity(compared, weak, later)
+    assert "without seed 0, none of them would" in pages.sensitivity(compared, weak, later.assign(holm=0.2))
+    assert (
+        pages.sensitivity(compared.assign(verdict="not shown"), seeds, later) == "No prediction is shown to have held."
+    )
 
 
 def test_tables_are_text_with_all_that_is_measured() -> None:
@@ -152,7 +175,10 @@ def test_titles_follow_the_data() -> None:
     assert pages.predictions_title(whole) == "Of 10 predictions: 10 held"
     assert pages.predictions_title(whole.assign(verdict="not run")) == "Of 10 predictions: 10 not run in full"
     wrong = targets.compare(table({"forms": 14.0, "soft": 20.9}), frozenset({"own"}))
-    assert pages.predictions_title(wrong) == "Of 10 predictions: 7 held, 1 undecided, 1 came out otherwise, 1 failed"
+    assert (
+        pages.predictions_title(wrong)
+        == "Of 10 predictions: 7 held, 1 undecided, 1 came out otherwise, 1 whose arm failed"
+    )
     clamped = pd.read_parquet(clamping.DATA)
     title = pages.experts_title(clamped)
     harmless = clamped.assign(lower=0.5, upper=0.5)
