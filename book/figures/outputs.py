@@ -357,12 +357,11 @@ def _span(values: pd.Series) -> str:
 
 def _real_headline(tuned: pd.DataFrame, sparse: pd.Series) -> str:
     base, after = tuned["first_loss"], tuned["second_loss"]
-    less = listed([with_interval(*row) for row in tuned[["difference", "low", "high"]].to_numpy()])
     return (
         f"In one family published at {len(tuned)} sizes, base models lose {_span(base)} points of accuracy from "
-        f"T = {COOL:g} to {HOT:g}, and their instruction-tuned versions {_span(after)}: less by {less}. A dense and a "
-        f"sparse base model lose {sparse['first_loss']:.1f} and {sparse['second_loss']:.1f}: less by "
-        f"{with_interval(*sparse[['difference', 'low', 'high']])}."
+        f"T = {COOL:g} to {HOT:g}, and their instruction-tuned versions {_span(after)}, at each size at least "
+        f"{tuned['low'].min():.1f} less. A dense and a sparse base model lose {sparse['first_loss']:.1f} and "
+        f"{sparse['second_loss']:.1f}, which differ by {with_interval(*sparse[['difference', 'low', 'high']])}."
     )
 
 

@@ -487,7 +487,7 @@ def answer(table: pd.DataFrame, compared: pd.DataFrame) -> str:
     each = listed(
         [f"{_ends(*t_interval(whole[stage].to_numpy()), form='{:.1f}')} after {_SHORT[stage]}" for stage in _SHORT]
     )
-    said = f"In a second experiment, on one task, which all base models had learned, temperature 1 takes {each}."
+    said = f"In a second experiment, on a task that all base models had learned, temperature 1 takes {each}."
     first = compared.drop_duplicates("number").set_index("number")
     if (first["verdict"] == "shown")[1]:
         said = f"{said} So being wrong is not what adds to it there."
