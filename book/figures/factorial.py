@@ -385,12 +385,17 @@ def cost(models: pd.DataFrame, title: str, description: str, *, subtitle: str = 
     base = alt.Chart(table.round(5)).encode(
         y=alt.Y("stage:N", sort=ORDER, title=None, axis=alt.Axis(labelLimit=120, minExtent=95)),
         yOffset=alt.YOffset("architecture:N", sort=kinds),
-        color=coloured("answers:N", there, [told[name] for name in there]),
+        color=coloured("answers:N", there, [told[name] for name in there], legend=alt.Legend(columns=1)),
     )
     x: dict[str, Any] = {"title": "accuracy lost", "axis": PERCENT, "scale": alt.Scale(zero=True)}
     dots = base.mark_point(filled=True, size=60, opacity=1).encode(
         x=alt.X("drop:Q", **x),
-        shape=alt.Shape("architecture:N", sort=kinds, scale=alt.Scale(domain=kinds, range=SHAPES[: len(kinds)])),
+        shape=alt.Shape(
+            "architecture:N",
+            sort=kinds,
+            scale=alt.Scale(domain=kinds, range=SHAPES[: len(kinds)]),
+            legend=alt.Legend(columns=1, symbolFillColor="currentColor", symbolStrokeColor="currentColor"),
+        ),
         tooltip=["architecture:N", "stage:N", "seed:Q"]
         + [alt.Tooltip(f"{name}:Q", format=".1%") for name in ("greedy", "hot", "drop")],
     )

@@ -14,6 +14,7 @@
   const leave = make("button", { type: "button" }, "leave");
   const [back, on] = [button("←", "the step before", -1), button("→", "the next step", 1)];
   first.prepend(make("nav", { class: "steps", "aria-label": "Steps" }, back, at, on, leave));
+  for (const head of heads) head.tabIndex = -1;
   let now = 0;
   const show = () => {
     steps.forEach((step, i) => (step.hidden = i !== now));
@@ -28,7 +29,6 @@
     history.replaceState(null, "", `#${steps[now].id}`);
     show();
     window.scrollTo(0, 0);
-    heads[now].tabIndex = -1;
     heads[now].focus({ preventScroll: true });
   };
   document.addEventListener("keydown", (event) => {
@@ -39,6 +39,12 @@
     if (!document.documentElement.classList.contains("lmrel-projector")) return;
     event.preventDefault();
     go(now + by);
+  });
+  // Once a presenter lets go of a control, the arrows turn pages again; who came by the keyboard stays where they are.
+  document.addEventListener("pointerup", ({ target }) => {
+    if (target.closest("input[type=range], [role=group] button, [tabindex='0']") && steps[now].contains(target)) {
+      setTimeout(() => heads[now].focus({ preventScroll: true }));
+    }
   });
   leave.addEventListener("click", () => {
     document.documentElement.classList.remove("lmrel-projector");

@@ -148,6 +148,7 @@ window.lmrelFigure = (() => {
   // Draws: numbers u, the same for all panels. They fall, and lie in the pile when they have landed.
   const createDice = (state, panels, drawAll, say) => {
     let raining = null;
+    let round = 0; // what fell before the last clearing does not land
     // How far the pile is from the heights where it is furthest, of the whole height.
     const distance = (us) => Math.max(...us.map((u, i) => Math.max((i + 1) / us.length - u, u - i / us.length)));
     const land = (us) => {
@@ -156,9 +157,10 @@ window.lmrelFigure = (() => {
     };
     const fall = (us) => {
       if (still.matches) return land(us);
-      const begun = performance.now();
+      const [begun, mine] = [performance.now(), round];
       const falling = us.map((u, i) => ({ u, from: Math.random(), delay: (i * 300) / us.length }));
       const move = (now) => {
+        if (mine !== round) return;
         let left = 0;
         const drops = falling.map(({ u, from, delay }) => {
           const age = (now - begun - delay) / 600;
@@ -200,12 +202,17 @@ window.lmrelFigure = (() => {
       rain.textContent = "Stop the rain";
       pour();
     });
-    const clear = button("Clear", () => {
+    const clear = () => {
       stop();
+      round++;
       state.draws = [];
+      for (const panel of panels()) panel.drops = [];
+    };
+    const empty = button("Clear", () => {
+      clear();
       drawAll();
     });
-    return { buttons: [one, rain, clear], stop };
+    return { buttons: [one, rain, empty], clear };
   };
 
   // The line u, which picks a whole answer in each panel.
@@ -215,7 +222,7 @@ window.lmrelFigure = (() => {
     const tell = () => {
       if (state.u === null) return (output.textContent = "Move it: a number u between 0 and 1 picks a whole answer.");
       const all = panels().filter(({ tree, root }) => tree && root.mass > 0);
-      if (!all.length) return;
+      if (!all.length) return (output.textContent = "");
       const found = all.map(({ tree, root, name }) => {
         const way = tree.pick(state.u, root);
         const what = way.open ? "an answer not followed" : `${number(way.answer)} ${way.right ? "✓" : "✗"}`;
@@ -243,6 +250,7 @@ window.lmrelFigure = (() => {
   // `act` whenever what is drawn would look different: the width of a place, the colours of the page.
   const watch = (place, act) => {
     new ResizeObserver(act).observe(place);
+    window.addEventListener("beforeprint", act); // what was folded is open on paper, and was not drawn yet
     new MutationObserver(act).observe(document.documentElement, { attributeFilter: ["data-theme"] });
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", act);
   };

@@ -193,11 +193,12 @@ window.lmrelLab = (() => {
       next = ids.length;
       return { context, logits: logits() };
     };
-    // Reads a prompt but for its last token, a few at a time with `pause` awaited in between; `begin` then is quick.
+    // Reads a prompt but for its last tokens, a few at a time with `pause` awaited in between; `begin` then is quick. It
+    // ends at once where `pause` says true: another prompt may be in the slots by then, and a tree behind it.
     const prepare = async (ids, pause) => {
       for (let read = STRIDE; read < ids.length; read += STRIDE) {
         begin(ids.slice(0, read));
-        await pause();
+        if (await pause()) return;
       }
     };
     const extend = (context, token) => {

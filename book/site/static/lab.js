@@ -106,7 +106,7 @@
       const { prompt: [before, after], vocabulary } = suite.models[panel.name];
       const prompt = encode(before + problem.line + after);
       Object.assign(panel, { tree: null, blocks: [], chosen: null }); // the model forgets it as it reads
-      await run.prepare(prompt, wait);
+      await run.prepare(prompt, () => wait().then(stale));
       if (stale()) return;
       panel.tree = createTree(run, vocabulary, prompt, problem.answer, suite.limit);
       Object.assign(panel, { root: panel.tree.nodes[0], chosen: null, over: [], knobs: null, most: NODES });
@@ -205,6 +205,7 @@
     const draw = (panel) => {
       paint(panel);
       panel.tell();
+      line.tell();
     };
     const drawAll = () => {
       for (const panel of all().filter(({ tree }) => tree)) {
@@ -352,9 +353,8 @@
       said.textContent = found.note;
       answer.textContent = `= ${number(String(found.answer))}`;
       if (found.line === state.read?.line) return;
-      dice.stop();
+      dice.clear();
       state.read = found;
-      state.draws = [];
       for (const panel of panels.values()) study(panel).catch(fail);
       drawOverall();
       remember();

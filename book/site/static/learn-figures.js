@@ -54,9 +54,12 @@
     const node = draw("svg", { height, role: "img", "aria-hidden": "true" });
     const again = () => {
       const width = node.getBoundingClientRect().width;
-      if (width) paint(node, width);
+      if (!width) return;
+      node.setAttribute("viewBox", `0 0 ${width} ${height}`); // narrower paper shows all of it, smaller
+      paint(node, width);
     };
     new ResizeObserver(again).observe(node);
+    window.addEventListener("beforeprint", again); // gates are open on paper, and what is behind was not drawn yet
     return { node, again };
   };
   const rowsOf = (names) => {

@@ -563,6 +563,66 @@ def test_a_finger_turns_the_dial_and_chooses_a_token(browser: Browser, book: Pat
     page.context.close()
 
 
+TYPED = """async ([first, second, gap]) => {
+  const input = document.querySelector(".lmrel-lab input.problem");
+  const type = (text) => ((input.value = text), input.dispatchEvent(new Event("input", { bubbles: true })));
+  type(first);
+  await new Promise((done) => setTimeout(done, gap));
+  type(second);
+}"""
+
+
+def turned(page: Page, temperature: float) -> str:
+    """What stands above the tree once the dial is turned and all is worked out."""
+    page.evaluate(
+        "(t) => { const dial = document.querySelector('.lmrel-lab input.dial'); dial.value = t; "
+        "dial.dispatchEvent(new Event('input', { bubbles: true })); }",
+        temperature,
+    )
+    at_rest(page)
+    return page.locator(".lmrel-lab .head").inner_text()
+
+
+def test_a_problem_that_replaces_another_while_a_model_reads_gets_its_own_answers(browser: Browser, book: Path) -> None:
+    """The first prompt is the longer: its tokens must not get into the places of the second's."""
+    page, wrong = visit(browser, book, "#T=0.00&m=sparse-base")
+    longer, asked = "a = 9, b = 12, c = a + b, d = c - 8", "(68 - 1) * 3 + 7"
+    page.get_by_label("Problem").fill(asked)
+    at_rest(page)
+    expected = turned(page, 0), turned(page, 1.5)
+    for gap in (0, 5, 10, 20):
+        page.get_by_label("Problem").fill("(12 - 11) * 2 + 3")
+        turned(page, 0)
+        page.evaluate(TYPED, [longer, asked, gap])
+        at_rest(page)
+        assert (turned(page, 0), turned(page, 1.5)) == expected, gap
+    assert wrong == []
+    page.context.close()
+
+
+def test_what_is_cleared_or_asked_anew_takes_falling_draws_and_the_line_along(browser: Browser, book: Path) -> None:
+    page, wrong = visit(browser, book, "#p=(50 - 9) * 6 %2B 2&T=1.00&m=dense-instruct&u=0.5")
+    at_rest(page)
+    before = page.locator(".lmrel-lab output.picked").inner_text()
+    assert before.startswith("u = 0.500 picks")
+    rained = page.locator(".lmrel-lab .rained")
+    for stop in (
+        lambda: page.get_by_role("button", name="Clear").click(),
+        lambda: page.get_by_label("Problem").fill(new),
+    ):
+        new = "(68 - 1) * 3 + 7"
+        page.get_by_role("button", name="Let it rain").click()
+        page.wait_for_timeout(250)
+        stop()
+        page.wait_for_timeout(1300)
+        assert rained.inner_text() == ""
+        assert page.get_by_role("button", name="Let it rain").is_visible()
+    at_rest(page)
+    assert page.locator(".lmrel-lab output.picked").inner_text() not in ("", before)
+    assert wrong == []
+    page.context.close()
+
+
 def test_full_screen_is_entered_and_left(lab_page: Page) -> None:
     page = lab_page
     page.get_by_role("button", name="Full screen").click()

@@ -373,6 +373,16 @@ def test_arrow_keys_belong_to_a_slider_that_has_the_focus(page: Page, tmp_path: 
     assert shown(page) == ["two"]
 
 
+def test_arrow_keys_turn_pages_again_once_a_presenter_lets_go_of_a_control(page: Page, tmp_path: Path) -> None:
+    controls = "<div role='group'><button>draw</button><input type='range' aria-label='T'></div>"
+    show(page, tmp_path, CLASS.replace("<p>one.", f"{controls}<p>one."), "class.js")
+    page.get_by_role("button", name="draw").click()
+    page.get_by_label("T", exact=True).click()
+    page.wait_for_function("document.activeElement.matches('h2')")
+    page.keyboard.press("ArrowRight")
+    assert shown(page) == ["two"]
+
+
 def test_hands_are_counted(page: Page, tmp_path: Path) -> None:
     show(page, tmp_path, CLASS, "class.js")
     for _ in range(3):
