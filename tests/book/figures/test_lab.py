@@ -587,11 +587,11 @@ def test_a_problem_that_replaces_another_while_a_model_reads_gets_its_own_answer
     """The first prompt is the longer: its tokens must not get into the places of the second's."""
     page, wrong = visit(browser, book, "#T=0.00&m=sparse-base")
     longer, asked = "a = 9, b = 12, c = a + b, d = c - 8", "(68 - 1) * 3 + 7"
-    page.get_by_label("Problem").fill(asked)
+    page.get_by_role("textbox", name="Problem").fill(asked)
     at_rest(page)
     expected = turned(page, 0), turned(page, 1.5)
     for gap in (0, 5, 10, 20):
-        page.get_by_label("Problem").fill("(12 - 11) * 2 + 3")
+        page.get_by_role("textbox", name="Problem").fill("(12 - 11) * 2 + 3")
         turned(page, 0)
         page.evaluate(TYPED, [longer, asked, gap])
         at_rest(page)
@@ -608,9 +608,8 @@ def test_what_is_cleared_or_asked_anew_takes_falling_draws_and_the_line_along(br
     rained = page.locator(".lmrel-lab .rained")
     for stop in (
         lambda: page.get_by_role("button", name="Clear").click(),
-        lambda: page.get_by_label("Problem").fill(new),
+        lambda: page.get_by_role("textbox", name="Problem").fill("(68 - 1) * 3 + 7"),
     ):
-        new = "(68 - 1) * 3 + 7"
         page.get_by_role("button", name="Let it rain").click()
         page.wait_for_timeout(250)
         stop()
