@@ -574,11 +574,7 @@ TYPED = """async ([first, second, gap]) => {
 
 def turned(page: Page, temperature: float) -> str:
     """What stands above the tree once the dial is turned and all is worked out."""
-    page.evaluate(
-        "(t) => { const dial = document.querySelector('.lmrel-lab input.dial'); dial.value = t; "
-        "dial.dispatchEvent(new Event('input', { bubbles: true })); }",
-        temperature,
-    )
+    turn(page, temperature)
     at_rest(page)
     return page.locator(".lmrel-lab .head").inner_text()
 
