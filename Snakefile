@@ -79,7 +79,7 @@ EVALUATE += " -y '{{replace: {resources.replace}}}'"  # no parameter of the rule
 # The notebooks that are pages of their own: what each reads beside its code, and leaves beside the page.
 MEASURED, GPUS = "book/data/bench/cpu.json", files("book/data/gpu", "*.json")
 READS = {
-    "engine": [MEASURED, "book/data/architectures.json", checkpoint("tiny-dense-base")],
+    "engine": [MEASURED, "book/data/bench/smollm.json", "book/data/architectures.json", checkpoint("tiny-dense-base")],
     "gpu": GPUS,
     "scale": [MEASURED, GPUS],
     "tested": files("book/data", "*.json"),

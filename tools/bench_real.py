@@ -53,7 +53,7 @@ class Size(NamedTuple):
 
 
 SIZES = (Size(16, 4, 12), Size(128, 4, 3), Size(512, 4, 1), Size(16, 100, 3), Size(128, 100, 1))
-ALONE = 13 * 16 * 12  # tokens that are drawn one prompt at a time, at most: more takes minutes
+ALONE = 2  # problems that are asked one prompt at a time, of those of the first size, and scaled up: more takes minutes
 Work = Callable[[Size], int]
 
 
@@ -162,33 +162,34 @@ def peers(argvs: dict[str, list[str]], logs: Path, threads: int) -> Iterator[dic
 
 
 def takes_part(name: str, size: Size) -> bool:
-    """Whether a contestant draws so much: one prompt at a time, it would take too long."""
-    return name != SINGLY or size.new_tokens * size.problems * (1 + 3 * size.runs) <= ALONE
+    """Whether a contestant draws so much: one prompt at a time, more than the first size would take too long."""
+    return name != SINGLY or size.new_tokens * size.runs <= 16 * 4
 
 
-def measure(started: dict[str, Peer], tokenizer: Any, repeats: int, sizes: tuple[Size, ...]) -> list[dict[str, Any]]:
-    """A row for each size and contestant: its times in seconds, the most memory, and the tokens that it drew.
+def measure(started: dict[str, Peer], tokenizer: Any, repeats: int, size: Size) -> list[dict[str, Any]]:
+    """A row for each contestant of a size: its times in seconds, scaled up to all problems, its memory, and its tokens.
 
     ``tokens`` of the floor are the distinct ones of the answers, ``prompt_tokens`` those of the prompts.
     """
     rows: list[dict[str, Any]] = []
-    for size in sizes:
-        given = prompts(size, tokenizer)[1]
-        shared = shared_header(given) if len(given) > 1 else 0
-        own = shared + sum(len(prompt) - shared for prompt in given)
-        asked = {"size": size, "prompts": given, "temperatures": TEMPERATURES}
-        found: dict[str, list[dict[str, Any]]] = {name: [] for name in started if takes_part(name, size)}
-        for repeat in range(repeats + 1):  # the first is to warm up
-            for name, answers in found.items():
-                answer = started[name].ask(asked)
-                if repeat:
-                    answers.append(answer)
-                print(size, name, {key: round(value or 0, 2) for key, value in answer.items()}, flush=True)
+    given = prompts(size, tokenizer)[1]
+    shared = shared_header(given) if len(given) > 1 else 0
+    own = shared + sum(len(prompt) - shared for prompt in given)
+    asked = {"size": size, "prompts": given, "temperatures": TEMPERATURES}
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in started if takes_part(name, size)}
+    for repeat in range(repeats + 1):  # the first is to warm up
         for name, answers in found.items():
-            times = [round(answer["seconds"], 3) for answer in answers]
-            row = size._asdict() | {"contestant": name, "times": times, "seconds": statistics.median(times)}
-            row |= {"prompt_tokens": own}
-            rows.append(row | {key: max(answer[key] or 0 for answer in answers) for key in ("peak_mb", "tokens")})
+            alone = min(ALONE, size.problems) if name == SINGLY else size.problems
+            answer = started[name].ask(asked | {"size": size._replace(problems=alone)})
+            answer["seconds"] *= size.problems / alone
+            if repeat:
+                answers.append(answer)
+            print(size, name, {key: round(value or 0, 2) for key, value in answer.items()}, flush=True)
+    for name, answers in found.items():
+        times = [round(answer["seconds"], 3) for answer in answers]
+        row = size._asdict() | {"contestant": name, "times": times, "seconds": statistics.median(times)}
+        row |= {"prompt_tokens": own}
+        rows.append(row | {key: max(answer[key] or 0 for answer in answers) for key in ("peak_mb", "tokens")})
     return rows
 
 
@@ -231,13 +232,15 @@ def main() -> None:
     sizes = tuple(SIZES[number - 1] for number in given.sizes or range(1, len(SIZES) + 1))
     rate = product_rate()
     model, tokenizer = load_model(given.model, given.dtype)
-    with peers(argvs, given.out.parent, given.threads) as started:
-        rows = measure(started, tokenizer, given.repeats, sizes)
     record: dict[str, Any] = {"date": datetime.now(UTC).date().isoformat(), "machine": platform.machine()}
     record |= {"threads": given.threads, "dtype": given.dtype, "gflops": round(rate, 1), "repeats": given.repeats}
     record |= {"parameters": model.num_parameters(), "head": model.get_output_embeddings().weight.numel()}
     record |= {"versions": {package: version(package) for package in ("lmrel", "torch", "transformers")}}
-    print(files.write_json(record | {"rows": rows}, given.out))
+    rows: list[dict[str, Any]] = []
+    with peers(argvs, given.out.parent, given.threads) as started:
+        for size in sizes:  # what is measured is kept, whatever comes of the next
+            rows += measure(started, tokenizer, given.repeats, size)
+            print(files.write_json(record | {"rows": rows}, given.out), flush=True)
     return None
 
 

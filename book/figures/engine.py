@@ -5,6 +5,7 @@ Every cell of a table is text. Times are read from what `tools.bench` left; noth
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,11 +14,12 @@ import pandas as pd
 from transformers import PreTrainedTokenizerBase
 
 from book.analysis.prefixes import distinct_prefixes
-from book.figures.text import Lines, percent_range, plain, spelled
+from book.figures.text import Lines, listed, percent_range, plain, spelled
 from lmrel.charts import GREY, PALETTE, coloured, figure, looks, themed, titled
 from lmrel.errors import InputError
 from lmrel.tokens import PieceReader
 
+OURS = "this engine"  # as `tools.bench_real` calls it
 AXIS: dict[str, Any] = {"domain": False, "ticks": False, "labelPadding": 6, "grid": False}
 
 
@@ -248,13 +250,40 @@ def marks(ratios: pd.DataFrame) -> pd.DataFrame:
 
 
 def missed(ratios: pd.DataFrame) -> Lines:
-    """How many of the marks were reached, and by how much each of the others was missed."""
+    """How many of the marks were reached, and in which models one was missed."""
     rows = marks(ratios)
-    lost = rows[rows["reached"] == "no"].assign(of_model=lambda some: some["measured"] + " for " + some["model"])
-    each = lost.groupby(["ratio", "mark"], sort=False)["of_model"].agg(", ".join).reset_index()
-    said = "; ".join(each["ratio"] + ", " + each["mark"] + " (" + each["of_model"] + ")")
+    lost = rows[rows["reached"] == "no"]
     reached = f"{len(rows) - len(lost)} of {len(rows)} marks were reached."
-    return Lines([f"{reached} Missed: {said}." if said else reached])
+    each = [f"{count} for {model}" for model, count in lost["model"].value_counts(sort=False).items()]
+    return Lines([f"{reached} Missed: {listed(each)}." if each else reached])
+
+
+def on_real(measured: Mapping[str, Any]) -> tuple[Lines, pd.DataFrame]:
+    """What `tools.bench_real` found on a real model: a sentence, and how many times as long as this engine peers take.
+
+    A ratio is the median of paired times. Below one, a peer is faster.
+    """
+    rows = pd.DataFrame(measured["rows"])
+    names = [name for name in dict.fromkeys(rows["contestant"]) if name != OURS]
+    table, said = [], []
+    for (tokens, runs, problems), some in rows.groupby(["new_tokens", "runs", "problems"], sort=False):
+        by_name = some.set_index("contestant")
+        ours = by_name.loc[[OURS]].iloc[0]
+        ratios = {
+            name: statistics.median(a / b for a, b in zip(by_name["times"][name], ours["times"], strict=True))
+            for name in names
+            if name in by_name.index
+        }
+        row = {"new tokens": tokens, "runs": runs, "problems": problems, "this engine": f"{ours['seconds']:.1f} s"}
+        row |= {name: f"{ratios[name]:.1f} x" if name in ratios else "" for name in names}
+        table.append(row | {"peak, MB": f"{ours['peak_mb']:,.0f}"})
+        others = [f"{name} {ratio:.1f}" for name, ratio in ratios.items() if name != "floor"]
+        said.append(f"at {tokens} new tokens and {runs} runs, {listed(others)} times as long")
+    sentence = (
+        f"On SmolLM2 in {measured['dtype']}, measured on {measured['date']} with {measured['threads']} threads, peers "
+        f"take {'; '.join(said)}, each in a process of its own."
+    )
+    return Lines([sentence]), plain(pd.DataFrame(table))
 
 
 def tried(found: Mapping[str, Any]) -> Lines:

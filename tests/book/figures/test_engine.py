@@ -65,9 +65,27 @@ def test_a_tree_is_of_one_problem(grown: Any) -> None:
 def test_a_mark_that_was_missed_is_said() -> None:
     ratios = pd.DataFrame({"model": ["a", "b"], "above": "x", "below": "eos, 4 runs", "value": [4.0, 6.0]})
     ratios = ratios.assign(mark=5, at_most=True, reached=[True, False])
-    said = "1 of 2 marks were reached. Missed: x / engine, eos, 4 runs, at most 5 (6.0 for b)."
-    assert engine.missed(ratios) == [said]
+    assert engine.missed(ratios) == ["1 of 2 marks were reached. Missed: 1 for b."]
     assert engine.missed(ratios[:1]) == ["1 of 1 marks were reached."]
+
+
+def test_times_on_a_real_model_are_ratios_of_paired_ones() -> None:
+    size = {"new_tokens": 16, "runs": 4, "problems": 2, "peak_mb": 1234}
+    rows = [
+        size | {"contestant": "this engine", "times": [1.0, 2.0, 4.0], "seconds": 2.0},
+        size | {"contestant": "vLLM", "times": [3.0, 4.0, 20.0], "seconds": 4.0},
+        size | {"contestant": "floor", "times": [1.0, 1.0, 1.0], "seconds": 1.0},
+        size | {"runs": 100, "contestant": "this engine", "times": [5.0], "seconds": 5.0},
+        size | {"runs": 100, "contestant": "vLLM", "times": [4.0], "seconds": 4.0},
+    ]
+    [said], table = engine.on_real({"rows": rows, "dtype": "fp32", "date": "2026-12-01", "threads": 2})
+    assert said == (
+        "On SmolLM2 in fp32, measured on 2026-12-01 with 2 threads, peers take at 16 new tokens and 4 runs, vLLM 3.0 "
+        "times as long; at 16 new tokens and 100 runs, vLLM 0.8 times as long, each in a process of its own."
+    )
+    assert table["vLLM"].tolist() == ["3.0 x", "0.8 x"]
+    assert table["floor"].tolist() == ["0.5 x", ""]
+    assert table["peak, MB"].tolist() == ["1,234", "1,234"]
 
 
 def test_titles_say_what_is_drawn(grown: Any) -> None:
