@@ -1,9 +1,8 @@
-"""The engine beside its peers on a real model: ``python -m tools.bench_real MODEL [--vllm PYTHON] [--llama FOLDER]``.
+"""The engine beside its peers on a real model: ``python -m tools.bench_real MODEL [--vllm PYTHON]``.
 
 MODEL is the folder that `make real` leaves. Every contestant is a process of its own with its model loaded, and is
 given the same prompts as token ids, one after the other, in every repeat; so ratios are of paired times. vLLM has its
-own environment, whose Python is named; llama.cpp comes as node-llama-cpp, in whose folder it was installed by npm, and
-runs the 4-bit file that the model was made from. It leaves ``book/data/bench/smollm.json``.
+own environment, whose Python is named. It leaves ``book/data/bench/smollm.json``.
 """
 
 from __future__ import annotations
@@ -38,8 +37,8 @@ from tools.bench import TEMPERATURES, counted, knobs, spread, timed
 from tools.floor import bare_forward
 
 STYLE: Final = "few_shot"
-OURS, SINGLY, BATCHED, VLLM, LLAMA, FLOOR = (
-    "this engine", "one prompt at a time", "batched generate", "vLLM", "llama.cpp", "floor"
+OURS, SINGLY, BATCHED, VLLM, FLOOR = (
+    "this engine", "one prompt at a time", "batched generate", "vLLM", "floor"
 )  # fmt: skip
 HERE = Path(__file__).parent
 
@@ -211,8 +210,6 @@ def main() -> None:
     parser.add_argument("--serve", help=argparse.SUPPRESS)  # be a contestant
     parser.add_argument("--dtype", choices=("fp32", "bf16"), default="fp32")
     parser.add_argument("--vllm", help="the Python of an environment that has vLLM")
-    parser.add_argument("--llama", help="a folder in which npm installed node-llama-cpp; needs --gguf")
-    parser.add_argument("--gguf", help="the file that llama.cpp runs")
     parser.add_argument("--repeats", type=counted, default=3)
     parser.add_argument("--threads", type=counted, default=torch.get_num_threads())
     parser.add_argument("--sizes", type=counted, nargs="*", help="which of the sizes, by number from 1; all by default")
@@ -226,8 +223,6 @@ def main() -> None:
     }
     if given.vllm:
         argvs[VLLM] = [given.vllm, str(HERE / "worker_vllm.py"), given.model, given.dtype]
-    if given.llama:
-        argvs[LLAMA] = ["node", str(HERE / "worker_llama.mjs"), given.llama, given.gguf, str(given.threads)]
     given.out.parent.mkdir(parents=True, exist_ok=True)
     sizes = tuple(SIZES[number - 1] for number in given.sizes or range(1, len(SIZES) + 1))
     rate = product_rate()
