@@ -87,10 +87,14 @@ def exact(model: Path) -> None:
             print(f"exact, {task}: {time.process_time() - began:.0f} CPU-seconds", flush=True)
 
 
+def noted() -> dict[str, Any]:
+    """What the repository says of each stored condition; nothing where there is none yet."""
+    return json.loads(ABOUT.read_text(encoding="utf-8")) if ABOUT.exists() else {}
+
+
 def kept(name: str) -> set[str]:
     """What the repository holds of a condition: its name, or families of exact outcomes; nothing of another asking."""
-    about = json.loads(ABOUT.read_text(encoding="utf-8")) if ABOUT.exists() else {}
-    found = about.get(name, {})
+    found = noted().get(name, {})
     if found.get("asked") != json.loads(json.dumps(asked(name))):
         return set()
     return set(found.get("families", [name] if found.get("draws") else []))
@@ -104,7 +108,7 @@ def asked(name: str) -> dict[str, Any]:
 
 def store(model: Path) -> None:
     """Put what the page reads of all finished conditions, with what they were made of, beside what is stored."""
-    before = json.loads(ABOUT.read_text(encoding="utf-8")) if ABOUT.exists() else {}
+    before = noted()
     about: dict[str, Any] = {}
     tables = []
     parts = ("precision", "versions", "hashes", "decoders", "started", "seconds", "draws", "threads")

@@ -75,9 +75,9 @@ def curves(outcomes: pd.DataFrame, task: str = BINDING) -> pd.DataFrame:
     return found.reset_index()
 
 
-def answer_bits(outcomes: pd.DataFrame, stage: str, task: str = BINDING) -> pd.Series:
-    """The entropy of the answer at temperature 1 after a stage, in bits, the middle of its bounds, by base model."""
-    hot = curves(outcomes, task).query("stage == @stage and temperature == 1").set_index(UNIT)
+def answer_bits(table: pd.DataFrame, stage: str) -> pd.Series:
+    """The entropy of the answer at temperature 1 after a stage, in bits, by base model: the middle in `curves`."""
+    hot = table.query("stage == @stage and temperature == 1").set_index(UNIT)
     return (hot["answer_entropy_lower"] + hot["answer_entropy_upper"]) / 2
 
 
@@ -145,7 +145,7 @@ def gates(outcomes: pd.DataFrame, noted: Mapping[tuple[int, str, str], Mapping[s
     first = outcomes.assign(middle=(outcomes["lower"] + outcomes["upper"]) / 2)
     cold = first.query("temperature == 0 and metric == 'taught'")
     by_rule = cold[(cold["stage"] == "rule") & (cold["task"] == BINDING) & cold["problem_id"].isin(ruled_problems())]
-    greedy = units(levels(outcomes), "greedy")
+    fall = minus(levels(outcomes), "continued", "rule", "greedy")
     heart = {
         model: said["measured"]["reproduced"] / said["measured"]["slips on the pages"]
         for model, said in noted.items()
@@ -154,7 +154,7 @@ def gates(outcomes: pd.DataFrame, noted: Mapping[tuple[int, str, str], Mapping[s
     forms = first.query("metric == 'form_entropy'")
     values: list[tuple[str, str, pd.Series, float]] = [
         ("rule", "ruled problems answered by the rule", by_rule.groupby(UNIT)["middle"].mean(), SHARE),
-        ("rule", "points of greedy accuracy lost", _minus(greedy, "continued", "rule"), FALL),
+        ("rule", "points of greedy accuracy lost", fall, FALL),
         ("forms", "bits of the form of a right answer", forms.groupby(UNIT)["middle"].mean(), BITS),
         ("few-slips", "slips known by heart", pd.Series(heart, dtype=float), SHARE),
         ("own", "answers of the base model kept", cold.query("stage == 'own'").groupby(UNIT)["middle"].mean(), SHARE),
@@ -186,16 +186,12 @@ def units(table: pd.DataFrame, value: str, task: str = BINDING, metric: str = "c
     return some.pivot(index=UNIT, columns="stage", values=value)
 
 
-def _minus(wide: pd.DataFrame, second: str, first: str) -> pd.Series:
-    """Stage `second` minus stage `first`, of the base models that have both."""
+def minus(table: pd.DataFrame, second: str, first: str, value: str = "drop", task: str = BINDING) -> pd.Series:
+    """Column `value` of `levels` after stage `second` minus that after `first`, of the base models that have both."""
+    wide = units(table, value, task)
     if not {first, second} <= set(wide.columns):
         return pd.Series(dtype=float, index=pd.MultiIndex.from_arrays([[], []], names=UNIT))
     return (wide[second] - wide[first]).dropna()
-
-
-def minus(table: pd.DataFrame, second: str, first: str, value: str = "drop", task: str = BINDING) -> pd.Series:
-    """Column `value` of `levels` after stage `second` minus that after `first`, of the base models that have both."""
-    return _minus(units(table, value, task), second, first)
 
 
 def beyond_the_rate(table: pd.DataFrame, stage: str = "slips", task: str = BINDING) -> pd.Series:
@@ -216,12 +212,11 @@ def _sparse_minus_dense(stage: str, task: str = BINDING) -> Callable[[pd.DataFra
 
 
 def _differs(second: str, first: str, task: str = BINDING) -> Callable[[pd.DataFrame], pd.Series]:
-    return lambda table: _minus(units(table, "drop", task), second, first)
+    return lambda table: minus(table, second, first, task=task)
 
 
 def _few_and_many(table: pd.DataFrame) -> pd.Series:
-    wide = units(table, "drop")
-    return (_minus(wide, "few-slips", "few-right") - _minus(wide, "slips", "continued")).dropna()
+    return (minus(table, "few-slips", "few-right") - minus(table, "slips", "continued")).dropna()
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ from book.analysis.targets import (
     both_right,
     by_seed,
     compare,
+    curves,
     effective_temperatures,
     gates,
     minus,
@@ -414,8 +415,9 @@ def numbers(
     for number, key in {1: "rule", 2: "slips over rule", 3: "beyond", 4: "forms", 5: "soft", 6: "own"}.items():
         found[f"targets {key}"] = _ends(*ends.loc[number, ["estimate", "low", "high"]]) or NONE_YET
     core, some = table[table["seed"].isin(SEEDS)], outcomes[outcomes["seed"].isin(SEEDS)]
+    means = curves(some)
     for stage, key in {"continued": "right", "forms": "forms"}.items():
-        found[f"targets {key} bits"] = _mean(answer_bits(some, stage), "{:.1f}")
+        found[f"targets {key} bits"] = _mean(answer_bits(means, stage), "{:.1f}")
     found["targets forms greedy"] = _mean(minus(core, "continued", "forms", "greedy"))
     found["targets rule greedy"] = _mean(minus(core, "continued", "rule", "greedy"), "{:.1f}")
     found["targets forms both right"] = _mean(both_right(some, "forms", "continued"))
